@@ -1,0 +1,2 @@
+//! `mcp-echo`, the bundled example server.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The `mcp-manager` command: parses its arguments, starts telemetry, dispatches, sets the exit code.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The one integration binary: claims about the product's behaviour, made through its public faces.
