@@ -1,0 +1,1 @@
+//! A stateful fake for tests and demos.

@@ -1,0 +1,141 @@
+//! Where services run: one trait, its contract, and its implementations.
+//!
+//! A backend keeps a live view of its services ([`Backend::view`]) and works towards what their records say. Callers
+//! change records and watch the view; they never drive containers step by step, so that a manager that dies at any
+//! moment leaves nothing that its successor cannot finish. What a backend must keep to is written at each method and
+//! checked by the contract suite, which every backend passes.
+
+pub mod memory;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+use serde::Serialize;
+use serde_json::Value;
+use tokio::sync::{broadcast, watch};
+use utoipa::ToSchema;
+
+use crate::domain::name::ServiceName;
+use crate::domain::spec::{PullPolicy, ServiceSpec};
+use crate::domain::status::{Desired, LogLine, LogQuery, Progress, Record, ReplicaStats, ServiceEvent, Snapshot};
+use crate::domain::template::TemplateReference;
+use crate::error::Result;
+
+/// What a backend runs on and can enforce.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct BackendInfo {
+    /// `podman`, `kubernetes` or `memory`.
+    pub kind: &'static str,
+    /// Version of the engine.
+    pub version: String,
+    /// Processor architecture of its machine, as in image indexes (`amd64`).
+    pub architecture: String,
+    /// Whether containers run without root rights on the host.
+    pub rootless: bool,
+    /// Limits that cannot be enforced, with the reason for each: `memory_limit`, `cpu_limit`, `pids_limit`, `storage_limit`.
+    pub unenforced_limits: BTreeMap<String, String>,
+    /// Further facts for people (cgroup version, runtime, storage driver, network backend).
+    pub details: BTreeMap<String, String>,
+}
+
+/// A change to a service's record.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// How it runs.
+    pub spec: Arc<ServiceSpec>,
+    /// The template it comes from.
+    pub template: Option<TemplateReference>,
+    /// Whether it should run.
+    pub desired: Desired,
+}
+
+/// An image as the backend has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ImageInfo {
+    /// Id (digest of its configuration).
+    pub id: String,
+    /// Its names.
+    pub names: Vec<String>,
+    /// Size in bytes.
+    pub size_bytes: u64,
+}
+
+/// Credentials for a registry.
+#[derive(Clone)]
+pub struct RegistryCredentials {
+    /// User name.
+    pub username: String,
+    /// Password or token.
+    pub password: String,
+}
+
+impl std::fmt::Debug for RegistryCredentials {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("RegistryCredentials").field("username", &self.username).finish_non_exhaustive()
+    }
+}
+
+/// A stream of log lines; an error ends it.
+pub type LogStream = BoxStream<'static, Result<LogLine>>;
+
+/// Where services run.
+///
+/// Contract, checked by `tests/integration/contract.rs`:
+/// - Records are durable and atomic: after `create`, `update` and `remove` return, a new backend over the same engine
+///   sees the same.
+/// - The view follows the engine by events; reading it asks nobody.
+/// - Nothing is left behind after `remove` has returned: no container, record, secret or port.
+/// - Errors are semantic: `AlreadyExists`, `NotFound`, `Conflict`, `NotSupported`, `BackendUnavailable`.
+#[async_trait]
+pub trait Backend: Send + Sync + 'static {
+    /// The live view. The first value may be empty and not yet `synced`.
+    fn view(&self) -> watch::Receiver<Arc<Snapshot>>;
+
+    /// What happens, as it happens; a slow reader misses the oldest.
+    fn events(&self) -> broadcast::Receiver<ServiceEvent>;
+
+    /// What the backend runs on and can enforce.
+    async fn info(&self) -> Result<BackendInfo>;
+
+    /// Writes the record of a new service and starts to work towards it. Returns when the record is durable and the
+    /// service is in the view. `AlreadyExists` when there is one of that name, also in another manager.
+    async fn create(&self, name: &ServiceName, change: Change) -> Result<Arc<Record>>;
+
+    /// Replaces the record of an existing service, if its generation is still `expected` (`Conflict` otherwise), and
+    /// works towards it: replicas are added and removed, containers whose digest differs are replaced one by one.
+    async fn update(&self, name: &ServiceName, expected: u64, change: Change) -> Result<Arc<Record>>;
+
+    /// Stops and starts every replica that runs, one after the other; returns when the last has been started.
+    async fn restart(&self, name: &ServiceName) -> Result<()>;
+
+    /// Deletes a service: interrupts what is going on with it, stops and removes its containers and its record. Named
+    /// volumes stay unless `volumes` is set. Returns when nothing of it is left. Safe to repeat until it succeeds.
+    async fn remove(&self, name: &ServiceName, volumes: bool) -> Result<()>;
+
+    /// The log lines that `query` asks for, replicas merged by time.
+    async fn logs(&self, name: &ServiceName, query: LogQuery) -> Result<LogStream>;
+
+    /// What each running replica uses.
+    async fn stats(&self, name: &ServiceName) -> Result<Vec<ReplicaStats>>;
+
+    /// The engine's own description of each replica, for people; the caller redacts secrets.
+    async fn inspect(&self, name: &ServiceName) -> Result<Vec<Value>>;
+
+    /// Makes an image available, reporting progress.
+    async fn pull(
+        &self,
+        image: &str,
+        policy: PullPolicy,
+        credentials: Option<RegistryCredentials>,
+        progress: Arc<dyn Fn(Progress) + Send + Sync>,
+    ) -> Result<ImageInfo>;
+
+    /// The images at hand.
+    async fn images(&self) -> Result<Vec<ImageInfo>>;
+
+    /// Does the backend's work until `cancelled`: follows events, reconciles, checks health, restarts. Running services
+    /// go on when it ends.
+    async fn run(&self, cancelled: tokio_util::sync::CancellationToken);
+}

@@ -1,0 +1,141 @@
+//! A spec as people write it: every field optional, several spellings, nothing decided yet.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::spelling::{EnvironmentValue, PortNumber, Volumes, Words};
+use super::values::{PullPolicy, RestartPolicy, SessionMode, Transport};
+use crate::domain::quantity::{Bytes, MilliCpu, Span};
+
+/// A health check as written.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HealthCheckInput {
+    /// Path that answers with a status below 400 when the service is healthy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Command that ends with status 0 inside the container when the service is healthy.
+    #[serde(default, alias = "cmd", skip_serializing_if = "Option::is_none")]
+    pub command: Option<Words>,
+    /// Time between two checks (default: the setting `HEALTH_CHECK_INTERVAL`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Span>,
+    /// Time a check may take (default 5 s).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
+    /// Failures in a row that make it unhealthy (default 3).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retries: Option<u32>,
+    /// Time after the start in which failures do not count (default 30 s).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_period: Option<Span>,
+}
+
+macro_rules! spec_input {
+    ($( $(#[$meta:meta])* $field:ident: $type:ty, )*) => {
+        /// How to run a service, as a template or a request says it. Every field is optional here; what a service
+        /// cannot do without is checked when the input is resolved.
+        #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
+        #[serde(deny_unknown_fields)]
+        pub struct SpecInput {
+            $( $(#[$meta])* #[serde(default, skip_serializing_if = "Option::is_none")] pub $field: Option<$type>, )*
+        }
+
+        impl SpecInput {
+            /// This input with everything that `above` says on top. Environment, labels and secrets are merged by key,
+            /// other fields are replaced.
+            #[must_use]
+            pub fn overlaid(mut self, above: Self) -> Self {
+                merge(&mut self.environment, above.environment.as_ref());
+                merge(&mut self.labels, above.labels.as_ref());
+                merge(&mut self.secrets, above.secrets.as_ref());
+                let (environment, labels, secrets) = (self.environment.take(), self.labels.take(), self.secrets.take());
+                Self { environment, labels, secrets, ..Self { $( $field: above.$field.or(self.$field), )* } }
+            }
+        }
+    };
+}
+
+fn merge<V: Clone>(below: &mut Option<BTreeMap<String, V>>, above: Option<&BTreeMap<String, V>>) {
+    if let Some(above) = above {
+        below.get_or_insert_default().extend(above.iter().map(|(key, value)| (key.clone(), value.clone())));
+    }
+}
+
+spec_input! {
+    /// Image reference, e.g. `docker.io/library/nginx:latest`.
+    image: String,
+    /// Replaces the image's entrypoint.
+    entrypoint: Words,
+    /// Replaces the image's command.
+    command: Words,
+    /// Arguments after the command.
+    args: Words,
+    /// Working directory inside the container.
+    working_dir: String,
+    /// User, or user:group, inside the container.
+    user: String,
+    /// Port on which the service listens inside the container.
+    #[schemars(range(min = 1))]
+    #[schema(minimum = 1)]
+    port: u16,
+    /// Container ports published on fixed loopback ports of the host: `{"80": 8080}`.
+    ports: BTreeMap<String, PortNumber>,
+    /// Environment variables. `${NAME}` stands for the manager's own variable where the template's `allowed_env` names it.
+    environment: BTreeMap<String, EnvironmentValue>,
+    /// Environment variables filled from secrets: `{"API_KEY": "name-of-secret"}`.
+    secrets: BTreeMap<String, String>,
+    /// Mounted host directories and named volumes.
+    volumes: Volumes,
+    /// In-memory directories and their sizes: `{"/run": "16m"}`.
+    tmpfs: BTreeMap<String, Bytes>,
+    /// Limit of memory (default: the setting `DEFAULT_MEMORY_LIMIT`).
+    memory_limit: Bytes,
+    /// Limit of CPU time (default: the setting `DEFAULT_CPU_LIMIT`).
+    cpu_limit: MilliCpu,
+    /// Limit of processes and threads (default 256).
+    #[schemars(range(min = 1))]
+    #[schema(minimum = 1)]
+    pids_limit: u32,
+    /// Limit of the container's writable layer.
+    storage_limit: Bytes,
+    /// What happens when the service ends by itself.
+    restart_policy: RestartPolicy,
+    /// How its health is found out.
+    health_check: HealthCheckInput,
+    /// Short for `health_check.path`.
+    health_check_path: String,
+    /// Short for `health_check.interval`.
+    health_check_interval: Span,
+    /// Labels of your own.
+    labels: BTreeMap<String, EnvironmentValue>,
+    /// A network it is attached to besides the manager's own.
+    network: String,
+    /// Networks it is attached to besides the manager's own.
+    networks: Vec<String>,
+    /// How clients talk to it.
+    transport: Transport,
+    /// Whether clients share one process of a stdio server.
+    session_mode: SessionMode,
+    /// How many containers run it.
+    #[schemars(range(min = 1, max = 100))]
+    #[schema(minimum = 1, maximum = 100)]
+    replicas: u32,
+    /// When its image is pulled.
+    pull_policy: PullPolicy,
+    /// How long a start may take (default 60 s).
+    start_timeout: Span,
+    /// How long it may take to stop by itself before it is killed (default 10 s).
+    stop_timeout: Span,
+    /// Read-only root file system (default true).
+    read_only: bool,
+    /// Processes cannot gain privileges (default true).
+    no_new_privileges: bool,
+    /// Linux capabilities to keep; all others are dropped.
+    cap_add: Vec<String>,
+    /// May open connections to the outside (default false).
+    egress: bool,
+}

@@ -1,0 +1,254 @@
+//! Readers for the parts of a spec that people spell in several ways: scalars, commands, ports, volumes.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// The value of an environment variable or label; numbers and booleans are taken as their text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct EnvironmentValue(pub String);
+
+/// A command: a list of words, or one string that is split like a shell does, without running a shell.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Words(pub Vec<String>);
+
+/// A port number, written as number or text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct PortNumber(pub u16);
+
+/// One volume as written.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VolumeInput {
+    /// A path of the host (`/data`, `./data`) or the name of a volume.
+    #[serde(default, alias = "source", alias = "name", skip_serializing_if = "Option::is_none")]
+    pub host_path: Option<String>,
+    /// Absolute path inside the container.
+    #[serde(default, alias = "target", skip_serializing_if = "Option::is_none")]
+    pub container_path: Option<String>,
+    /// The service may not write.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_only: Option<bool>,
+}
+
+/// Volumes: a map of host path or volume name to container path, or a list of `SOURCE:TARGET[:ro]` or objects.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Volumes(pub Vec<VolumeInput>);
+
+impl<'de> Deserialize<'de> for PortNumber {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let EnvironmentValue(text) = EnvironmentValue::deserialize(deserializer)?;
+        match text.parse() {
+            Ok(port) if port > 0 => Ok(Self(port)),
+            _ => Err(de::Error::custom(format!("'{}' is not a port; use 1 to 65535", text.escape_debug()))),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for EnvironmentValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Scalar;
+        impl Visitor<'_> for Scalar {
+            type Value = EnvironmentValue;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a string, a number or a boolean")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(EnvironmentValue(text.to_owned()))
+            }
+
+            fn visit_bool<E: de::Error>(self, value: bool) -> Result<Self::Value, E> {
+                Ok(EnvironmentValue(value.to_string()))
+            }
+
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Self::Value, E> {
+                Ok(EnvironmentValue(value.to_string()))
+            }
+
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Self::Value, E> {
+                Ok(EnvironmentValue(value.to_string()))
+            }
+
+            fn visit_f64<E: de::Error>(self, value: f64) -> Result<Self::Value, E> {
+                Ok(EnvironmentValue(value.to_string()))
+            }
+        }
+        deserializer.deserialize_any(Scalar)
+    }
+}
+
+impl<'de> Deserialize<'de> for Words {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct WordList;
+        impl<'de> Visitor<'de> for WordList {
+            type Value = Words;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a list of words, or one string")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Words, E> {
+                shlex::split(text)
+                    .map(Words)
+                    .ok_or_else(|| E::custom("a quote is not closed; close it, or write a list of words"))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Words, A::Error> {
+                let mut words = Vec::new();
+                while let Some(EnvironmentValue(word)) = list.next_element()? {
+                    words.push(word);
+                }
+                Ok(Words(words))
+            }
+        }
+        deserializer.deserialize_any(WordList)
+    }
+}
+
+/// One element of a list of volumes.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct VolumeElement(#[serde(deserialize_with = "volume_element")] VolumeInput);
+
+fn volume_element<'de, D: Deserializer<'de>>(deserializer: D) -> Result<VolumeInput, D::Error> {
+    struct Element;
+    impl<'de> Visitor<'de> for Element {
+        type Value = VolumeInput;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("'SOURCE:TARGET[:ro]' or an object with host_path and container_path")
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<VolumeInput, E> {
+            let (source, target) = text.split_once(':').ok_or_else(|| {
+                E::custom(format!("'{}' has no target; write SOURCE:TARGET or SOURCE:TARGET:ro", text.escape_debug()))
+            })?;
+            volume(source, target).map_err(E::custom)
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<VolumeInput, A::Error> {
+            VolumeInput::deserialize(de::value::MapAccessDeserializer::new(map))
+        }
+    }
+    deserializer.deserialize_any(Element)
+}
+
+/// A volume from its source and its `TARGET[:ro|:rw]`.
+fn volume(source: &str, target: &str) -> Result<VolumeInput, String> {
+    let (target, read_only) = match target.split_once(':') {
+        None => (target, None),
+        Some((target, "ro")) => (target, Some(true)),
+        Some((target, "rw")) => (target, Some(false)),
+        Some((_, mode)) => {
+            return Err(format!("unknown mode '{}'; use ro or rw", mode.escape_debug()));
+        }
+    };
+    Ok(VolumeInput { host_path: Some(source.to_owned()), container_path: Some(target.to_owned()), read_only })
+}
+
+impl<'de> Deserialize<'de> for Volumes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct VolumeList;
+        impl<'de> Visitor<'de> for VolumeList {
+            type Value = Volumes;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a map of host path or volume name to container path, or a list of volumes")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Volumes, A::Error> {
+                let mut volumes = Vec::new();
+                while let Some(VolumeElement(element)) = list.next_element()? {
+                    volumes.push(element);
+                }
+                Ok(Volumes(volumes))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Volumes, A::Error> {
+                let mut volumes = Vec::new();
+                while let Some((source, target)) = map.next_entry::<String, String>()? {
+                    volumes.push(volume(&source, &target).map_err(de::Error::custom)?);
+                }
+                Ok(Volumes(volumes))
+            }
+        }
+        deserializer.deserialize_any(VolumeList)
+    }
+}
+
+/// Gives a type with a hand-written reader the same schema in both schema languages.
+macro_rules! written_schema {
+    ($type:ident, $schema:tt) => {
+        impl JsonSchema for $type {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($type).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!($schema)
+            }
+        }
+
+        impl ToSchema for $type {
+            fn name() -> std::borrow::Cow<'static, str> {
+                stringify!($type).into()
+            }
+        }
+
+        impl utoipa::PartialSchema for $type {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+                // OpenAPI 3.1 schemas are JSON Schemas; were one not readable, the test below would say so.
+                serde_json::from_value(serde_json::json!($schema))
+                    .unwrap_or_else(|_| utoipa::openapi::RefOr::T(utoipa::openapi::schema::Schema::default()))
+            }
+        }
+    };
+}
+
+written_schema!(EnvironmentValue, {"type": ["string", "number", "boolean"]});
+written_schema!(PortNumber, {"type": ["integer", "string"], "minimum": 1, "maximum": 65535, "pattern": "^[0-9]{1,5}$"});
+written_schema!(Words, {
+    "oneOf": [{"type": "string"}, {"type": "array", "items": {"type": ["string", "number", "boolean"]}}],
+    "description": "A list of words, or one string that is split into words."
+});
+written_schema!(Volumes, {
+    "oneOf": [
+        {"type": "object", "additionalProperties": {"type": "string"}},
+        {"type": "array", "items": {"oneOf": [
+            {"type": "string", "pattern": "^[^:]+:[^:]+(:(ro|rw))?$"},
+            {"type": "object", "additionalProperties": false, "properties": {
+                "host_path": {"type": "string"}, "source": {"type": "string"}, "name": {"type": "string"},
+                "container_path": {"type": "string"}, "target": {"type": "string"}, "read_only": {"type": "boolean"}
+            }}
+        ]}}
+    ],
+    "description": "A map of host path or volume name to container path, or a list of SOURCE:TARGET[:ro] or objects."
+});
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use utoipa::PartialSchema as _;
+
+    #[test]
+    fn both_schema_languages_say_the_same() {
+        fn same<T: JsonSchema + utoipa::PartialSchema>() {
+            let openapi = serde_json::to_value(T::schema()).unwrap();
+            assert_eq!(openapi, serde_json::to_value(T::json_schema(&mut schemars::SchemaGenerator::default())).unwrap());
+        }
+        same::<EnvironmentValue>();
+        same::<PortNumber>();
+        same::<Words>();
+        same::<Volumes>();
+        let _ = Volumes::schema();
+    }
+}

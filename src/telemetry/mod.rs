@@ -1,0 +1,5 @@
+//! What the manager tells about itself: metrics and logs. It observes; it decides nothing.
+
+pub mod metrics;
+
+pub use metrics::Metrics;
