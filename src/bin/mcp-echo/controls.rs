@@ -27,14 +27,8 @@ use crate::state::Echo;
 /// The routes for tests.
 pub fn router() -> Router<Arc<Echo>> {
     Router::new()
-        .route(
-            "/health/fail",
-            post(|State(echo): State<Arc<Echo>>| async move { set_health(&echo, false) }),
-        )
-        .route(
-            "/health/ok",
-            post(|State(echo): State<Arc<Echo>>| async move { set_health(&echo, true) }),
-        )
+        .route("/health/fail", post(|State(echo): State<Arc<Echo>>| async move { set_health(&echo, false) }))
+        .route("/health/ok", post(|State(echo): State<Arc<Echo>>| async move { set_health(&echo, true) }))
         .route("/health/delay/{ms}", post(delay_health))
         .route("/headers", any(headers))
         .route("/delay/{ms}", any(delay))
@@ -60,22 +54,12 @@ async fn delay_health(State(echo): State<Arc<Echo>>, Path(ms): Path<u64>) -> Jso
 }
 
 /// What reached this process: each header with all its values, in order.
-async fn headers(
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Json<Value> {
+async fn headers(ConnectInfo(peer): ConnectInfo<SocketAddr>, method: Method, uri: Uri, headers: HeaderMap) -> Json<Value> {
     let mut shown: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (name, value) in &headers {
-        shown
-            .entry(name.as_str())
-            .or_default()
-            .push(String::from_utf8_lossy(value.as_bytes()).into_owned());
+        shown.entry(name.as_str()).or_default().push(String::from_utf8_lossy(value.as_bytes()).into_owned());
     }
-    Json(
-        json!({ "method": method.as_str(), "uri": uri.to_string(), "peer": peer.to_string(), "headers": shown }),
-    )
+    Json(json!({ "method": method.as_str(), "uri": uri.to_string(), "peer": peer.to_string(), "headers": shown }))
 }
 
 async fn delay(Path(ms): Path<u64>) -> Json<Value> {
@@ -85,16 +69,9 @@ async fn delay(Path(ms): Path<u64>) -> Json<Value> {
 
 async fn status(Path(code): Path<u16>) -> Result<Response, Problem> {
     // Below 200 are interim answers, which no final one may follow in this way.
-    let code = StatusCode::from_u16(code)
-        .ok()
-        .filter(|code| code.as_u16() >= 200)
-        .ok_or_else(|| {
-            Problem::new(
-                StatusCode::BAD_REQUEST,
-                format!("{code} is not a final HTTP status"),
-                "ask for 200 to 999",
-            )
-        })?;
+    let code = StatusCode::from_u16(code).ok().filter(|code| code.as_u16() >= 200).ok_or_else(|| {
+        Problem::new(StatusCode::BAD_REQUEST, format!("{code} is not a final HTTP status"), "ask for 200 to 999")
+    })?;
     Ok((code, Json(json!({ "status": code.as_u16() }))).into_response())
 }
 
@@ -108,11 +85,7 @@ struct StreamQuery {
 
 impl Default for StreamQuery {
     fn default() -> Self {
-        Self {
-            bytes: 1 << 20,
-            chunk: 64 << 10,
-            pause_ms: 0,
-        }
+        Self { bytes: 1 << 20, chunk: 64 << 10, pause_ms: 0 }
     }
 }
 
@@ -130,10 +103,7 @@ async fn stream_bytes(Query(query): Query<StreamQuery>) -> Body {
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
             }
-            Some((
-                Ok::<_, Infallible>(chunk.slice(..length)),
-                left - length as u64,
-            ))
+            Some((Ok::<_, Infallible>(chunk.slice(..length)), left - length as u64))
         }
     }))
 }
@@ -147,25 +117,16 @@ struct SseQuery {
 
 impl Default for SseQuery {
     fn default() -> Self {
-        Self {
-            events: 3,
-            delay_ms: 100,
-        }
+        Self { events: 3, delay_ms: 100 }
     }
 }
 
 /// `events` server-sent events, `delay_ms` apart; a stop of the service ends the stream early.
-async fn sse(
-    State(echo): State<Arc<Echo>>,
-    Query(query): Query<SseQuery>,
-) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+async fn sse(State(echo): State<Arc<Echo>>, Query(query): Query<SseQuery>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let events = stream::iter(1..=query.events)
         .then(move |number| async move {
             tokio::time::sleep(Duration::from_millis(query.delay_ms)).await;
-            Ok(Event::default()
-                .event("tick")
-                .id(number.to_string())
-                .data(json!({ "number": number }).to_string()))
+            Ok(Event::default().event("tick").id(number.to_string()).data(json!({ "number": number }).to_string()))
         })
         .take_until(echo.stopping.clone().cancelled_owned());
     Sse::new(events).keep_alive(KeepAlive::default())
@@ -219,16 +180,9 @@ struct Lines {
 async fn log(Json(lines): Json<Lines>) -> Json<Value> {
     use std::io::Write as _;
     let mut output = std::io::stdout().lock();
-    let written = lines
-        .stdout
-        .iter()
-        .try_for_each(|line| writeln!(output, "{line}"))
-        .and_then(|()| output.flush());
+    let written = lines.stdout.iter().try_for_each(|line| writeln!(output, "{line}")).and_then(|()| output.flush());
     let mut errors = std::io::stderr().lock();
-    let complained = lines
-        .stderr
-        .iter()
-        .try_for_each(|line| writeln!(errors, "{line}"));
+    let complained = lines.stderr.iter().try_for_each(|line| writeln!(errors, "{line}"));
     Json(json!({ "stdout": written.is_ok(), "stderr": complained.is_ok() }))
 }
 

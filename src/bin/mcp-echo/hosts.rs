@@ -15,14 +15,7 @@ pub type AllowedHosts = std::sync::Arc<[String]>;
 
 /// Name endings that public DNS never answers, so no stranger's page can own them: this machine, a container
 /// network, a cluster.
-const PRIVATE_ENDINGS: [&str; 6] = [
-    ".localhost",
-    ".local",
-    ".internal",
-    ".svc",
-    ".svc.cluster.local",
-    ".test",
-];
+const PRIVATE_ENDINGS: [&str; 6] = [".localhost", ".local", ".internal", ".svc", ".svc.cluster.local", ".test"];
 
 /// Middleware: refuses with 403 a request whose Host or Origin is a name that could be a stranger's.
 pub async fn guard(State(allowed): State<AllowedHosts>, request: Request, next: Next) -> Response {
@@ -36,10 +29,7 @@ fn check(headers: &HeaderMap, allowed: &[String]) -> Result<(), Problem> {
     if allowed.iter().any(|name| name == "*") {
         return Ok(());
     }
-    let host = headers
-        .get(HOST)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|text| text.parse::<Authority>().ok());
+    let host = headers.get(HOST).and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<Authority>().ok());
     let Some(host) = host else {
         return Err(Problem::new(
             StatusCode::BAD_REQUEST,
@@ -52,31 +42,16 @@ fn check(headers: &HeaderMap, allowed: &[String]) -> Result<(), Problem> {
         return Ok(());
     };
     // An opaque origin ("null") has no host and is refused like any stranger's.
-    let origin = origin
-        .to_str()
-        .ok()
-        .and_then(|text| text.parse::<Uri>().ok());
-    require(
-        origin.as_ref().and_then(Uri::host).unwrap_or_default(),
-        "Origin",
-        allowed,
-    )
+    let origin = origin.to_str().ok().and_then(|text| text.parse::<Uri>().ok());
+    require(origin.as_ref().and_then(Uri::host).unwrap_or_default(), "Origin", allowed)
 }
 
 fn require(name: &str, header: &str, allowed: &[String]) -> Result<(), Problem> {
     let name = name.trim_end_matches('.').to_ascii_lowercase();
-    if is_private(&name)
-        || allowed
-            .iter()
-            .any(|other| other.eq_ignore_ascii_case(&name))
-    {
+    if is_private(&name) || allowed.iter().any(|other| other.eq_ignore_ascii_case(&name)) {
         return Ok(());
     }
-    tracing::warn!(
-        header,
-        name,
-        "refused a request for a host name that is not ours"
-    );
+    tracing::warn!(header, name, "refused a request for a host name that is not ours");
     Err(Problem::new(
         StatusCode::FORBIDDEN,
         format!("the {header} header names '{name}', which this server does not answer to"),
@@ -106,32 +81,16 @@ mod tests {
             headers.insert(ORIGIN, origin.parse().unwrap());
         }
         let allowed: Vec<String> = allowed.iter().map(ToString::to_string).collect();
-        check(&headers, &allowed)
-            .err()
-            .map(|problem| problem.into_response().status())
+        check(&headers, &allowed).err().map(|problem| problem.into_response().status())
     }
 
     #[test]
     fn names_that_only_this_machine_or_its_networks_can_hold_are_taken() {
-        for host in [
-            "localhost:8000",
-            "echo.localhost",
-            "127.0.0.1:41234",
-            "[::1]:8000",
-            "10.88.0.7:8000",
-            "echo",
-        ] {
+        for host in ["localhost:8000", "echo.localhost", "127.0.0.1:41234", "[::1]:8000", "10.88.0.7:8000", "echo"] {
             assert_eq!(status(host, None, &[]), None, "{host}");
         }
         assert_eq!(status("echo.tools.svc.cluster.local", None, &[]), None);
-        assert_eq!(
-            status(
-                "echo.localhost",
-                Some("http://dashboard.localhost:8000"),
-                &[]
-            ),
-            None
-        );
+        assert_eq!(status("echo.localhost", Some("http://dashboard.localhost:8000"), &[]), None);
     }
 
     #[test]
@@ -139,22 +98,9 @@ mod tests {
         let refused = Some(StatusCode::FORBIDDEN);
         assert_eq!(status("evil.example.com", None, &[]), refused);
         assert_eq!(status("localhost.example.com", None, &[]), refused);
-        assert_eq!(
-            status("localhost", Some("https://evil.example.com"), &[]),
-            refused
-        );
+        assert_eq!(status("localhost", Some("https://evil.example.com"), &[]), refused);
         assert_eq!(status("localhost", Some("null"), &[]), refused);
-        assert_eq!(
-            status(
-                "echo.example.com",
-                Some("https://echo.example.com"),
-                &["echo.example.com"]
-            ),
-            None
-        );
-        assert_eq!(
-            status("evil.example.com", Some("https://evil.example.com"), &["*"]),
-            None
-        );
+        assert_eq!(status("echo.example.com", Some("https://echo.example.com"), &["echo.example.com"]), None);
+        assert_eq!(status("evil.example.com", Some("https://evil.example.com"), &["*"]), None);
     }
 }

@@ -86,9 +86,7 @@ async fn serve(settings: Settings) -> anyhow::Result<u8> {
         }
     });
     let stopping = echo.stopping.clone();
-    let server = axum::serve(listener, app)
-        .with_graceful_shutdown(stopping.clone().cancelled_owned())
-        .into_future();
+    let server = axum::serve(listener, app).with_graceful_shutdown(stopping.clone().cancelled_owned()).into_future();
     tokio::pin!(server);
 
     announce(address);
@@ -103,10 +101,7 @@ async fn serve(settings: Settings) -> anyhow::Result<u8> {
         () = stopping.cancelled() => tracing::info!("stopping on request"),
     }
     if tokio::time::timeout(DRAIN, server).await.is_err() {
-        tracing::warn!(
-            seconds = DRAIN.as_secs(),
-            "requests still open after the drain time were cut off"
-        );
+        tracing::warn!(seconds = DRAIN.as_secs(), "requests still open after the drain time were cut off");
     }
     tracing::info!(requests = echo.requests(), "stopped");
     Ok(echo.exit_code())
@@ -123,16 +118,7 @@ fn announce(address: SocketAddr) {
 fn start_logging(level: LevelFilter) {
     let others = level.min(LevelFilter::WARN);
     tracing_subscriber::registry()
-        .with(
-            Targets::new()
-                .with_default(others)
-                .with_target("mcp_echo", level),
-        )
-        .with(
-            tracing_subscriber::fmt::layer()
-                .json()
-                .flatten_event(true)
-                .with_writer(std::io::stderr),
-        )
+        .with(Targets::new().with_default(others).with_target("mcp_echo", level))
+        .with(tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr))
         .init();
 }

@@ -10,18 +10,15 @@ use rmcp::handler::server::router::prompt::PromptRouter;
 use rmcp::handler::server::router::tool::ToolRouter;
 use rmcp::handler::server::wrapper::Parameters;
 use rmcp::model::{
-    CallToolResult, ContentBlock, Implementation, ListResourceTemplatesResult, ListResourcesResult,
-    PaginatedRequestParams, ProgressNotificationParam, Prompt, PromptMessage, ProtocolVersion,
-    ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, RequestMetaObject,
-    Resource, ResourceContents, ResourceTemplate, Role, ServerCapabilities, ServerConfig, Tool,
+    CallToolResult, ContentBlock, Implementation, ListResourceTemplatesResult, ListResourcesResult, PaginatedRequestParams,
+    ProgressNotificationParam, Prompt, PromptMessage, ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse,
+    ReadResourceResult, RequestMetaObject, Resource, ResourceContents, ResourceTemplate, Role, ServerCapabilities, ServerConfig,
+    Tool,
 };
 use rmcp::service::RequestContext;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
-use rmcp::{
-    ErrorData, Peer, RoleServer, ServerHandler, prompt, prompt_handler, prompt_router, tool,
-    tool_handler, tool_router,
-};
+use rmcp::{ErrorData, Peer, RoleServer, ServerHandler, prompt, prompt_handler, prompt_router, tool, tool_handler, tool_router};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -72,11 +69,7 @@ pub async fn capabilities(State(echo): State<Arc<Echo>>) -> Json<Description> {
 }
 
 fn server_capabilities() -> ServerCapabilities {
-    ServerCapabilities::builder()
-        .enable_tools()
-        .enable_resources()
-        .enable_prompts()
-        .build()
+    ServerCapabilities::builder().enable_tools().enable_resources().enable_prompts().build()
 }
 
 fn info_resource() -> Resource {
@@ -132,21 +125,12 @@ fn default_step_ms() -> u64 {
 #[tool_router]
 impl EchoServer {
     fn new(echo: Arc<Echo>) -> Self {
-        Self {
-            echo,
-            tool_router: Self::tool_router(),
-            prompt_router: Self::prompt_router(),
-        }
+        Self { echo, tool_router: Self::tool_router(), prompt_router: Self::prompt_router() }
     }
 
     #[tool(
         description = "Give the message back",
-        annotations(
-            title = "Echo",
-            read_only_hint = true,
-            idempotent_hint = true,
-            open_world_hint = false
-        )
+        annotations(title = "Echo", read_only_hint = true, idempotent_hint = true, open_world_hint = false)
     )]
     async fn echo(&self, Parameters(arguments): Parameters<EchoArguments>) -> String {
         arguments.message
@@ -154,12 +138,7 @@ impl EchoServer {
 
     #[tool(
         description = "Add two numbers",
-        annotations(
-            title = "Add",
-            read_only_hint = true,
-            idempotent_hint = true,
-            open_world_hint = false
-        )
+        annotations(title = "Add", read_only_hint = true, idempotent_hint = true, open_world_hint = false)
     )]
     async fn add(&self, Parameters(AddArguments { a, b }): Parameters<AddArguments>) -> String {
         (a + b).to_string()
@@ -167,12 +146,7 @@ impl EchoServer {
 
     #[tool(
         description = "Give the message back after some steps, reporting progress after each",
-        annotations(
-            title = "Slow echo",
-            read_only_hint = true,
-            idempotent_hint = true,
-            open_world_hint = false
-        )
+        annotations(title = "Slow echo", read_only_hint = true, idempotent_hint = true, open_world_hint = false)
     )]
     async fn slow_echo(
         &self,
@@ -180,11 +154,7 @@ impl EchoServer {
         meta: RequestMetaObject,
         client: Peer<RoleServer>,
     ) -> CallToolResult {
-        let SlowEchoArguments {
-            message,
-            steps,
-            step_ms,
-        } = arguments;
+        let SlowEchoArguments { message, steps, step_ms } = arguments;
         if !(1..=100).contains(&steps) || step_ms > 10_000 {
             let text = "steps must be between 1 and 100, and step_ms at most 10000";
             return CallToolResult::error(vec![ContentBlock::text(text)]);
@@ -204,26 +174,15 @@ impl EchoServer {
 
     #[tool(
         description = "Tell which instance answers: service name, host, version, uptime, requests",
-        annotations(
-            title = "Service information",
-            read_only_hint = true,
-            open_world_hint = false
-        )
+        annotations(title = "Service information", read_only_hint = true, open_world_hint = false)
     )]
     async fn service_info(&self) -> Result<CallToolResult, ErrorData> {
-        Ok(CallToolResult::success(vec![ContentBlock::json(
-            self.echo.info(),
-        )?]))
+        Ok(CallToolResult::success(vec![ContentBlock::json(self.echo.info())?]))
     }
 
     #[tool(
         description = "Fail with the message, as a tool that could not do its work does",
-        annotations(
-            title = "Fail",
-            read_only_hint = true,
-            idempotent_hint = true,
-            open_world_hint = false
-        )
+        annotations(title = "Fail", read_only_hint = true, idempotent_hint = true, open_world_hint = false)
     )]
     async fn fail(&self, Parameters(arguments): Parameters<EchoArguments>) -> CallToolResult {
         CallToolResult::error(vec![ContentBlock::text(arguments.message)])
@@ -233,10 +192,7 @@ impl EchoServer {
 #[prompt_router]
 impl EchoServer {
     #[prompt(name = "echo", description = "Ask the model to say the message back")]
-    async fn echo_prompt(
-        &self,
-        Parameters(arguments): Parameters<EchoArguments>,
-    ) -> Vec<PromptMessage> {
+    async fn echo_prompt(&self, Parameters(arguments): Parameters<EchoArguments>) -> Vec<PromptMessage> {
         let text = format!("Say exactly this and nothing else: {}", arguments.message);
         vec![PromptMessage::new_text(Role::User, text)]
     }
@@ -247,13 +203,8 @@ impl EchoServer {
 impl ServerHandler for EchoServer {
     fn get_info(&self) -> ServerConfig {
         ServerConfig::new(server_capabilities())
-            .with_server_info(Implementation::new(
-                &self.echo.settings.service_name,
-                env!("CARGO_PKG_VERSION"),
-            ))
-            .with_instructions(
-                "Gives back what it is sent. Use it to check that the way to an MCP server works.",
-            )
+            .with_server_info(Implementation::new(&self.echo.settings.service_name, env!("CARGO_PKG_VERSION")))
+            .with_instructions("Gives back what it is sent. Use it to check that the way to an MCP server works.")
     }
 
     async fn list_resources(
@@ -281,16 +232,13 @@ impl ServerHandler for EchoServer {
         _: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
         let contents = if request.uri == INFO_URI {
-            let text = serde_json::to_string(&self.echo.info())
-                .map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
+            let text =
+                serde_json::to_string(&self.echo.info()).map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
             ResourceContents::text(text, request.uri).with_mime_type("application/json")
         } else if let Some(message) = request.uri.strip_prefix(MESSAGE_PREFIX) {
             ResourceContents::text(message, &request.uri).with_mime_type("text/plain")
         } else {
-            let text = format!(
-                "there is no resource '{}'; resources/list tells which there are",
-                request.uri
-            );
+            let text = format!("there is no resource '{}'; resources/list tells which there are", request.uri);
             return Err(ErrorData::resource_not_found(text, None));
         };
         Ok(ReadResourceResult::new(vec![contents]).into())

@@ -26,11 +26,7 @@ struct Document<'a> {
 impl Problem {
     /// A problem that answers with `status`.
     pub fn new(status: StatusCode, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self {
-            status,
-            detail: detail.into(),
-            remedy: remedy.into(),
-        }
+        Self { status, detail: detail.into(), remedy: remedy.into() }
     }
 }
 
@@ -44,10 +40,7 @@ impl IntoResponse for Problem {
             remedy: &self.remedy,
         };
         let mut response = (self.status, Json(document)).into_response();
-        response.headers_mut().insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         response
     }
 }

@@ -22,9 +22,7 @@ use crate::{controls, hosts, mcp};
 /// The whole application. Every answer with an error is a problem document, but those of `/mcp`, which are JSON-RPC's.
 pub fn router(echo: &Arc<Echo>) -> Router {
     let allowed: hosts::AllowedHosts = echo.settings.allowed_hosts.clone().into();
-    let mcp = Router::new()
-        .route_service("/mcp", mcp::service(echo))
-        .layer(from_fn_with_state(allowed, hosts::guard));
+    let mcp = Router::new().route_service("/mcp", mcp::service(echo)).layer(from_fn_with_state(allowed, hosts::guard));
     let mut app = Router::new()
         .route("/", get(about))
         .route("/health", get(health))
@@ -76,25 +74,13 @@ async fn about(State(echo): State<Arc<Echo>>) -> Json<About> {
         version: env!("CARGO_PKG_VERSION"),
         description: "Echo service of mcp-manager: plain HTTP, and the Model Context Protocol at /mcp",
         hostname: echo.hostname().to_owned(),
-        endpoints: &[
-            "GET /",
-            "GET /health",
-            "GET /info",
-            "GET /echo/{message}",
-            "POST /echo",
-            "GET /mcp/capabilities",
-            "/mcp",
-        ],
+        endpoints: &["GET /", "GET /health", "GET /info", "GET /echo/{message}", "POST /echo", "GET /mcp/capabilities", "/mcp"],
     })
 }
 
 async fn health(State(echo): State<Arc<Echo>>) -> Response {
     tokio::time::sleep(echo.health_delay()).await;
-    let status = if echo.is_healthy() {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
+    let status = if echo.is_healthy() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(echo.health())).into_response()
 }
 
@@ -112,18 +98,11 @@ struct Echoed {
 
 impl Echoed {
     fn by(service: &Echo, echo: Value) -> Json<Self> {
-        Json(Self {
-            echo,
-            service: service.settings.service_name.clone(),
-            hostname: service.hostname().to_owned(),
-        })
+        Json(Self { echo, service: service.settings.service_name.clone(), hostname: service.hostname().to_owned() })
     }
 }
 
-async fn echo_path(
-    State(echo): State<Arc<Echo>>,
-    message: Result<Path<String>, PathRejection>,
-) -> Result<Json<Echoed>, Problem> {
+async fn echo_path(State(echo): State<Arc<Echo>>, message: Result<Path<String>, PathRejection>) -> Result<Json<Echoed>, Problem> {
     let Path(message) = message.map_err(|rejection| {
         Problem::new(
             StatusCode::BAD_REQUEST,
@@ -134,42 +113,23 @@ async fn echo_path(
     Ok(Echoed::by(&echo, Value::String(message)))
 }
 
-async fn echo_body(
-    State(echo): State<Arc<Echo>>,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Echoed>, Problem> {
+async fn echo_body(State(echo): State<Arc<Echo>>, body: Result<Bytes, BytesRejection>) -> Result<Json<Echoed>, Problem> {
     const REMEDY: &str = r#"send a JSON object with a message, for example {"message": "hello"}"#;
     let body = body.map_err(|rejection| {
-        Problem::new(
-            rejection.status(),
-            rejection.body_text(),
-            format!("send at most {} bytes", echo.settings.max_body_bytes),
-        )
+        Problem::new(rejection.status(), rejection.body_text(), format!("send at most {} bytes", echo.settings.max_body_bytes))
     })?;
     // The content type is not looked at: `curl -d` sends the wrong one, and nothing but JSON is understood anyway.
-    let mut value: Value = serde_json::from_slice(&body).map_err(|error| {
-        Problem::new(
-            StatusCode::BAD_REQUEST,
-            format!("the body is not valid JSON: {error}"),
-            REMEDY,
-        )
-    })?;
-    let message = value.get_mut("message").map(Value::take).ok_or_else(|| {
-        Problem::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "the body has no field 'message'",
-            REMEDY,
-        )
-    })?;
+    let mut value: Value = serde_json::from_slice(&body)
+        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("the body is not valid JSON: {error}"), REMEDY))?;
+    let message = value
+        .get_mut("message")
+        .map(Value::take)
+        .ok_or_else(|| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "the body has no field 'message'", REMEDY))?;
     Ok(Echoed::by(&echo, message))
 }
 
 async fn not_found(uri: Uri) -> Problem {
-    Problem::new(
-        StatusCode::NOT_FOUND,
-        format!("there is nothing at {}", uri.path()),
-        "GET / lists what there is",
-    )
+    Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {}", uri.path()), "GET / lists what there is")
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Problem {

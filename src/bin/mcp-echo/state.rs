@@ -107,11 +107,7 @@ impl Echo {
 
     pub fn health(&self) -> Health {
         Health {
-            status: if self.is_healthy() {
-                "healthy"
-            } else {
-                "unhealthy"
-            },
+            status: if self.is_healthy() { "healthy" } else { "unhealthy" },
             service: self.settings.service_name.clone(),
             version: env!("CARGO_PKG_VERSION"),
             uptime_seconds: self.uptime_seconds(),
@@ -140,15 +136,12 @@ impl Echo {
 }
 
 fn hostname() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
+    std::fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
 }
 
 fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
 }
