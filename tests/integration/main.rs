@@ -1,1 +1,6 @@
 //! The one integration binary: claims about the product's behaviour, made through its public faces.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "in a test, a panic is how a claim fails")]
+
+mod echo;
+mod support;

@@ -93,14 +93,21 @@ async fn serve(settings: Settings) -> anyhow::Result<u8> {
     tracing::info!(service = echo.settings.service_name, %address, "ready");
 
     tokio::select! {
-        ended = &mut server => ended.context("the listener failed")?,
+        // Before the server's own end, so that a stop always goes through the drain below.
+        biased;
+        () = stopping.cancelled() => tracing::info!("stopping on request"),
         name = stop_signal => {
             tracing::info!(signal = name, "stopping");
             stopping.cancel();
         }
-        () = stopping.cancelled() => tracing::info!("stopping on request"),
+        ended = &mut server => {
+            ended.context("the listener failed")?;
+            return Ok(echo.exit_code());
+        }
     }
-    if tokio::time::timeout(DRAIN, server).await.is_err() {
+    if let Ok(ended) = tokio::time::timeout(DRAIN, server).await {
+        ended.context("the listener failed")?;
+    } else {
         tracing::warn!(seconds = DRAIN.as_secs(), "requests still open after the drain time were cut off");
     }
     tracing::info!(requests = echo.requests(), "stopped");

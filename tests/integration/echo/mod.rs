@@ -1,0 +1,6 @@
+//! Claims about the bundled example server.
+
+mod controls;
+mod http;
+mod mcp;
+mod process;
