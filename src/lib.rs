@@ -8,10 +8,12 @@
 //! | [`error`] | the one error |
 //! | [`backend`] | where services run |
 //! | [`lifecycle`] | start and end of background work |
+//! | [`registry`] | templates from files |
 //! | [`telemetry`] | metrics and logs |
 
 pub mod backend;
 pub mod domain;
 pub mod error;
 pub mod lifecycle;
+pub mod registry;
 pub mod telemetry;

@@ -70,7 +70,7 @@ impl FromStr for Bytes {
 
 impl fmt::Display for Bytes {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = BYTE_UNITS[..3].iter().find(|(_, scale)| self.0 >= *scale && self.0 % scale == 0);
+        let unit = BYTE_UNITS[..3].iter().find(|(_, scale)| self.0 >= *scale && self.0.is_multiple_of(*scale));
         match unit {
             Some((name, scale)) => write!(formatter, "{}{name}", self.0 / scale),
             None => write!(formatter, "{}", self.0),
@@ -131,13 +131,13 @@ impl fmt::Display for Span {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             0 => formatter.write_str("0s"),
-            milliseconds if milliseconds % 3_600_000 == 0 => {
+            milliseconds if milliseconds.is_multiple_of(3_600_000) => {
                 write!(formatter, "{}h", milliseconds / 3_600_000)
             }
-            milliseconds if milliseconds % 60_000 == 0 => {
+            milliseconds if milliseconds.is_multiple_of(60_000) => {
                 write!(formatter, "{}m", milliseconds / 60_000)
             }
-            milliseconds if milliseconds % 1000 == 0 => {
+            milliseconds if milliseconds.is_multiple_of(1000) => {
                 write!(formatter, "{}s", milliseconds / 1000)
             }
             milliseconds => write!(formatter, "{milliseconds}ms"),

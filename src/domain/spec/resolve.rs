@@ -453,13 +453,11 @@ fn expand(value: &str, allowed: &[String], variables: Variables<'_>) -> Result<S
                 let message = format!("refers to the manager's variable '{}', which is not allowed", name.escape_debug());
                 return Err((message, "name it in the template's 'allowed_env', or write $$ for a dollar sign".to_owned()));
             }
-            match variables(name).or_else(|| default.map(str::to_owned)) {
-                Some(text) => expanded.push_str(&text),
-                None => {
-                    let message = format!("refers to the manager's variable '{name}', which is not set");
-                    return Err((message, format!("set it, or write ${{{name}:-default}}")));
-                }
-            }
+            let Some(text) = variables(name).or_else(|| default.map(str::to_owned)) else {
+                let message = format!("refers to the manager's variable '{name}', which is not set");
+                return Err((message, format!("set it, or write ${{{name}:-default}}")));
+            };
+            expanded.push_str(&text);
             rest = after;
         } else {
             expanded.push('$');

@@ -1,0 +1,145 @@
+//! Templates from files: one directory of `*.json`, read at the start and whenever it changes.
+//!
+//! Readers get an immutable [`Templates`] and ask nobody. A file that stops being valid keeps its last valid template,
+//! marked stale, with its errors beside it. What a template means is [`crate::domain::template`]'s business, and
+//! running services are never touched from here.
+
+mod answers;
+mod scan;
+mod templates;
+mod watch;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::watch as channel;
+
+use crate::domain::template::{Template, TemplateReference};
+use crate::error::{Error, Kind, Result};
+use crate::lifecycle::Tasks;
+use crate::telemetry::Metrics;
+
+pub use answers::{TemplateDetail, TemplateSummary};
+pub use scan::{MAX_FILE_SIZE, MAX_FILES};
+pub use templates::{Entry, Templates};
+
+use scan::Scanner;
+
+/// Where templates come from.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The directory; its `*.json` files are read, its subdirectories are not.
+    pub dir: PathBuf,
+    /// Changes that follow each other within this time are read together.
+    pub debounce: Duration,
+}
+
+/// The templates of one directory, kept up to date.
+#[derive(Debug)]
+pub struct Registry {
+    settings: Settings,
+    metrics: Metrics,
+    scanner: Mutex<Scanner>,
+    current: channel::Sender<Arc<Templates>>,
+}
+
+impl Registry {
+    /// Reads the directory and follows its changes from then on, until `tasks` stop.
+    ///
+    /// A missing directory is no error: it is watched for. One that cannot be read is, because at the start somebody is
+    /// there to put it right. Files with errors never are.
+    pub async fn open(settings: Settings, tasks: &Tasks, metrics: &Metrics) -> Result<Arc<Self>> {
+        let registry = Arc::new(Self {
+            scanner: Mutex::new(Scanner::new(settings.dir.clone())),
+            settings,
+            metrics: metrics.clone(),
+            current: channel::Sender::new(Arc::default()),
+        });
+        let dir = registry.settings.dir.display();
+        if !registry.reload().await? {
+            tracing::warn!(%dir, "the templates directory does not exist; templates appear as soon as it does");
+        }
+        tasks.spawn("template watcher", watch::follow(registry.clone(), tasks.stopping()));
+        Ok(registry)
+    }
+
+    /// The templates as they are now.
+    #[must_use]
+    pub fn list(&self) -> Arc<Templates> {
+        self.current.borrow().clone()
+    }
+
+    /// The templates now and at every change.
+    #[must_use]
+    pub fn changes(&self) -> channel::Receiver<Arc<Templates>> {
+        self.current.subscribe()
+    }
+
+    /// The template that `reference` names: `NAME` for its newest version, or `NAME@VERSION`.
+    pub fn get(&self, reference: &str) -> Result<Arc<Template>> {
+        self.list().get(reference)
+    }
+
+    /// Whether a service started from `reference` would now start differently: its template has a newer version, was
+    /// changed or is gone.
+    #[must_use]
+    pub fn is_outdated(&self, reference: &TemplateReference) -> bool {
+        self.list().is_outdated(reference)
+    }
+
+    /// Whether `document` would be taken as a template; all that is wrong with it otherwise.
+    pub fn validate(document: &Value) -> Result<Template> {
+        Template::from_document(document, None).map_err(|errors| Error::invalid("the template is not valid", errors))
+    }
+
+    /// Reads what has changed and publishes it. False when the directory does not exist.
+    async fn reload(self: &Arc<Self>) -> Result<bool> {
+        let registry = self.clone();
+        let scan = tokio::task::spawn_blocking(move || registry.reload_blocking());
+        scan.await.map_err(|error| Error::internal("reading the templates broke off", error))?
+    }
+
+    fn reload_blocking(&self) -> Result<bool> {
+        // A scan leaves nothing half-done that the next one would trip over.
+        let mut scanner = self.scanner.lock().unwrap_or_else(PoisonError::into_inner);
+        let there = match scanner.scan() {
+            Ok(there) => there,
+            Err(error) => {
+                self.metrics.template_reloads.with_label_values(&["failed"]).inc();
+                let message = format!("the templates directory {} cannot be read: {error}", self.settings.dir.display());
+                let remedy = "give the manager the right to list it, or set TEMPLATES_DIR to a directory";
+                return Err(Error::new(Kind::Invalid, message).remedy(remedy).because(error));
+            }
+        };
+        let templates = scanner.templates();
+        self.publish(templates);
+        Ok(there)
+    }
+
+    /// Swaps the snapshot, and tells log and metrics what is new in it.
+    fn publish(&self, templates: Templates) {
+        let before = self.list();
+        if *before == templates {
+            return;
+        }
+        for entry in templates.entries().iter().filter(|entry| !entry.errors.is_empty()) {
+            let known = before.entries().iter().find(|old| old.file == entry.file);
+            if known.is_some_and(|known| known.errors == entry.errors) {
+                continue;
+            }
+            let kept = if entry.stale { "; its last valid version stays in use" } else { "" };
+            for error in &entry.errors {
+                tracing::warn!(file = %entry.file, "template file {}: {error}{kept}", entry.file);
+            }
+        }
+        let broken = templates.entries().iter().filter(|entry| !entry.errors.is_empty()).count();
+        let usable = templates.usable().count();
+        self.metrics.templates.set(i64::try_from(usable).unwrap_or(i64::MAX));
+        self.metrics.template_errors.set(i64::try_from(broken).unwrap_or(i64::MAX));
+        self.metrics.template_reloads.with_label_values(&[if broken == 0 { "ok" } else { "invalid" }]).inc();
+        tracing::info!(templates = usable, files_with_errors = broken, "templates read");
+        self.current.send_replace(Arc::new(templates));
+    }
+}

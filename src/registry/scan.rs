@@ -1,0 +1,280 @@
+//! Reading the templates directory: which files count, which have changed, and which of them gives which template.
+//!
+//! Blocking, on purpose: the caller runs it on a thread of its own.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, Metadata, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+
+use super::templates::{Entry, Templates};
+use crate::domain::template::Template;
+use crate::error::FieldError;
+
+/// Largest template file in bytes.
+pub const MAX_FILE_SIZE: u64 = 1 << 20;
+
+/// Most template files in one directory; what follows by name is left out, and said to be.
+pub const MAX_FILES: usize = 1000;
+
+/// File systems stamp changes in steps of some milliseconds, so two changes within one step look alike. A file this
+/// young is read again the next time.
+const YOUNG: Duration = Duration::from_secs(2);
+
+/// Remembers what was read, so that a scan reads only what has changed.
+#[derive(Debug)]
+pub(super) struct Scanner {
+    dir: PathBuf,
+    files: BTreeMap<String, File>,
+    left_out: Option<FieldError>,
+}
+
+/// One template file as it was last read.
+#[derive(Debug)]
+struct File {
+    /// What the file looked like; none when it must be read again.
+    stamp: Option<Stamp>,
+    read: Result<Arc<Template>, Broken>,
+    /// The template that was in use after the last scan.
+    used: Option<Arc<Template>>,
+}
+
+/// What is known of a file without a valid template.
+#[derive(Debug)]
+struct Broken {
+    name: Option<String>,
+    version: Option<String>,
+    errors: Vec<FieldError>,
+}
+
+impl From<FieldError> for Broken {
+    fn from(error: FieldError) -> Self {
+        Self { name: None, version: None, errors: vec![error] }
+    }
+}
+
+/// Which content a file has, as far as its metadata tells.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Scanner {
+    pub(super) fn new(dir: PathBuf) -> Self {
+        Self { dir, files: BTreeMap::new(), left_out: None }
+    }
+
+    /// Looks at every file and reads those that have changed. False when there is no such directory. On an error
+    /// nothing has changed.
+    pub(super) fn scan(&mut self) -> io::Result<bool> {
+        let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+        let listed = fs::canonicalize(&self.dir).and_then(|root| Ok((candidates(&root)?, root)));
+        let (mut names, root) = match listed {
+            Ok(listed) => listed,
+            Err(error) if missing(&error) => {
+                self.files.clear();
+                self.left_out = None;
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        };
+        self.left_out = (names.len() > MAX_FILES).then(|| {
+            let message = format!("{} files are left out, because there are more than {MAX_FILES}", names.len() - MAX_FILES);
+            FieldError::new("", message, "remove template files that nobody uses")
+        });
+        while names.len() > MAX_FILES {
+            names.pop_last();
+        }
+        self.files.retain(|name, _| names.contains(name));
+        for name in names {
+            self.look_at(&root, name);
+        }
+        Ok(true)
+    }
+
+    /// Reads one file if it is not as it was.
+    fn look_at(&mut self, root: &Path, name: String) {
+        let (stamp, path) = match inside(root, &name) {
+            Ok(found) => found,
+            Err(error) => {
+                // Gone since the directory was listed: the next scan sees it so.
+                if let Some(error) = error {
+                    self.keep(name, None, Err(error.into()));
+                }
+                return;
+            }
+        };
+        if self.files.get(&name).is_some_and(|file| file.stamp.is_some_and(|known| known == stamp)) {
+            return;
+        }
+        let read = read_file(&path).map_err(Broken::from).and_then(|bytes| parse(&bytes, &name));
+        self.keep(name, stamp.is_settled().then_some(stamp), read.map(Arc::new));
+    }
+
+    fn keep(&mut self, name: String, stamp: Option<Stamp>, read: Result<Arc<Template>, Broken>) {
+        let used = self.files.remove(&name).and_then(|file| file.used);
+        self.files.insert(name, File { stamp, read, used });
+    }
+
+    /// Decides which file gives which template. The first file by name wins a name and version; a file that cannot
+    /// give what it says keeps what it last gave, unless a valid file gives that now.
+    pub(super) fn templates(&mut self) -> Templates {
+        let mut owners: BTreeMap<(String, String), String> = BTreeMap::new();
+        let mut lost: BTreeMap<String, FieldError> = BTreeMap::new();
+        for (name, file) in &mut self.files {
+            let Ok(template) = &file.read else { continue };
+            let key = (template.name.clone(), template.version.clone());
+            if let Some(owner) = owners.get(&key) {
+                let message = format!("the template {}@{} is already given by the file {owner}", key.0, key.1);
+                lost.insert(
+                    name.clone(),
+                    FieldError::new(
+                        "version",
+                        message,
+                        format!("change name or version here, or remove one of {owner} and {name}"),
+                    ),
+                );
+            } else {
+                owners.insert(key, name.clone());
+                file.used = Some(template.clone());
+            }
+        }
+        for (name, file) in &mut self.files {
+            if file.read.is_ok() && !lost.contains_key(name) {
+                continue;
+            }
+            let key = |template: &Arc<Template>| (template.name.clone(), template.version.clone());
+            file.used = file.used.take().filter(|template| !owners.contains_key(&key(template)));
+            if let Some(used) = &file.used {
+                owners.insert(key(used), name.clone());
+            }
+        }
+        let mut entries: Vec<Entry> = self.files.iter().map(|(name, file)| file.entry(name, lost.get(name))).collect();
+        entries.extend(self.left_out.clone().map(|error| Entry {
+            file: String::new(),
+            name: String::new(),
+            version: None,
+            template: None,
+            stale: false,
+            errors: vec![error],
+        }));
+        Templates::new(entries)
+    }
+}
+
+impl File {
+    fn entry(&self, file: &str, lost: Option<&FieldError>) -> Entry {
+        let (name, version, errors) = match &self.read {
+            Ok(template) => (Some(template.name.clone()), Some(template.version.clone()), lost.cloned().into_iter().collect()),
+            Err(broken) => (broken.name.clone(), broken.version.clone(), broken.errors.clone()),
+        };
+        let used = self.used.as_ref();
+        Entry {
+            file: file.to_owned(),
+            name: used.map(|used| used.name.clone()).or(name).unwrap_or_else(|| stem(file).to_owned()),
+            version: used.map(|used| used.version.clone()).or(version),
+            template: self.used.clone(),
+            stale: !errors.is_empty() && used.is_some(),
+            errors,
+        }
+    }
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    /// Whether a change from now on would show.
+    fn is_settled(self) -> bool {
+        let changed = u64::try_from(self.changed.0).map(|seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+        changed.is_ok_and(|changed| changed.elapsed().is_ok_and(|age| age > YOUNG))
+    }
+}
+
+/// Names of the files that may hold a template: `*.json`, not hidden, not a schema.
+fn candidates(root: &Path) -> io::Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    for file in fs::read_dir(root)? {
+        let name = file?.file_name().to_string_lossy().into_owned();
+        let counts = !name.starts_with('.')
+            && Path::new(&name).extension().is_some_and(|extension| extension == "json")
+            && !name.ends_with(".schema.json");
+        if counts && !fs::metadata(root.join(&name)).is_ok_and(|metadata| metadata.is_dir()) {
+            names.insert(name);
+        }
+    }
+    Ok(names)
+}
+
+/// Where the file `name` really is. `Err(None)` when it is gone.
+fn inside(root: &Path, name: &str) -> Result<(Stamp, PathBuf), Option<FieldError>> {
+    let fault = |error: io::Error| {
+        let message = format!("the file cannot be read: {error}");
+        (error.kind() != io::ErrorKind::NotFound || fs::symlink_metadata(root.join(name)).is_ok())
+            .then(|| FieldError::new("", message, "let the manager read it, or remove it"))
+    };
+    let path = fs::canonicalize(root.join(name)).map_err(fault)?;
+    if !path.starts_with(root) {
+        let message = "the file is a symbolic link that leads out of the templates directory";
+        return Err(Some(FieldError::new("", message, "put the file itself into the directory")));
+    }
+    let metadata = fs::metadata(&path).map_err(fault)?;
+    if !metadata.is_file() {
+        return Err(Some(FieldError::new("", "it is not a regular file", "remove it")));
+    }
+    Ok((Stamp::of(&metadata), path))
+}
+
+/// The content of a file, if it is not too large.
+fn read_file(path: &Path) -> Result<Vec<u8>, FieldError> {
+    let fault = |error: io::Error| {
+        FieldError::new("", format!("the file cannot be read: {error}"), "let the manager read it, or remove it")
+    };
+    // A pipe that took the file's place must not hold the reader up.
+    let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(fault)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes).map_err(fault)?;
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_FILE_SIZE {
+        return Err(FieldError::new(
+            "",
+            "the file is larger than 1 MiB",
+            "a template is some lines of JSON; keep data elsewhere",
+        ));
+    }
+    Ok(bytes)
+}
+
+/// The template in `bytes`; where the document names none, the file does.
+fn parse(bytes: &[u8], file: &str) -> Result<Template, Broken> {
+    let document: Value = serde_json::from_slice(bytes).map_err(|error| {
+        let line = Some(error.line());
+        Broken::from(FieldError { line, ..FieldError::new("", format!("the file is not JSON: {error}"), "correct it there") })
+    })?;
+    Template::from_document(&document, Some(stem(file))).map_err(|errors| {
+        let text = |field: &str| document.get(field).and_then(Value::as_str).map(str::to_owned);
+        Broken { name: text("name"), version: text("version"), errors }
+    })
+}
+
+/// The name of a template in a file whose document has none: `echo` for `echo.json` and `echo@2.json`.
+fn stem(file: &str) -> &str {
+    let stem = file.strip_suffix(".json").unwrap_or(file);
+    stem.split_once('@').map_or(stem, |(name, _)| name)
+}
