@@ -1,0 +1,85 @@
+# shellcheck shell=bash
+# Building: where the cache is, which Rust is used, and cargo's calls. Needs common.sh and machine.sh.
+
+rust_wanted=1.95
+
+# choose_cache: $cache holds what is costly to make again, outside the checkout. For root it lies where other users
+# can read it, because tests run as another user.
+choose_cache() {
+  if [ -n "${MCP_CACHE:-}" ]; then cache=$MCP_CACHE
+  elif am_root; then cache=/var/cache/mcp-manager
+  else cache=${XDG_CACHE_HOME:-$HOME/.cache}/mcp-manager; fi
+}
+
+# rust_is_enough CARGO: whether that cargo and its rustc are new enough.
+rust_is_enough() {
+  local version
+  [ -x "$1" ] || return 1
+  # In the checkout a rustup proxy may pick another toolchain than elsewhere.
+  version=$(cd "$checkout" && PATH=$(dirname "$1"):$PATH rustc --version 2>/dev/null | cut -d' ' -f2) || return 1
+  [ -n "$version" ] && (cd "$checkout" && "$1" --version >/dev/null 2>&1) &&
+    [ "$(printf '%s\n%s\n' "$rust_wanted" "$version" | sort -V | head -n 1)" = "$rust_wanted" ]
+}
+
+# ensure_rust: puts a cargo that is new enough first on PATH: an existing one, or one installed into the cache.
+ensure_rust() {
+  local candidate places=() found
+  found=$(command -v cargo || true)
+  places=("$found" "${CARGO_HOME:-$HOME/.cargo}/bin/cargo" /usr/local/cargo/bin/cargo "$cache/rust/cargo/bin/cargo")
+  for candidate in "${places[@]}"; do
+    if [ "$candidate" = "$cache/rust/cargo/bin/cargo" ]; then use_own_rust; fi
+    if [ -n "$candidate" ] && rust_is_enough "$candidate"; then
+      PATH=$(dirname "$candidate"):$PATH
+      return
+    fi
+  done
+  install_rust
+}
+
+use_own_rust() { export RUSTUP_HOME=$cache/rust/rustup CARGO_HOME=$cache/rust/cargo; }
+
+install_rust() {
+  local installer=$cache/rustup-init.sh log=$cache/logs/rust.log have_now
+  have_now=$(rustc --version 2>/dev/null || echo none)
+  check_disk "$cache" 2000 "the Rust toolchain"
+  mkdir -p "$cache/logs"
+  use_own_rust
+  if have rustup; then
+    with_progress "installing Rust through rustup, into $cache/rust (found: $have_now; needed: $rust_wanted)" "$log" \
+      rustup toolchain install stable --profile minimal --component rustfmt --component clippy ||
+      no_rust "$have_now" "rustup could not fetch a toolchain (log: $log)"
+    PATH=$(dirname "$(rustup which cargo --toolchain stable)"):$PATH
+    return
+  fi
+  curl --proto '=https' --tlsv1.2 -fsSL --max-time 60 https://sh.rustup.rs -o "$installer" 2>"$log" ||
+    no_rust "$have_now" "Rust's installer could not be fetched from https://sh.rustup.rs: $(tail -n 1 "$log")"
+  with_progress "installing Rust into $cache/rust (found: $have_now; needed: $rust_wanted)" "$log" \
+    sh "$installer" -y --no-modify-path --profile minimal --default-toolchain stable --component rustfmt --component clippy ||
+    no_rust "$have_now" "Rust's installer failed (log: $log)"
+  rm -f "$installer"
+  PATH=$CARGO_HOME/bin:$PATH
+}
+
+no_rust() {
+  fail "Rust $rust_wanted or newer is needed to build, and found is: $1. $2" \
+    "Give the machine network (or a proxy: export https_proxy), or install Rust by other means and put cargo on PATH:" \
+    "  https://www.rust-lang.org/tools/install" \
+    "With binaries built elsewhere no Rust is needed: ./scripts/quickstart.sh --binaries FOLDER"
+}
+
+# cargo_here ARGUMENT...: cargo in the checkout.
+cargo_here() { (cd "$checkout" && cargo "$@"); }
+
+# cargo_failed WHAT LOG: tells why a build failed as far as its log shows.
+cargo_failed() {
+  if grep -qE 'Could not resolve|failed to download|Could not connect|network failure|spurious network error|Timeout was reached' "$2"; then
+    fail "$1: cargo cannot reach the crate registry" "Give the machine network (or a proxy: export https_proxy), then run this again."
+  fi
+  if grep -q 'No space left on device' "$2"; then
+    fail "$1: the disk is full" "$(df -h "$cache" | tail -n 1)" "Free some, or set MCP_CACHE to a folder with room."
+  fi
+  fail "$1" "The log: $2"
+}
+
+# host_triple: the target that .cargo/config.toml names, as a folder name.
+host_triple() { (cd "$checkout" && rustc -vV) | sed -n 's/^host: //p'; }

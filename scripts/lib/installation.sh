@@ -1,0 +1,126 @@
+# shellcheck shell=bash
+# The manager as quickstart.sh installs it for the target: files, process, services. Needs rootless.sh.
+
+echo_image=localhost/mcp-echo:latest
+
+# use_installation: names the places below the target's home.
+use_installation() {
+  installation=$target_home/.local/share/mcp-manager
+  state=$target_home/.local/state/mcp-manager
+  manager=$installation/bin/mcp-manager
+  manager_log=$state/manager.log
+}
+
+# put_file FROM TO MODE: copies a file for the target, at once or not at all, only if it differs; says by its status
+# (0) that it did. The target need not be able to read FROM.
+put_file() {
+  if cmp -s "$1" "$2"; then return 0; fi
+  # shellcheck disable=SC2016 # the inner shell expands
+  as_target sh -c 'mkdir -p "$(dirname "$1")" && cat >"$1.new" && chmod "$2" "$1.new" && mv "$1.new" "$1"' sh "$2" "$3" <"$1"
+}
+
+install_files() {
+  use_installation
+  remember installation "$installation"
+  if [ -x "$manager" ] && ! cmp -s "$binaries/mcp-manager" "$manager"; then manager_changed=yes; else manager_changed=''; fi
+  as_target mkdir -p "$state" "$installation/bin"
+  put_file "$binaries/mcp-manager" "$manager" 755
+  install_templates
+}
+
+# install_templates: ships templates, keeping what was edited, added or deleted since they were last shipped.
+install_templates() {
+  local file name mine=$installation/templates shipped=$installation/templates.shipped
+  as_target mkdir -p "$mine" "$shipped"
+  for file in "$checkout"/templates/*; do
+    [ -f "$file" ] || continue
+    name=$(basename "$file")
+    if [ -e "$shipped/$name" ]; then
+      if [ ! -e "$mine/$name" ]; then continue; fi
+      if ! cmp -s "$shipped/$name" "$mine/$name"; then
+        cmp -s "$file" "$shipped/$name" || note "keeping your edited $mine/$name; the new one is $file"
+        continue
+      fi
+    elif [ -e "$mine/$name" ]; then
+      continue
+    fi
+    put_file "$file" "$mine/$name" 644
+    put_file "$file" "$shipped/$name" 644
+  done
+}
+
+# manager_pid: the process id of the running manager of this installation, or nothing.
+manager_pid() {
+  local pid
+  pid=$(cat "$state/manager.pid" 2>/dev/null) || return 0
+  case $(readlink "/proc/$pid/exe" 2>/dev/null) in "$manager" | "$manager (deleted)") echo "$pid" ;; esac
+}
+manager_runs() { [ -n "$(manager_pid)" ]; }
+
+start_manager() {
+  if manager_runs; then
+    if [ -z "$manager_changed" ] && [ "$(recalled port)" = "$port" ]; then
+      wait_until_ready
+      step "the manager runs already (process $(manager_pid))"
+      return
+    fi
+    step "restarting the manager: its $([ -n "$manager_changed" ] && echo binary || echo port) changed; services go on"
+    stop_manager
+  fi
+  port_taken "$port" && fail "port $port of 127.0.0.1 is taken by $(port_owner "$port")" "Choose another with --port."
+  step "starting the manager on 127.0.0.1:$port as $target"
+  sed -i '/^port=/d' "$record"
+  remember port "$port"
+  mapfile -t hand_over < <(compgen -e | grep -E '^(MCP_(MANAGER_.*|NETWORK)|MAX_CONTAINERS|DEFAULT_(MEMORY|CPU)_LIMIT|ENABLE_(AUTH|METRICS)|CORS_ORIGINS|HEALTH_CHECK_INTERVAL|LOG_LEVEL)$' || true)
+  local settings=(MCP_MANAGER_LISTEN="127.0.0.1:$port" MCP_MANAGER_TEMPLATES_DIR="$installation/templates")
+  launch "${settings[@]}"
+  hand_over=()
+  wait_until_ready
+}
+
+# launch SETTING...: the manager as a process of its own, not of this script's terminal; its id goes to manager.pid.
+# Where systemd runs, as a unit of the target's own systemd, because only there it gets cgroups to hand on.
+launch() {
+  as_target rm -f "$state/manager.pid"
+  # shellcheck disable=SC2016 # the inner shell expands
+  local start='echo $$ >"$1/manager.pid"; exec "$2" serve >>"$1/manager.log" 2>&1 </dev/null' settings
+  if has_systemd; then
+    target_settings
+    # KillMode=process: the unit also holds the processes behind the containers' networks, which go on.
+    as_target systemd-run --user --quiet --collect --unit=mcp-manager --property=KillMode=process \
+      env -i "${settings[@]}" "$@" sh -c "$start" sh "$state" "$manager" ||
+      fail "systemd did not start the manager" "systemd's message is above."
+  else
+    as_target setsid --fork env "$@" sh -c "$start" sh "$state" "$manager"
+  fi
+}
+
+wait_until_ready() {
+  local tries=0
+  until curl -fs -o /dev/null --max-time 5 "http://127.0.0.1:$port/ready"; do
+    tries=$((tries + 1))
+    if [ "$tries" -gt 10 ] && ! manager_runs; then
+      tail -n 20 "$manager_log" >&2
+      fail "the manager ended; its last words are above" "The log: $manager_log"
+    fi
+    if [ "$tries" -gt 300 ]; then
+      curl -sS --max-time 5 "http://127.0.0.1:$port/ready" >&2 || true
+      tail -n 20 "$manager_log" >&2
+      fail "the manager is not ready after a minute; its answer and its last words are above" "The log: $manager_log"
+    fi
+    sleep 0.2
+  done
+}
+
+stop_manager() {
+  local pid tries=0
+  pid=$(manager_pid)
+  [ -n "$pid" ] || return 0
+  kill -TERM "$pid"
+  while [ -d "/proc/$pid" ]; do
+    tries=$((tries + 1))
+    if [ "$tries" -gt 200 ]; then warn "the manager does not end; killing it"; kill -KILL "$pid"; fi
+    sleep 0.1
+  done
+  as_target rm -f "$state/manager.pid"
+}

@@ -1,0 +1,95 @@
+# shellcheck shell=bash
+# The machine as it is: distribution, packages, disk, ports, unprivileged user namespaces, cgroups.
+# Asks and installs; leaves users and Podman's settings to rootless.sh.
+
+# debian_release: 12, 13, or another version number of Debian; ID and version elsewhere; fails without apt.
+debian_release() {
+  local ID='' VERSION_ID=''
+  # shellcheck source=/dev/null
+  [ -r /etc/os-release ] && . /etc/os-release
+  have apt-get || fail "this machine has no apt-get (${ID:-unknown system}); the script sets up Debian 12 and 13." \
+    "Elsewhere: install rootless Podman 4.3 or newer and Rust 1.95, then 'cargo build --release' and 'mcp-manager serve'."
+  if [ "$ID" = debian ]; then echo "${VERSION_ID:-sid}"; else echo "$ID-$VERSION_ID"; fi
+}
+
+# podman_packages: what rootless Podman needs on this release.
+podman_packages() {
+  # Debian 12's crun cannot run on hybrid cgroups and its Podman has no pasta; Debian 13's Podman uses crun and pasta.
+  case $(debian_release) in
+    12) echo podman runc uidmap slirp4netns fuse-overlayfs netavark aardvark-dns catatonit iptables ;;
+    13) echo podman crun runc uidmap passt fuse-overlayfs netavark aardvark-dns catatonit nftables ;;
+    *)
+      warn "$(debian_release) is neither Debian 12 nor 13; trying Debian 13's package names" >&2
+      echo podman crun runc uidmap passt fuse-overlayfs netavark aardvark-dns catatonit nftables ;;
+  esac
+  # Where systemd runs, Podman asks the user's own systemd for cgroups, through the user's own bus.
+  if has_systemd; then echo dbus-user-session; fi
+}
+
+build_packages() { echo gcc libc6-dev make pkg-config; }
+basic_packages() { echo ca-certificates curl util-linux; }
+
+has_systemd() { [ -d /run/systemd/system ]; }
+
+# ensure_packages LOG PACKAGE...: installs what is missing; asks nobody and writes nothing when nothing is.
+ensure_packages() {
+  local log=$1 package missing=()
+  shift
+  for package in "$@"; do
+    [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  if ! am_root; then need_sudo "apt-get install ${missing[*]}"; fi
+  with_progress "refreshing apt's lists" "$log" as_root apt-get -q update ||
+    warn "apt's lists could not be refreshed completely; trying with what is there"
+  with_progress "installing ${missing[*]}" "$log" \
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends "${missing[@]}" || {
+    if grep -qE 'Could not resolve|Temporary failure resolving|Could not connect|Connection refused|Network is unreachable|Failed to fetch' "$log"; then
+      fail "apt cannot reach the Debian archive, and these packages are missing: ${missing[*]}" \
+        "Give the machine network (or a proxy: export http_proxy), or install them by other means:" \
+        "  apt-get install --no-install-recommends ${missing[*]}"
+    fi
+    if grep -q 'Unable to locate package' "$log"; then
+      fail "apt does not know: $(sed -n 's/.*Unable to locate package //p' "$log" | tr '\n' ' ')" \
+        "Without lists (no network?) or without Debian's 'main' in /etc/apt/sources.list* it cannot." "The log: $log"
+    fi
+    fail "apt-get could not install ${missing[*]}" "See the lines above, or $log. Another apt may be running."
+  }
+}
+
+# check_disk FOLDER MEGABYTES WHAT_FOR
+check_disk() {
+  local folder=$1 free
+  while [ ! -d "$folder" ]; do folder=$(dirname "$folder"); done
+  free=$(df -Pk "$folder" | awk 'NR == 2 { print int($4 / 1024) }')
+  [ "$free" -ge "$2" ] || fail "$folder has $free MB free; $3 needs about $2 MB." \
+    "Free some, or put it elsewhere (see --help for the variables)."
+}
+
+# port_taken PORT: whether somebody listens on loopback's PORT (or on all addresses').
+port_taken() {
+  awk -v port=":$(printf '%04X' "$1")" '$4 == "0A" && substr($2, length($2) - 4) == port { found = 1 } END { exit !found }' \
+    /proc/net/tcp /proc/net/tcp6 2>/dev/null
+}
+
+# port_owner PORT: "PID (command)" of the listener, as far as we may know it.
+port_owner() {
+  local inode descriptor pid
+  inode=$(awk -v port=":$(printf '%04X' "$1")" '$4 == "0A" && substr($2, length($2) - 4) == port { print $10; exit }' \
+    /proc/net/tcp /proc/net/tcp6 2>/dev/null)
+  descriptor=$(find /proc/[0-9]*/fd -maxdepth 1 -lname "socket:\[$inode\]" 2>/dev/null | head -n 1)
+  pid=${descriptor#/proc/}
+  pid=${pid%%/*}
+  if [ -n "$pid" ]; then
+    echo "process $pid ($(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | cut -c 1-80))"
+  else
+    echo "a process of another user (as root: ss -ltnp 'sport = :$1')"
+  fi
+}
+
+# cgroup_layout: v2, hybrid or v1.
+cgroup_layout() {
+  if [ "$(stat -fc %T /sys/fs/cgroup 2>/dev/null)" = cgroup2fs ]; then echo v2
+  elif [ "$(stat -fc %T /sys/fs/cgroup/unified 2>/dev/null)" = cgroup2fs ]; then echo hybrid
+  else echo v1; fi
+}

@@ -1,0 +1,298 @@
+# shellcheck shell=bash
+# Rootless Podman for one user: the user, its id ranges, runtime folder, devices and, only where Podman's defaults
+# cannot work on this machine, settings. Everything made is written to the record first and unmade by undo_rootless.
+# Needs common.sh and machine.sh. Callers first run `choose_target NAME`.
+
+# Services get user namespaces of their own out of these ids; a hundred services of 65536 ids each have room.
+subids_wanted=10485760
+# With fewer than this even a handful of services cannot be kept apart.
+subids_needed=1048576
+
+# choose_target NAME: sets $target, $target_uid, $target_gid, $target_home, $target_runtime and $record.
+# For root NAME is a user made for the purpose; for anybody else the target is that person.
+choose_target() {
+  if am_root; then
+    target=$1
+    record=/var/lib/mcp-manager-setup/$target.record
+    if [ "$target" = root ]; then fail "the manager's user cannot be root: containers run unprivileged, always"; fi
+  else
+    target=$(id -un)
+    record=${XDG_STATE_HOME:-$HOME/.local/state}/mcp-manager-setup/record
+  fi
+  look_up_target
+}
+
+look_up_target() {
+  local entry
+  target_uid='' target_gid='' target_home='' target_runtime=''
+  entry=$(getent passwd "$target") || return 0
+  target_uid=$(cut -d: -f3 <<<"$entry")
+  target_gid=$(cut -d: -f4 <<<"$entry")
+  target_home=$(cut -d: -f6 <<<"$entry")
+  target_runtime=/run/user/$target_uid
+  if ! am_root && [ -n "${XDG_RUNTIME_DIR:-}" ]; then target_runtime=$XDG_RUNTIME_DIR; fi
+}
+
+# as_target COMMAND...: runs it as the target, in its home, with the environment of target_settings and nothing else.
+# Signals that scripts ignore are reset and the script's lock is closed, because what runs on would inherit both.
+as_target() {
+  local settings become=()
+  target_settings
+  if am_root; then become=(setpriv --reuid "$target_uid" --regid "$target_gid" --init-groups); fi
+  (cd "$target_home" && exec 9<&- && exec ${become[@]+"${become[@]}"} env -i --default-signal "${settings[@]}" "$@")
+}
+
+# target_settings: fills $settings with the target's environment. The array $hand_over names variables of ours to add.
+hand_over=()
+target_settings() {
+  local name
+  settings=(HOME="$target_home" USER="$target" LOGNAME="$target" LANG=C.UTF-8
+    PATH=/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin XDG_RUNTIME_DIR="$target_runtime")
+  if [ -S "$target_runtime/bus" ]; then settings+=(DBUS_SESSION_BUS_ADDRESS="unix:path=$target_runtime/bus"); fi
+  for name in http_proxy https_proxy no_proxy SSL_CERT_FILE SSL_CERT_DIR ${hand_over[@]+"${hand_over[@]}"}; do
+    if [ -n "${!name:-}" ]; then settings+=("$name=${!name}"); fi
+  done
+}
+
+# set_up_rootless: all of it. Quick and silent where everything is there already.
+set_up_rootless() {
+  ensure_user
+  ensure_subids
+  ensure_runtime_folder
+  ensure_devices
+  check_user_namespaces
+  ensure_podman_settings
+  check_podman
+}
+
+ensure_user() {
+  [ -z "$target_uid" ] || return 0
+  step "making the user $target, who will run the containers (rootless: nothing runs them as root)"
+  remember user "$target"
+  # No ids here: ensure_subids gives them, in one place for new and existing users.
+  as_root useradd --create-home --shell /usr/sbin/nologin --comment "mcp-manager containers" \
+    -K SUB_UID_COUNT=0 -K SUB_GID_COUNT=0 "$target" || fail "the user $target could not be made" "See useradd's message above."
+  look_up_target
+}
+
+# subids_of FILE: how many ids the target has there.
+subids_of() { awk -F: -v name="$target" -v uid="$target_uid" '$1 == name || $1 == uid { sum += $3 } END { print sum + 0 }' "$1" 2>/dev/null || echo 0; }
+
+ensure_subids() {
+  [ "$(subids_of /etc/subuid)" -ge "$subids_needed" ] && [ "$(subids_of /etc/subgid)" -ge "$subids_needed" ] && return
+  local first last
+  # One range for both files, above every range that anybody has.
+  first=$(awk -F: '{ end = $2 + $3; if (end > top) top = end } END { print (top < 100000 ? 100000 : top) }' /etc/subuid /etc/subgid 2>/dev/null || echo 100000)
+  last=$((first + subids_wanted - 1))
+  [ "$last" -lt 4294967294 ] || fail "no free range of $subids_wanted ids above the ones in /etc/subuid and /etc/subgid" \
+    "Give $target a range of at least $subids_needed there by hand."
+  step "giving $target the ids $first to $last for its containers (/etc/subuid, /etc/subgid)"
+  remember subids "$first-$last"
+  as_root touch /etc/subuid /etc/subgid
+  as_root usermod --add-subuids "$first-$last" --add-subgids "$first-$last" "$target" ||
+    fail "the ids could not be added to /etc/subuid and /etc/subgid" "See usermod's message above."
+  # A user namespace that Podman keeps from before does not know the new ids.
+  if have podman && [ -d "$target_runtime/libpod" ]; then as_target podman system migrate || true; fi
+}
+
+ensure_runtime_folder() {
+  if has_systemd; then
+    # The target's own systemd gives it its runtime folder, its cgroups, and keeps containers when nobody is logged in.
+    if [ ! -e "/var/lib/systemd/linger/$target" ]; then
+      step "letting $target's processes live without a login (loginctl enable-linger)"
+      remember linger "$target"
+      as_root loginctl enable-linger "$target" || fail "loginctl could not enable lingering for $target" "Is systemd-logind running?"
+    fi
+    local tries=0
+    until [ -S "$target_runtime/bus" ]; do
+      tries=$((tries + 1))
+      [ "$tries" -le 300 ] || fail "the user session of $target did not start within a minute" \
+        "Look at: systemctl status user@$target_uid.service"
+      sleep 0.2
+    done
+    return
+  fi
+  [ -d "$target_runtime" ] && [ "$(stat -c %u "$target_runtime")" = "$target_uid" ] && return
+  step "making $target_runtime (no systemd here that would)"
+  remember folder "$target_runtime"
+  if [ ! -d "$(dirname "$target_runtime")" ]; then
+    remember parent "$(dirname "$target_runtime")"
+    as_root mkdir -p -m 755 "$(dirname "$target_runtime")"
+  fi
+  as_root install -d -o "$target_uid" -g "$target_gid" -m 700 "$target_runtime"
+}
+
+# ensure_devices: the two devices that rootless containers open, with the access Debian's udev gives them.
+ensure_devices() {
+  ensure_device /dev/net/tun 10 200 "rootless networks (slirp4netns, pasta)"
+  ensure_device /dev/fuse 10 229 "rootless storage where the kernel has no overlay for users (fuse-overlayfs)"
+}
+
+ensure_device() {
+  local device=$1 major=$2 minor=$3 purpose=$4
+  if [ ! -c "$device" ]; then
+    step "making $device: $purpose"
+    remember device "$device"
+    as_root mkdir -p "$(dirname "$device")"
+    as_root mknod -m 666 "$device" c "$major" "$minor" ||
+      fail "there is no $device, and it cannot be made here; $purpose need it." \
+        "In a container: start it with '--device $device'. Else: modprobe $(basename "$device")."
+  fi
+  as_target test -r "$device" -a -w "$device" && return
+  step "opening $device to all users, as Debian's udev does: $purpose"
+  remember mode "$(stat -c %a "$device") $device"
+  as_root chmod 666 "$device"
+}
+
+check_user_namespaces() {
+  local answer
+  answer=$(as_target unshare --user --map-root-user true 2>&1) && return
+  local sysctl
+  for sysctl in kernel/unprivileged_userns_clone:1 user/max_user_namespaces:65536 kernel/apparmor_restrict_unprivileged_userns:0; do
+    local file=/proc/sys/${sysctl%:*} want=${sysctl#*:} value
+    [ -r "$file" ] || continue
+    value=$(cat "$file")
+    case ${sysctl%:*}:$value in
+      kernel/unprivileged_userns_clone:0 | user/max_user_namespaces:0 | kernel/apparmor_restrict_unprivileged_userns:1)
+        fail "the kernel does not let users make user namespaces; rootless containers are made of them." \
+          "As root: sysctl -w $(tr / . <<<"${sysctl%:*}")=$want    (and a line in /etc/sysctl.d/ to keep it)" ;;
+    esac
+  done
+  fail "$target may not make user namespaces: ${answer:-no reason given}" \
+    "In a container: start it with '--security-opt seccomp=unconfined --security-opt systempaths=unconfined'."
+}
+
+# ensure_podman_settings: settings for what cannot work by default, in files of our own, and the reason of each.
+ensure_podman_settings() {
+  local folder=$target_home/.config/containers wanted=() reasons=() layout
+  layout=$(cgroup_layout)
+  if [ "$layout" != v2 ]; then
+    if have runc; then
+      wanted+=('runtime = "runc"')
+      reasons+=("cgroups here are $layout, where crun refuses to start rootless containers: runc does it")
+    fi
+    wanted+=('cgroup_manager = "cgroupfs"')
+    reasons+=("systemd hands out no cgroups to users here: cgroupfs (limits cannot be enforced on $layout; the manager says so)")
+  elif ! has_systemd; then
+    wanted+=('cgroup_manager = "cgroupfs"')
+    reasons+=("no systemd runs: cgroupfs")
+  fi
+  if ! has_systemd; then
+    wanted+=('events_logger = "file"')
+    reasons+=("no journal runs: events go to a file")
+  fi
+  local index own=$folder/containers.conf ours=$folder/containers.conf.d/50-mcp-manager.conf lines=''
+  for index in "${!wanted[@]}"; do
+    # What somebody set on purpose stays.
+    grep -qsE "^[[:space:]]*${wanted[index]%% *}[[:space:]]*=" "$own" && continue
+    lines+="# ${reasons[index]}"$'\n'"${wanted[index]}"$'\n'
+  done
+  [ -z "$lines" ] || put_setting "$ours" "[engine]"$'\n'"$lines"
+  # Podman may choose vfs, which copies every layer whole, unless told otherwise before the first image.
+  if [ ! -e "$folder/storage.conf" ] && [ ! -e /etc/containers/storage.conf ] && [ ! -e "$target_home/.local/share/containers/storage" ]; then
+    put_setting "$folder/storage.conf" '[storage]'$'\n''# Left alone, Podman may choose vfs, which copies every layer whole.'$'\n''driver = "overlay"'$'\n'
+  fi
+}
+
+# put_setting FILE TEXT: writes a settings file of ours, unless it says that already, and says what is in it.
+put_setting() {
+  # shellcheck disable=SC2016 # the inner shell expands
+  as_target sh -c 'test -f "$1" && test "$(cat "$1")" = "$(printf %s "$2")"' sh "$1" "$2" && return
+  step "writing $1:"
+  local line
+  while IFS= read -r line; do note "  $line"; done <<<"${2%$'\n'}"
+  remember file "$1"
+  # shellcheck disable=SC2016 # the inner shell expands
+  as_target sh -c 'mkdir -p "$(dirname "$1")" && printf %s "$2" >"$1"' sh "$1" "$2"
+}
+
+# check_podman: that Podman starts for the target; tries fuse-overlayfs where the kernel has no overlay for users.
+check_podman() {
+  local answer storage=$target_home/.config/containers/storage.conf
+  if [ ! -e "$target_home/.local/share/containers" ]; then remember storage "$target_home/.local/share/containers"; fi
+  answer=$(as_target podman info --format '{{.Store.GraphDriverName}}' 2>&1) && return
+  if [ -c /dev/fuse ] && have fuse-overlayfs && [ "$(recalled_all file | grep -c "^$storage$")" != 0 ] && grep -qi overlay <<<"$answer"; then
+    warn "this kernel has no overlay for users; using fuse-overlayfs"
+    put_setting "$storage" '[storage]'$'\n''driver = "overlay"'$'\n''[storage.options.overlay]'$'\n''mount_program = "/usr/bin/fuse-overlayfs"'$'\n'
+    answer=$(as_target podman info --format '{{.Store.GraphDriverName}}' 2>&1) && return
+  fi
+  fail "rootless Podman does not start for $target:" "$(tail -n 5 <<<"$answer")" \
+    "newuidmap and newgidmap (package uidmap) must keep their setuid bit: a nosuid file system takes it away."
+}
+
+# target_processes: the ids of the processes of the target and of its containers (which run under its extra ids).
+target_processes() {
+  local folder uid range ranges
+  mapfile -t ranges < <(awk -F: -v name="$target" '$1 == name { print $2 " " $2 + $3 - 1 }' /etc/subuid 2>/dev/null)
+  for folder in /proc/[0-9]*; do
+    uid=$(stat -c %u "$folder" 2>/dev/null) || continue
+    if [ "$uid" = "$target_uid" ]; then echo "${folder#/proc/}"; continue; fi
+    for range in ${ranges[@]+"${ranges[@]}"}; do
+      if [ "$uid" -ge "${range% *}" ] && [ "$uid" -le "${range#* }" ]; then echo "${folder#/proc/}"; fi
+    done
+  done
+}
+
+# undo_rootless: takes away what the record says was made, and nothing else.
+undo_rootless() {
+  local item
+  [ -f "$record" ] || return 0
+  if [ -n "$(recalled user)" ]; then
+    if [ -n "$target_uid" ]; then end_target_user; fi
+  else
+    undo_settings_of_a_person
+  fi
+  while read -r item; do as_root rm -rf "$item"; done < <(recalled_all folder)
+  while read -r item; do as_root rmdir --ignore-fail-on-non-empty "$item"; done < <(recalled_all parent)
+  while read -r item; do as_root chmod "${item%% *}" "${item#* }"; done < <(recalled_all mode)
+  while read -r item; do as_root rm -f "$item"; done < <(recalled_all device)
+  rm -f "$record"
+  rmdir "$(dirname "$record")" 2>/dev/null || true
+}
+
+# undo_settings_of_a_person: the target was there before us and stays, with all that is its own.
+undo_settings_of_a_person() {
+  local item storage
+  storage=$(recalled storage)
+  if [ -n "$storage" ] && have podman; then
+    if [ -z "$(as_target podman ps -aq)$(as_target podman images -aq)$(as_target podman volume ls -q)" ]; then
+      as_target podman unshare rm -rf "$storage"
+      as_target podman system migrate >/dev/null 2>&1 || true
+      as_target rm -rf "$storage" "$target_runtime/containers" "$target_runtime/libpod"
+    else
+      note "leaving $storage: it holds containers, images or volumes that are not ours"
+      storage=kept
+    fi
+  fi
+  while read -r item; do
+    case $storage:$item in kept:*) continue ;; esac
+    as_target rm -f "$item"
+    as_target rmdir --ignore-fail-on-non-empty "$(dirname "$item")" || true
+  done < <(recalled_all file)
+  if [ -n "$(recalled linger)" ]; then as_root loginctl disable-linger "$target" || true; fi
+  if [ -n "$(recalled subids)" ] && [ "$storage" != kept ]; then
+    as_root usermod --del-subuids "$(recalled subids)" --del-subgids "$(recalled subids)" "$target" || true
+  fi
+}
+
+# end_target_user: a user that we made goes with all it has: processes, containers, storage, home, ids.
+end_target_user() {
+  step "removing the user $target with its containers, storage, home and processes"
+  local tries=0 ids
+  if has_systemd; then
+    as_root loginctl disable-linger "$target" 2>/dev/null || true
+    as_root systemctl stop "user@$target_uid.service" 2>/dev/null || true
+  fi
+  while ids=$(target_processes) && [ -n "$ids" ]; do
+    # shellcheck disable=SC2086 # one word each
+    if [ "$tries" -lt 15 ]; then kill -TERM $ids 2>/dev/null || true; else kill -KILL $ids 2>/dev/null || true; fi
+    tries=$((tries + 1))
+    [ "$tries" -lt 100 ] || fail "processes of $target do not end: $(tr '\n' ' ' <<<"$ids")"
+    sleep 0.2
+  done
+  # Podman keeps its state of the moment in the runtime folder, and in /tmp when that is missing.
+  rm -rf "$target_runtime" /tmp/{podman-run,containers-user,storage-run,run}-"$target_uid"
+  rm -rf "$target_home"
+  userdel "$target" || fail "the user $target could not be removed" "See userdel's message above."
+  look_up_target
+}
