@@ -1,0 +1,55 @@
+//! What the machine offers to tests beyond cargo, as `scripts/test.sh` found it and says by environment variables.
+//! A test that needs a part asks here, and leaves itself out aloud where the machine lacks it. Leaves out finding
+//! and installing the parts: that is the script's.
+
+use std::io::Write as _;
+
+/// Something that not every machine has.
+#[derive(Debug, Clone, Copy)]
+pub enum Part {
+    /// Rootless Podman works for the user who runs this process. Value: `1`.
+    Podman,
+    /// The real Traefik. Value: path of the program.
+    Traefik,
+    /// A registry that serves Docker Hub's names, which Podman here is set to use. Value: `HOST:PORT`.
+    Hub,
+    /// The API fuzzer. Value: path of the program.
+    Schemathesis,
+}
+
+impl Part {
+    fn variable(self) -> &'static str {
+        match self {
+            Self::Podman => "MCP_TEST_PODMAN",
+            Self::Traefik => "MCP_TEST_TRAEFIK",
+            Self::Hub => "MCP_TEST_HUB",
+            Self::Schemathesis => "MCP_TEST_SCHEMATHESIS",
+        }
+    }
+}
+
+/// The part's value, or nothing after reporting that the calling test is left out; where leaving out is not allowed
+/// (`MCP_TEST_REQUIRE_ALL=1`), the test fails instead.
+///
+/// `let Some(traefik) = machine::offered(Part::Traefik) else { return };`
+#[must_use]
+pub fn offered(part: Part) -> Option<String> {
+    if let Some(value) = setting(part.variable()) {
+        return Some(value);
+    }
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    let report = format!("{test}: this machine offers no {part:?} ({} is not set)", part.variable());
+    assert!(setting("MCP_TEST_REQUIRE_ALL").as_deref() != Some("1"), "{report}, and nothing may be left out");
+    eprintln!("LEFT OUT {report}");
+    // The output of a passing test is not shown; the script reads this file and says it at the end.
+    if let Some(path) = setting("MCP_TEST_LEFT_OUT") {
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
+        writeln!(file, "{report}").unwrap();
+    }
+    None
+}
+
+#[expect(clippy::disallowed_methods, reason = "the script speaks to the tests through the environment alone")]
+fn setting(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
