@@ -33,6 +33,7 @@ pub fn service(echo: &Arc<Echo>) -> StreamableHttpService<EchoServer, LocalSessi
     let config = StreamableHttpServerConfig::default()
         .with_cancellation_token(echo.stopping.child_token())
         .with_max_request_body_bytes(echo.settings.max_body_bytes)
+        .with_legacy_session_mode(echo.settings.sessions)
         .with_json_response(true)
         .disable_allowed_hosts();
     let server = EchoServer::new(Arc::clone(echo));

@@ -31,6 +31,10 @@ pub struct Settings {
     #[arg(long, env = "MCP_ECHO_ALLOWED_HOSTS", value_delimiter = ',')]
     pub allowed_hosts: Vec<String>,
 
+    /// Give clients of the older protocol revisions a session; without, any replica answers any of their calls
+    #[arg(long, env = "MCP_ECHO_SESSIONS", action = clap::ArgAction::Set, value_parser = BoolishValueParser::new(), default_value = "true")]
+    pub sessions: bool,
+
     /// Largest request body read into memory, in bytes
     #[arg(long, env = "MCP_ECHO_MAX_BODY_BYTES", default_value_t = 4 * 1024 * 1024)]
     pub max_body_bytes: usize,

@@ -43,6 +43,18 @@ async fn a_session_client_shakes_hands_and_its_session_ends_when_it_says_so() {
 }
 
 #[tokio::test]
+async fn without_sessions_an_older_client_may_call_any_replica() {
+    let echo = EchoProcess::start(&[("MCP_ECHO_SESSIONS", "false")]).await;
+    let request = echo.post("/mcp").header("accept", "application/json, text/event-stream");
+    let request = request.header("mcp-protocol-version", "2025-11-25").json(&json!({
+        "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "echo", "arguments": {"message": "hi"}},
+    }));
+    let response = request.send().await.unwrap();
+    assert!(response.headers().get("mcp-session-id").is_none());
+    assert_eq!(text(&response.json::<Value>().await.unwrap()["result"]), "hi");
+}
+
+#[tokio::test]
 async fn sessions_do_not_see_each_others_end() {
     let echo = EchoProcess::start(&[]).await;
     let url = format!("{}/mcp", echo.url);

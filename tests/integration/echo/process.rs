@@ -45,6 +45,7 @@ async fn log_lines_are_json_objects_on_standard_error() {
     echo.get_json("/echo/hi").await;
     let line: Value = serde_json::from_str(&echo.stderr_line("/echo/hi").await).unwrap();
     assert_eq!((&line["level"], &line["status"], &line["method"]), (&"INFO".into(), &200.into(), &"GET".into()));
+    assert!(line["microseconds"].is_u64(), "{line}");
 }
 
 #[tokio::test]
