@@ -4,3 +4,4 @@
 
 mod echo;
 mod support;
+mod templates;
