@@ -8,12 +8,19 @@
 //! | [`error`] | the one error |
 //! | [`backend`] | where services run |
 //! | [`lifecycle`] | start and end of background work |
+//! | [`manager`] | every capability, once |
 //! | [`registry`] | templates from files |
+//! | [`rest`] | the HTTP API |
+//! | [`audit`], [`auth`] | who did what, who is asking |
 //! | [`telemetry`] | metrics and logs |
 
+pub mod audit;
+pub mod auth;
 pub mod backend;
 pub mod domain;
 pub mod error;
 pub mod lifecycle;
+pub mod manager;
 pub mod registry;
+pub mod rest;
 pub mod telemetry;

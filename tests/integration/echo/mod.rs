@@ -4,4 +4,3 @@ mod controls;
 mod http;
 mod mcp;
 mod process;
-mod scripts;

@@ -1,0 +1,71 @@
+//! `MAX_CONTAINERS`, also under concurrency: places are reserved before anything is created.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::domain::name::ServiceName;
+use crate::domain::status::Snapshot;
+use crate::error::{Error, Kind, Result};
+
+/// Places for containers.
+#[derive(Debug)]
+pub struct Capacity {
+    limit: u32,
+    /// Places promised to changes whose record is not in the view yet.
+    promised: Arc<Mutex<BTreeMap<ServiceName, u32>>>,
+}
+
+/// A promise of places; given back when dropped.
+#[derive(Debug)]
+pub struct Reservation {
+    name: ServiceName,
+    promised: Arc<Mutex<BTreeMap<ServiceName, u32>>>,
+}
+
+impl Capacity {
+    pub fn new(limit: u32) -> Self {
+        Self { limit, promised: Arc::default() }
+    }
+
+    /// Promises `replicas` places to `name`. Keep the reservation until the change is in the view.
+    pub fn reserve(&self, snapshot: &Snapshot, name: &ServiceName, replicas: u32) -> Result<Reservation> {
+        let mut promised = self.promised.lock().unwrap_or_else(PoisonError::into_inner);
+        if promised.contains_key(name) {
+            return Err(Error::new(Kind::AlreadyExists, format!("'{name}' is being created or changed by another request"))
+                .remedy("wait for that request, then look at the service"));
+        }
+        // A service under change counts with the greater of what it has and what it was promised.
+        let existing = |name: &ServiceName| snapshot.services.get(name).map_or(0, |service| service.record.spec.replicas);
+        let others: u32 = snapshot.services.keys().filter(|other| *other != name).map(existing).sum();
+        let pending: u32 = promised.iter().map(|(other, count)| count.saturating_sub(existing(other))).sum();
+        let used = others.saturating_add(pending);
+        if used.saturating_add(replicas) > self.limit {
+            let detail = format!("{replicas} more containers do not fit: {used} of {} places are taken", self.limit);
+            return Err(Error::new(Kind::LimitReached, detail).remedy("delete services, or raise MAX_CONTAINERS"));
+        }
+        promised.insert(name.clone(), replicas);
+        Ok(Reservation { name: name.clone(), promised: self.promised.clone() })
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.promised.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn promises_count_until_they_are_given_back() {
+        let (capacity, view) = (Capacity::new(3), Snapshot::default());
+        let name = |text: &str| text.parse::<ServiceName>().unwrap();
+        let first = capacity.reserve(&view, &name("a"), 2).unwrap();
+        assert_eq!(capacity.reserve(&view, &name("b"), 2).unwrap_err().kind, Kind::LimitReached);
+        assert_eq!(capacity.reserve(&view, &name("a"), 1).unwrap_err().kind, Kind::AlreadyExists);
+        drop(first);
+        assert!(capacity.reserve(&view, &name("b"), 3).is_ok());
+    }
+}

@@ -1,0 +1,147 @@
+//! Questions about services; all but logs, stats and inspection are answered from the view.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
+use serde_json::Value;
+use tokio_stream::wrappers::BroadcastStream;
+
+use super::views::{ServiceDetail, ServiceList};
+use super::{Manager, redact};
+use crate::domain::access::{Actor, Operation};
+use crate::domain::name::ServiceName;
+use crate::domain::status::{Phase, ReplicaStats, ServiceEvent, ServiceState, Snapshot};
+use crate::error::Result;
+
+/// Which services a list shows.
+#[derive(Debug, Clone, Default)]
+pub struct ListQuery {
+    /// Only those in one of these phases; all when empty.
+    pub phases: Vec<Phase>,
+    /// Only those from this template (`NAME` or `NAME@VERSION`).
+    pub template: Option<String>,
+    /// Only those with all these labels; a value of `None` asks for the label alone.
+    pub labels: Vec<(String, Option<String>)>,
+    /// Only names after this one.
+    pub after: Option<String>,
+    /// So many at most.
+    pub limit: usize,
+}
+
+impl ListQuery {
+    fn matches(&self, service: &ServiceState) -> bool {
+        let record = &service.record;
+        let template = self.template.as_ref().is_none_or(|wanted| {
+            let (name, version) = wanted.split_once('@').map_or((wanted.as_str(), None), |(name, version)| (name, Some(version)));
+            record.template.as_ref().is_some_and(|is| is.name == name && version.is_none_or(|version| is.version == version))
+        });
+        let label = |(name, value): &(String, Option<String>)| {
+            record.spec.labels.get(name).is_some_and(|is| value.as_ref().is_none_or(|value| is == value))
+        };
+        template && (self.phases.is_empty() || self.phases.contains(&service.phase)) && self.labels.iter().all(label)
+    }
+}
+
+impl Manager {
+    /// The live view.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.backend.view().borrow().clone()
+    }
+
+    /// The services that `query` asks for.
+    pub async fn list_services(self: &Arc<Self>, actor: &Actor, query: ListQuery) -> Result<ServiceList> {
+        let manager = self.clone();
+        self.perform(actor, Operation::ServiceList, "", async move {
+            let snapshot = manager.snapshot();
+            let matching: Vec<_> = snapshot.services.iter().filter(|(_, service)| query.matches(service)).collect();
+            let rest =
+                matching.iter().filter(|(name, _)| query.after.as_ref().is_none_or(|after| name.as_str() > after.as_str()));
+            let mut page: Vec<_> = rest.take(query.limit + 1).collect();
+            let more = page.len() > query.limit;
+            page.truncate(query.limit);
+            let next = page.last().filter(|_| more).map(|(name, _)| name.to_string());
+            let containers = page.into_iter().map(|(_, service)| manager.summary(service)).collect();
+            Ok(ServiceList { containers, total: matching.len(), next, as_of: snapshot.as_of })
+        })
+        .await
+    }
+
+    /// Everything about one service.
+    pub async fn get_service(self: &Arc<Self>, actor: &Actor, name: &ServiceName) -> Result<ServiceDetail> {
+        let (manager, owned) = (self.clone(), name.clone());
+        let work = async move { Ok(manager.detail(&*manager.service(&owned)?)) };
+        self.perform(actor, Operation::ServiceGet, name.as_str(), work).await
+    }
+
+    /// What each running replica uses.
+    pub async fn service_stats(self: &Arc<Self>, actor: &Actor, name: &ServiceName) -> Result<Vec<ReplicaStats>> {
+        let (manager, owned) = (self.clone(), name.clone());
+        let work = async move {
+            manager.service(&owned)?;
+            manager.backend.stats(&owned).await
+        };
+        self.perform(actor, Operation::ServiceStats, name.as_str(), work).await
+    }
+
+    /// The engine's own description of each replica, without secret values.
+    pub async fn inspect_service(self: &Arc<Self>, actor: &Actor, name: &ServiceName) -> Result<Vec<Value>> {
+        let (manager, owned) = (self.clone(), name.clone());
+        let work = async move {
+            let service = manager.service(&owned)?;
+            let secrets: Vec<&str> = service.record.spec.secrets.keys().map(String::as_str).collect();
+            let mut documents = manager.backend.inspect(&owned).await?;
+            for document in &mut documents {
+                redact::inspection(document, &secrets);
+            }
+            Ok(documents)
+        };
+        self.perform(actor, Operation::ServiceInspect, name.as_str(), work).await
+    }
+
+    /// What happens to a service from now on, beginning with where it stands; ends when it is removed or the manager
+    /// stops. `None` asks for all services, without end.
+    pub async fn service_events(
+        self: &Arc<Self>,
+        actor: &Actor,
+        name: Option<&ServiceName>,
+    ) -> Result<BoxStream<'static, ServiceEvent>> {
+        let (manager, owned) = (self.clone(), name.cloned());
+        let stopping = self.tasks.stopping();
+        let work = async move {
+            let receiver = manager.backend.events();
+            let snapshot = manager.snapshot();
+            let first: Vec<ServiceEvent> = match &owned {
+                Some(name) => vec![standing(&*manager.service(name)?)],
+                None => snapshot.services.values().map(|service| standing(service)).collect(),
+            };
+            let wanted = owned.clone();
+            let live = BroadcastStream::new(receiver)
+                .filter_map(|event| std::future::ready(event.ok()))
+                .filter(move |event| std::future::ready(wanted.as_ref().is_none_or(|name| event.service == *name)));
+            let mut ended = false;
+            let live = live.take_while(move |event| {
+                let go_on = !ended;
+                ended = owned.is_some() && event.kind == "removed";
+                std::future::ready(go_on)
+            });
+            let all = futures_util::stream::iter(first).chain(live).take_until(stopping.cancelled_owned());
+            Ok(all.boxed())
+        };
+        self.perform(actor, Operation::ServiceEvents, name.map_or("", ServiceName::as_str), work).await
+    }
+}
+
+/// An event that says where a service stands.
+fn standing(service: &ServiceState) -> ServiceEvent {
+    ServiceEvent {
+        sequence: 0,
+        at: service.record.updated_at,
+        service: service.record.name.clone(),
+        kind: "phase".to_owned(),
+        message: format!("{} is {}", service.record.name, service.phase.as_str()),
+        replica: None,
+        phase: Some(service.phase),
+    }
+}

@@ -1,0 +1,124 @@
+//! What callers ask for, read from JSON with every wrong field reported.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use crate::domain::fields;
+use crate::domain::name::ServiceName;
+use crate::domain::quantity::{Bytes, MilliCpu};
+use crate::domain::spec::{EnvironmentValue, SpecInput};
+use crate::error::{Error, FieldError, Result};
+
+/// A service as asked for: from a template, inline, or a template with changes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ServiceRequest {
+    /// Name of the service: 1 to 40 lower-case letters, digits and '-'. Its URL is `http://NAME.localhost`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "echo", max_length = 40, pattern = "^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
+    pub service_name: Option<String>,
+    /// Template it is started from, `NAME` or `NAME@VERSION`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "echo")]
+    pub template: Option<String>,
+    /// How to run it; on top of the template, where there is one.
+    #[serde(flatten)]
+    pub spec: SpecInput,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+struct Header {
+    #[serde(default, alias = "name")]
+    service_name: Option<String>,
+    #[serde(default)]
+    template: Option<String>,
+}
+
+impl ServiceRequest {
+    /// Reads a request; `path_name` is the name in the address, when it stands there.
+    pub fn read(document: &Value, path_name: Option<&ServiceName>) -> Result<Self> {
+        let object = as_object(document)?;
+        let header_fields = ["service_name", "name", "template"];
+        let spec_fields = fields::field_names::<SpecInput>();
+        let (mut header, rest): (Map<_, _>, Map<_, _>) =
+            object.clone().into_iter().partition(|(key, _)| header_fields.contains(&key.as_str()));
+        let (spec, unknown): (Map<_, _>, Map<_, _>) = rest.into_iter().partition(|(key, _)| spec_fields.contains(key));
+        let known = header_fields.iter().copied().chain(spec_fields.iter().map(String::as_str));
+        let mut errors: Vec<FieldError> =
+            unknown.keys().take(fields::MAX_ERRORS).map(|key| fields::unknown_field(key, known.clone())).collect();
+        if let Some(name) = header.remove("name") {
+            header.entry("service_name").or_insert(name);
+        }
+        let header = fields::read::<Header>(&header).map_err(|more| errors.extend(more)).unwrap_or_default();
+        let spec = fields::read::<SpecInput>(&spec).map_err(|more| errors.extend(more)).unwrap_or_default();
+        if let (Some(path), Some(body)) = (path_name, &header.service_name)
+            && path.as_str() != body
+        {
+            let message = format!("says '{}', the address says '{path}'", body.escape_debug());
+            errors.push(FieldError::new("service_name", message, "leave it out, or make them agree"));
+        }
+        if errors.is_empty() {
+            Ok(Self { service_name: header.service_name, template: header.template, spec })
+        } else {
+            Err(Error::invalid("the request is not valid", errors))
+        }
+    }
+
+    /// The service's name: from the address where there is one, else from the body.
+    pub fn name(&self, path_name: Option<&ServiceName>) -> Result<ServiceName> {
+        match (path_name, &self.service_name) {
+            (Some(name), _) => Ok(name.clone()),
+            (None, Some(name)) => name.parse(),
+            (None, None) => Err(Error::invalid_field("service_name", "is missing", "give the service a name, e.g. \"echo\"")),
+        }
+    }
+}
+
+/// A change to some fields of a service.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PatchRequest {
+    /// How many containers run it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 100)]
+    #[schemars(range(min = 1, max = 100))]
+    pub replicas: Option<u32>,
+    /// Limit of memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_limit: Option<Bytes>,
+    /// Limit of CPU time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_limit: Option<MilliCpu>,
+    /// Limit of processes and threads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
+    #[schemars(range(min = 1))]
+    pub pids_limit: Option<u32>,
+    /// Limit of the container's writable layer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_limit: Option<Bytes>,
+    /// Environment variables to set; `null` removes one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<BTreeMap<String, Value>>)]
+    pub environment: Option<BTreeMap<String, Option<EnvironmentValue>>>,
+}
+
+impl PatchRequest {
+    /// Reads a change.
+    pub fn read(document: &Value) -> Result<Self> {
+        let patch: Self =
+            fields::read(as_object(document)?).map_err(|errors| Error::invalid("the change is not valid", errors))?;
+        if patch == Self::default() {
+            let known = fields::field_names::<Self>().join(", ");
+            return Err(Error::invalid_field("", "nothing to change", format!("give at least one of {known}")));
+        }
+        Ok(patch)
+    }
+}
+
+fn as_object(document: &Value) -> Result<&Map<String, Value>> {
+    document.as_object().ok_or_else(|| Error::invalid_field("", "the body is not a JSON object", "send {\"service_name\": …}"))
+}

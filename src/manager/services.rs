@@ -1,0 +1,336 @@
+//! Changes to services: create, apply, patch, start, stop, restart, delete.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::request::{PatchRequest, ServiceRequest};
+use super::views::ServiceDetail;
+use super::wait::{Outcome, Wait};
+use super::{Manager, host_paths};
+use crate::backend::Change;
+use crate::domain::access::{Actor, Operation};
+use crate::domain::name::ServiceName;
+use crate::domain::spec::{self, ServiceSpec, SpecInput};
+use crate::domain::status::{Desired, Phase, Record, ServiceState};
+use crate::domain::template::TemplateReference;
+use crate::error::{Error, Kind, Result};
+
+/// How often a change is tried again when another one came in between.
+const ATTEMPTS: usize = 5;
+
+impl Manager {
+    /// Creates a service. `AlreadyExists` when there is one of that name.
+    pub async fn create_service(self: &Arc<Self>, actor: &Actor, request: ServiceRequest, wait: Wait) -> Result<ServiceDetail> {
+        let name = request.name(None)?;
+        let manager = self.clone();
+        let target = name.clone();
+        let work = async move { manager.create(&name, request, wait).await };
+        self.perform(actor, Operation::ServiceCreate, target.as_str(), work).await
+    }
+
+    /// Makes a service be as `request` says: creates it, changes it, or leaves it alone. `outcome` says which.
+    pub async fn apply_service(
+        self: &Arc<Self>,
+        actor: &Actor,
+        name: &ServiceName,
+        request: ServiceRequest,
+        wait: Wait,
+    ) -> Result<ServiceDetail> {
+        let (manager, owned) = (self.clone(), name.clone());
+        let work = async move {
+            let Ok(current) = manager.service(&owned) else { return manager.create(&owned, request, wait).await };
+            let (spec, template) = manager.resolve(request).await?;
+            if *current.record.spec == spec && current.record.template == template {
+                return manager.answer(&owned, "unchanged");
+            }
+            let desired = current.record.desired;
+            manager
+                .change(&owned, wait, move |_| Change { spec: Arc::new(spec.clone()), template: template.clone(), desired })
+                .await
+        };
+        self.perform(actor, Operation::ServiceApply, name.as_str(), work).await
+    }
+
+    /// Changes some fields of a service.
+    pub async fn patch_service(
+        self: &Arc<Self>,
+        actor: &Actor,
+        name: &ServiceName,
+        patch: PatchRequest,
+        wait: Wait,
+    ) -> Result<ServiceDetail> {
+        let (manager, owned) = (self.clone(), name.clone());
+        let work = async move {
+            let current = manager.service(&owned)?;
+            let spec = manager.patched(&current.record.spec, &patch)?;
+            if *current.record.spec == spec {
+                return manager.answer(&owned, "unchanged");
+            }
+            let apply = move |record: &Record| Change {
+                spec: Arc::new(spec.clone()),
+                template: record.template.clone(),
+                desired: record.desired,
+            };
+            manager.change(&owned, wait, apply).await
+        };
+        self.perform(actor, Operation::ServicePatch, name.as_str(), work).await
+    }
+
+    /// Starts a stopped service; with a `request`, creates it when it does not exist. A service that exists is never
+    /// changed by this: `Conflict` when it is not what the request says.
+    pub async fn start_service(
+        self: &Arc<Self>,
+        actor: &Actor,
+        name: &ServiceName,
+        request: Option<ServiceRequest>,
+        wait: Wait,
+    ) -> Result<ServiceDetail> {
+        let (manager, owned) = (self.clone(), name.clone());
+        let work =
+            async move {
+                match (manager.service(&owned), request) {
+                    (Err(_), Some(request)) => manager.create(&owned, request, wait).await,
+                    (Err(missing), None) => Err(missing
+                        .remedy(format!("create it: POST /containers, or send a spec with POST /containers/{owned}/start"))),
+                    (Ok(current), request) => {
+                        if let Some(request) = request {
+                            let (spec, _) = manager.resolve(request).await?;
+                            if *current.record.spec != spec {
+                                let detail = format!("'{owned}' exists and runs with other settings");
+                                return Err(Error::new(Kind::Conflict, detail)
+                                    .remedy(format!("change it with PUT /containers/{owned}, or start it without a body")));
+                            }
+                        }
+                        manager.set_desired(&owned, Desired::Running, wait).await
+                    }
+                }
+            };
+        self.perform(actor, Operation::ServiceStart, name.as_str(), Box::pin(work)).await
+    }
+
+    /// Stops a service; it stays stopped until somebody starts it.
+    pub async fn stop_service(self: &Arc<Self>, actor: &Actor, name: &ServiceName, wait: Wait) -> Result<ServiceDetail> {
+        let (manager, owned) = (self.clone(), name.clone());
+        let work = async move { manager.set_desired(&owned, Desired::Stopped, wait).await };
+        self.perform(actor, Operation::ServiceStop, name.as_str(), work).await
+    }
+
+    /// Stops and starts every replica, one after the other. A stopped service is started.
+    pub async fn restart_service(self: &Arc<Self>, actor: &Actor, name: &ServiceName, wait: Wait) -> Result<ServiceDetail> {
+        let (manager, owned) = (self.clone(), name.clone());
+        let work = async move {
+            let current = manager.service(&owned)?;
+            if current.record.desired == Desired::Stopped || current.phase == Phase::Failed {
+                return manager.set_desired(&owned, Desired::Running, wait).await;
+            }
+            manager.backend.restart(&owned).await?;
+            let limit = current.record.spec.start_timeout.duration();
+            match manager.wait_for(&owned, current.record.generation, wait, limit).await {
+                Outcome::Failed(error) => Err(error),
+                Outcome::Gone => Err(gone(&owned)),
+                _ => manager.answer(&owned, "changed"),
+            }
+        };
+        self.perform(actor, Operation::ServiceRestart, name.as_str(), work).await
+    }
+
+    /// Deletes a service with everything that belongs to it; named volumes only when asked for.
+    pub async fn delete_service(self: &Arc<Self>, actor: &Actor, name: &ServiceName, volumes: bool) -> Result<()> {
+        let (manager, owned) = (self.clone(), name.clone());
+        let work = async move {
+            manager.service(&owned)?;
+            manager.backend.remove(&owned, volumes).await
+        };
+        self.perform(actor, Operation::ServiceDelete, name.as_str(), work).await
+    }
+
+    /// The live state of a service.
+    pub(super) fn service(&self, name: &ServiceName) -> Result<Arc<ServiceState>> {
+        let snapshot = self.snapshot();
+        if let Some(service) = snapshot.services.get(name) {
+            return Ok(service.clone());
+        }
+        if !snapshot.synced {
+            return Err(
+                Error::new(Kind::BackendUnavailable, "the manager has not seen what runs yet").remedy("try again shortly")
+            );
+        }
+        Err(Error::not_found("service", name.as_str(), snapshot.services.keys().map(ServiceName::as_str)))
+    }
+
+    fn answer(&self, name: &ServiceName, outcome: &str) -> Result<ServiceDetail> {
+        let service = self.service(name).map_err(|_| gone(name))?;
+        Ok(ServiceDetail { outcome: Some(outcome.to_owned()), ..self.detail(&service) })
+    }
+
+    async fn create(self: &Arc<Self>, name: &ServiceName, request: ServiceRequest, wait: Wait) -> Result<ServiceDetail> {
+        let snapshot = self.snapshot();
+        if !snapshot.synced || !snapshot.connected {
+            return Err(Error::new(Kind::BackendUnavailable, "the container engine does not answer at present")
+                .remedy("'mcp-manager doctor' says why; try again when /ready answers 200"));
+        }
+        if snapshot.services.contains_key(name) {
+            return Err(Error::new(Kind::AlreadyExists, format!("there is a service '{name}' already"))
+                .remedy(format!("use another name, PUT /containers/{name} to change it, or delete it first")));
+        }
+        let (spec, template) = self.resolve(request).await?;
+        let limit = spec.start_timeout.duration();
+        let reservation = self.capacity.reserve(&self.snapshot(), name, spec.replicas)?;
+        let change = Change { spec: Arc::new(spec), template, desired: Desired::Running };
+        let record = self.backend.create(name, change).await?;
+        drop(reservation);
+        match self.wait_for(name, record.generation, wait, limit).await {
+            Outcome::Failed(error) => {
+                // A failed creation leaves nothing: its caller has the reason, so the record is of no more use.
+                if let Err(left) = self.backend.remove(name, false).await
+                    && left.kind != Kind::NotFound
+                {
+                    tracing::error!(service = %name, error = %left, "what a failed creation left could not be removed");
+                }
+                Err(error)
+            }
+            Outcome::Gone => Err(gone(name)),
+            Outcome::Reached | Outcome::NotReached | Outcome::Overtaken => self.answer(name, "created"),
+        }
+    }
+
+    /// Records a change, waits for it, and puts the former state back when it cannot be carried out.
+    async fn change(
+        self: &Arc<Self>,
+        name: &ServiceName,
+        wait: Wait,
+        edit: impl Fn(&Record) -> Change + Send,
+    ) -> Result<ServiceDetail> {
+        let (before, record) = self.record_change(name, edit).await?;
+        let limit = self.change_limit(&record);
+        match self.wait_for(name, record.generation, wait, limit).await {
+            Outcome::Failed(error) => {
+                let former = Change { spec: before.spec.clone(), template: before.template.clone(), desired: before.desired };
+                if let Err(stuck) = self.backend.update(name, record.generation, former).await {
+                    tracing::error!(service = %name, error = %stuck, "the former state could not be put back after a failed change");
+                }
+                Err(error)
+            }
+            Outcome::Gone => Err(gone(name)),
+            _ => self.answer(name, "changed"),
+        }
+    }
+
+    /// A change may stop the old containers before it starts the new ones.
+    fn change_limit(&self, record: &Record) -> Duration {
+        let each = record.spec.start_timeout.duration() + record.spec.stop_timeout.duration();
+        each.saturating_mul(record.spec.replicas.max(1)).min(self.settings.max_wait)
+    }
+
+    async fn record_change(
+        &self,
+        name: &ServiceName,
+        edit: impl Fn(&Record) -> Change + Send,
+    ) -> Result<(Arc<Record>, Arc<Record>)> {
+        for _ in 1..ATTEMPTS {
+            let current = self.service(name)?.record.clone();
+            let change = edit(&current);
+            let reservation = self.capacity.reserve(&self.snapshot(), name, change.spec.replicas.max(current.spec.replicas))?;
+            match self.backend.update(name, current.generation, change).await {
+                Err(error) if error.kind == Kind::Conflict => {
+                    drop(reservation);
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                other => return other.map(|record| (current, record)),
+            }
+        }
+        Err(Error::new(Kind::Conflict, format!("'{name}' is being changed by others all the time")).remedy("try again"))
+    }
+
+    async fn set_desired(self: &Arc<Self>, name: &ServiceName, desired: Desired, wait: Wait) -> Result<ServiceDetail> {
+        let current = self.service(name)?;
+        let again = current.phase == Phase::Failed && desired == Desired::Running;
+        let ended = matches!(current.phase, Phase::Exited | Phase::CrashLoop) && desired == Desired::Running;
+        if ended && current.record.desired == desired {
+            // It ended by itself; starting it is what a restart does.
+            self.backend.restart(name).await?;
+        }
+        let mut outcome = "unchanged";
+        let mut generation = current.record.generation;
+        if current.record.desired != desired || again {
+            let edit = |record: &Record| Change { spec: record.spec.clone(), template: record.template.clone(), desired };
+            generation = self.record_change(name, edit).await?.1.generation;
+            outcome = "changed";
+        }
+        let spec = &current.record.spec;
+        let waited = if desired == Desired::Stopped {
+            // Stopping takes at most the stop timeout and the engine's own time.
+            let limit = spec.stop_timeout.duration() + Duration::from_secs(20);
+            let stopped = |service: &ServiceState| (service.phase == Phase::Stopped).then_some(Outcome::Reached);
+            if wait == Wait::None { Outcome::Reached } else { self.wait_until(name, limit, stopped).await }
+        } else {
+            self.wait_for(name, generation, wait, spec.start_timeout.duration()).await
+        };
+        match waited {
+            Outcome::Failed(error) => Err(error),
+            Outcome::Gone => Err(gone(name)),
+            _ => self.answer(name, outcome),
+        }
+    }
+
+    /// Template and request together, checked against the machine.
+    async fn resolve(&self, request: ServiceRequest) -> Result<(ServiceSpec, Option<TemplateReference>)> {
+        let environment = |name: &str| (self.environment)(name);
+        let defaults = &self.settings.defaults;
+        let (mut spec, template) = if let Some(reference) = &request.template {
+            let template = self.registry.get(reference)?;
+            (template.instantiate(request.spec, defaults, &environment)?, Some(template.reference()))
+        } else {
+            let spec = spec::resolve(request.spec, defaults, &[], &environment)
+                .map_err(|errors| Error::invalid("the service cannot be created", errors))?;
+            (spec, None)
+        };
+        host_paths::pin(&mut spec, &defaults.allowed_host_paths).await?;
+        Ok((spec, template))
+    }
+
+    /// `current` with the fields of `patch`, under the same rules as a new service.
+    fn patched(&self, current: &ServiceSpec, patch: &PatchRequest) -> Result<ServiceSpec> {
+        let changes = patch.environment.clone().unwrap_or_default();
+        let set = changes.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?))).collect();
+        let input = SpecInput {
+            image: Some(current.image.clone()),
+            replicas: patch.replicas,
+            memory_limit: patch.memory_limit,
+            cpu_limit: patch.cpu_limit,
+            pids_limit: patch.pids_limit,
+            storage_limit: patch.storage_limit,
+            environment: Some(set),
+            ..SpecInput::default()
+        };
+        let checked = spec::resolve(input, &self.settings.defaults, &[], &|_| None)
+            .map_err(|errors| Error::invalid("the change is not valid", errors))?;
+        let mut spec = current.clone();
+        if let Some(replicas) = patch.replicas {
+            if replicas > 1 && !spec.ports.is_empty() {
+                let remedy = "keep one replica, or apply the service without 'ports'";
+                return Err(Error::invalid_field("replicas", "fixed host ports cannot be shared by replicas", remedy));
+            }
+            spec.replicas = replicas;
+        }
+        for (name, value) in changes {
+            if spec.secrets.contains_key(&name) {
+                let remedy = "change the secret, or apply the service without it";
+                return Err(Error::invalid_field(format!("environment.{name}"), "is filled from a secret", remedy));
+            }
+            match value.and_then(|_| checked.environment.get(&name).cloned()) {
+                Some(value) => spec.environment.insert(name, value),
+                None => spec.environment.remove(&name),
+            };
+        }
+        spec.memory_limit = patch.memory_limit.unwrap_or(spec.memory_limit);
+        spec.cpu_limit = patch.cpu_limit.unwrap_or(spec.cpu_limit);
+        spec.pids_limit = patch.pids_limit.unwrap_or(spec.pids_limit);
+        spec.storage_limit = patch.storage_limit.or(spec.storage_limit);
+        Ok(spec)
+    }
+}
+
+fn gone(name: &ServiceName) -> Error {
+    Error::new(Kind::Cancelled, format!("'{name}' was deleted while the request waited for it"))
+}

@@ -1,0 +1,71 @@
+//! Templates, as the API offers them; files and watching are the registry's.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::Manager;
+use crate::domain::access::{Actor, Operation};
+use crate::error::{Error, Kind, Result};
+use crate::registry::{Registry, TemplateDetail, TemplateSummary};
+
+/// Answer of `POST /templates/validate` for a template that may be used; others get the list of their errors.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TemplateCheck {
+    /// Always true.
+    pub valid: bool,
+    /// Name of the template.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+}
+
+impl Manager {
+    /// All templates, those with errors included.
+    pub async fn list_templates(self: &Arc<Self>, actor: &Actor) -> Result<Vec<TemplateSummary>> {
+        let manager = self.clone();
+        self.perform(actor, Operation::TemplateList, "", async move { Ok(manager.registry.list().summaries()) }).await
+    }
+
+    /// One template: `NAME` for its newest version, or `NAME@VERSION`.
+    pub async fn get_template(self: &Arc<Self>, actor: &Actor, reference: &str) -> Result<TemplateDetail> {
+        let (manager, owned) = (self.clone(), reference.to_owned());
+        let work = async move { manager.registry.list().detail(&owned) };
+        self.perform(actor, Operation::TemplateGet, reference, work).await
+    }
+
+    /// Checks a document without keeping it.
+    pub async fn validate_template(self: &Arc<Self>, actor: &Actor, document: Value) -> Result<TemplateCheck> {
+        let check = async move {
+            let template = Registry::validate(&document)?;
+            Ok(TemplateCheck { valid: true, name: template.name, version: template.version })
+        };
+        self.perform(actor, Operation::TemplateValidate, "", check).await
+    }
+
+    /// Writes a template into the templates' directory; `name` must agree with the document's. True when it is new.
+    pub async fn put_template(
+        self: &Arc<Self>,
+        actor: &Actor,
+        name: Option<&str>,
+        document: Value,
+    ) -> Result<(TemplateDetail, bool)> {
+        let (manager, owned) = (self.clone(), name.map(str::to_owned));
+        let target = name.or_else(|| document.get("name").and_then(Value::as_str)).unwrap_or_default().to_owned();
+        let work = async move { Err(not_yet(&manager, owned.as_deref())) };
+        self.perform(actor, Operation::TemplatePut, &target, work).await
+    }
+
+    /// Deletes a template's file; running services go on.
+    pub async fn delete_template(self: &Arc<Self>, actor: &Actor, reference: &str) -> Result<()> {
+        let (manager, owned) = (self.clone(), reference.to_owned());
+        let work = async move { Err(not_yet(&manager, Some(&owned))) };
+        self.perform(actor, Operation::TemplateDelete, reference, work).await
+    }
+}
+
+fn not_yet(_: &Manager, name: Option<&str>) -> Error {
+    Error::new(Kind::NotSupported, format!("'{}' cannot be written through the API yet", name.unwrap_or_default()))
+}

@@ -1,0 +1,168 @@
+//! What the product shows of services: one set of shapes for every face.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{Manager, redact};
+use crate::domain::spec::ServiceSpec;
+use crate::domain::status::{Desired, Phase, Progress, Replica, ReplicaState, ServiceState};
+use crate::domain::template::TemplateReference;
+use crate::error::Failure;
+
+/// A service in a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ServiceSummary {
+    /// Its name.
+    pub name: String,
+    /// Where it stands.
+    pub status: Phase,
+    /// Whether the user wants it to run.
+    pub desired: Desired,
+    /// Where it is reached; none for a service without a port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Its image.
+    pub image: String,
+    /// The template it came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<TemplateReference>,
+    /// Its template has changed since, or is gone.
+    pub template_outdated: bool,
+    /// Replicas asked for.
+    pub replicas: u32,
+    /// Replicas that answer.
+    pub ready_replicas: u32,
+    /// Restarts of its replicas, added up.
+    pub restarts: u32,
+    /// Why it is not as it should be, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// When it was created.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// Labels of the user's own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Everything about a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ServiceDetail {
+    /// What a list shows of it.
+    #[serde(flatten)]
+    pub summary: ServiceSummary,
+    /// What the request did: `created`, `changed` or `unchanged`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
+    /// Grows by one with every change.
+    pub generation: u64,
+    /// When it was changed last.
+    #[schema(value_type = String, format = DateTime)]
+    pub updated_at: Timestamp,
+    /// Its containers.
+    pub instances: Vec<Replica>,
+    /// How far the present step is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+    /// Why it could not be created or changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// What the engine could not enforce or had to say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+    /// Which locks of the default are open.
+    pub loosened: Vec<String>,
+    /// How it runs; secret values are replaced.
+    pub spec: ServiceSpec,
+}
+
+/// One page of services.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ServiceList {
+    /// The services, by name.
+    pub containers: Vec<ServiceSummary>,
+    /// How many there are in all pages.
+    pub total: usize,
+    /// Pass as `after` to get the next page; none on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+    /// When the engine was last heard of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub as_of: Option<Timestamp>,
+}
+
+impl Manager {
+    pub(super) fn summary(&self, service: &ServiceState) -> ServiceSummary {
+        let record = &service.record;
+        ServiceSummary {
+            name: record.name.to_string(),
+            status: service.phase,
+            desired: record.desired,
+            url: record.spec.port.map(|_| self.url(record.name.as_str())),
+            image: record.spec.image.clone(),
+            template_outdated: record.template.as_ref().is_some_and(|template| self.registry.is_outdated(template)),
+            template: record.template.clone(),
+            replicas: record.spec.replicas,
+            ready_replicas: u32::try_from(service.ready().count()).unwrap_or(u32::MAX),
+            restarts: service.replicas.iter().map(|replica| replica.restarts).sum(),
+            message: message(service),
+            created_at: record.created_at,
+            labels: record.spec.labels.clone(),
+        }
+    }
+
+    pub(super) fn detail(&self, service: &ServiceState) -> ServiceDetail {
+        let spec = &service.record.spec;
+        ServiceDetail {
+            summary: self.summary(service),
+            outcome: None,
+            generation: service.record.generation,
+            updated_at: service.record.updated_at,
+            instances: service.replicas.clone(),
+            progress: service.progress.clone(),
+            failure: service.failure.as_ref().map(Failure::from),
+            warnings: service.warnings.clone(),
+            loosened: spec.loosened(),
+            spec: ServiceSpec { environment: redact::environment(&spec.environment), ..(**spec).clone() },
+        }
+    }
+
+    fn url(&self, name: &str) -> String {
+        let settings = &self.settings;
+        let port = settings.public_port.map(|port| format!(":{port}")).unwrap_or_default();
+        format!("{}://{name}.{}{port}", settings.public_scheme, settings.domain)
+    }
+}
+
+/// Why a service is not as it should be.
+fn message(service: &ServiceState) -> Option<String> {
+    if let Some(failure) = &service.failure {
+        return Some(failure.to_string());
+    }
+    let troubled = |phase| matches!(phase, Phase::CrashLoop | Phase::Exited | Phase::Unhealthy | Phase::Degraded);
+    if !troubled(service.phase) {
+        return None;
+    }
+    service.replicas.iter().find(|replica| !replica.is_ready()).map(|replica| {
+        let number = replica.ordinal;
+        match (&replica.last_exit, replica.state, &replica.health_detail) {
+            (_, ReplicaState::Running, Some(detail)) => format!("replica {number}: {detail}"),
+            (_, ReplicaState::Running, None) => format!("replica {number} is not healthy"),
+            (Some(exit), _, _) if exit.oom_killed => {
+                format!(
+                    "replica {number} was killed because it used more memory than its limit {}",
+                    service.record.spec.memory_limit
+                )
+            }
+            (Some(exit), _, _) => {
+                let last = exit.last_log_lines.last().map(|line| format!("; its last words: {line}")).unwrap_or_default();
+                format!("replica {number} ended with status {}{last}", exit.code)
+            }
+            (None, _, _) => format!("replica {number} does not run"),
+        }
+    })
+}

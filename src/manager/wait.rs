@@ -1,0 +1,98 @@
+//! Waiting for a service to get somewhere, by watching the view.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::Manager;
+use crate::domain::name::ServiceName;
+use crate::domain::status::{Phase, ReplicaState, ServiceState};
+use crate::error::{Error, Kind};
+
+/// How long a change waits before it answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Wait {
+    /// Not at all: the change is recorded.
+    None,
+    /// Until all its processes run.
+    Started,
+    /// Until all its replicas are healthy, or its start timeout ends.
+    #[default]
+    Healthy,
+}
+
+/// How waiting ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It got there.
+    Reached,
+    /// Its time is over, or it will not get there by itself; the service exists all the same.
+    NotReached,
+    /// The change cannot be carried out.
+    Failed(Error),
+    /// It was deleted meanwhile.
+    Gone,
+    /// Another change replaced the one waited for.
+    Overtaken,
+}
+
+impl Manager {
+    /// Waits until `judge` says how it ended; `NotReached` after `limit`.
+    pub(super) async fn wait_until(
+        &self,
+        name: &ServiceName,
+        limit: Duration,
+        judge: impl Fn(&ServiceState) -> Option<Outcome>,
+    ) -> Outcome {
+        let mut view = self.backend.view();
+        let watch = async {
+            loop {
+                let outcome = match view.borrow_and_update().services.get(name) {
+                    Some(service) => judge(service),
+                    None => Some(Outcome::Gone),
+                };
+                if let Some(outcome) = outcome {
+                    return outcome;
+                }
+                if view.changed().await.is_err() {
+                    return Outcome::Failed(Error::new(Kind::Cancelled, "the manager is shutting down"));
+                }
+            }
+        };
+        tokio::time::timeout(limit.min(self.settings.max_wait), watch).await.unwrap_or(Outcome::NotReached)
+    }
+
+    /// Waits for the change of `generation` as `wait` says.
+    pub(super) async fn wait_for(&self, name: &ServiceName, generation: u64, wait: Wait, limit: Duration) -> Outcome {
+        if wait == Wait::None {
+            return Outcome::Reached;
+        }
+        self.wait_until(name, limit, |service| judge(service, generation, wait)).await
+    }
+}
+
+fn judge(service: &ServiceState, generation: u64, wait: Wait) -> Option<Outcome> {
+    if service.record.generation > generation {
+        return Some(Outcome::Overtaken);
+    }
+    if service.record.generation < generation {
+        return None;
+    }
+    match service.phase {
+        Phase::Failed => {
+            let unnamed = || Error::new(Kind::StartFailed, "the service could not be started");
+            Some(Outcome::Failed(service.failure.clone().unwrap_or_else(unnamed)))
+        }
+        Phase::Running => Some(Outcome::Reached),
+        Phase::Deleting => Some(Outcome::Gone),
+        Phase::CrashLoop | Phase::Exited | Phase::Unhealthy => Some(Outcome::NotReached),
+        Phase::Starting | Phase::Degraded if wait == Wait::Started => {
+            let wanted = usize::try_from(service.record.spec.replicas).unwrap_or(usize::MAX);
+            let running = service.replicas.iter().filter(|replica| replica.state == ReplicaState::Running).count();
+            (running >= wanted).then_some(Outcome::Reached)
+        }
+        _ => None,
+    }
+}

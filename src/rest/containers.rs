@@ -1,0 +1,240 @@
+//! `/containers`: services, all but their streams.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderName, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use serde::Deserialize;
+use serde_json::Value;
+use utoipa::IntoParams;
+
+use super::Api;
+use super::extract::{Body, Caller, Name, OptionalBody, Parameters};
+use super::problem::{Answer, ProblemDocument};
+use crate::domain::status::{Phase, ReplicaStats};
+use crate::error::Error;
+use crate::manager::views::{ServiceDetail, ServiceList};
+use crate::manager::{ListQuery, PatchRequest, ServiceRequest, Wait};
+
+/// Services on one page, when nothing else is asked for, and at most.
+const PAGE: usize = 500;
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListParameters {
+    /// Only services in these phases, comma-separated (`running,starting`).
+    #[param(max_length = 200)]
+    status: Option<String>,
+    /// Only services from this template, `NAME` or `NAME@VERSION`.
+    template: Option<String>,
+    /// Only services with these labels, comma-separated: `KEY` or `KEY=VALUE`.
+    label: Option<String>,
+    /// Services on a page, 1 to 500.
+    #[param(minimum = 1, maximum = 500)]
+    limit: Option<usize>,
+    /// Only names after this one: `next` of the page before.
+    after: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct WaitParameters {
+    /// When to answer: at once, when its processes run, or when it is healthy (or its start timeout ends).
+    #[serde(default)]
+    #[param(inline)]
+    wait: Wait,
+}
+
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct DeleteParameters {
+    /// Delete its named volumes with their data, too.
+    #[serde(default)]
+    volumes: bool,
+}
+
+/// List services.
+#[utoipa::path(get, path = "/containers", tag = "containers", params(ListParameters), responses(
+    (status = 200, body = ServiceList), (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"),
+    (status = "5XX", body = ProblemDocument, content_type = "application/problem+json"),
+))]
+pub async fn list(
+    State(api): State<Api>,
+    Caller(actor): Caller,
+    Parameters(parameters): Parameters<ListParameters>,
+) -> Answer<Json<ServiceList>> {
+    let mut phases = Vec::new();
+    for text in parameters.status.iter().flat_map(|list| list.split(',')).filter(|text| !text.is_empty()) {
+        let phase = Phase::ALL.into_iter().find(|phase| phase.as_str() == text).ok_or_else(|| {
+            let known = Phase::ALL.map(Phase::as_str).join(", ");
+            Error::invalid_field("status", format!("'{}' is not a status", text.escape_debug()), format!("use one of {known}"))
+        })?;
+        phases.push(phase);
+    }
+    let limit = parameters.limit.unwrap_or(PAGE);
+    if !(1..=PAGE).contains(&limit) {
+        return Err(Error::invalid_field("limit", "is out of range", format!("use 1 to {PAGE}")).into());
+    }
+    let labels = parameters.label.iter().flat_map(|list| list.split(',')).filter(|text| !text.is_empty());
+    let labels = labels.map(|text| match text.split_once('=') {
+        Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+        None => (text.to_owned(), None),
+    });
+    let query = ListQuery { phases, template: parameters.template, labels: labels.collect(), after: parameters.after, limit };
+    Ok(Json(api.manager.list_services(&actor, query).await?))
+}
+
+/// Create a service from a template, from an inline spec, or from a template with changes.
+///
+/// Answers 201 when it is healthy or its start timeout has ended (`wait` changes that), with what it is like then. A
+/// client that goes away cancels nothing.
+#[utoipa::path(post, path = "/containers", tag = "containers", params(WaitParameters), request_body = ServiceRequest, responses(
+    (status = 201, body = ServiceDetail, headers(("Location" = String, description = "Where the service is"))),
+    (status = 202, body = ServiceDetail, description = "Accepted, with wait=none"),
+    (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"),
+    (status = "5XX", body = ProblemDocument, content_type = "application/problem+json"),
+))]
+pub async fn create(
+    State(api): State<Api>,
+    Caller(actor): Caller,
+    Parameters(parameters): Parameters<WaitParameters>,
+    Body(body): Body,
+) -> Answer<Response> {
+    let request = ServiceRequest::read(&body, None)?;
+    Ok(answer(api.manager.create_service(&actor, request, parameters.wait).await?, parameters.wait))
+}
+
+/// Everything about a service.
+#[utoipa::path(get, path = "/containers/{name}", tag = "containers", params(("name" = String, Path, description = "Name of the service")),
+    responses((status = 200, body = ServiceDetail), (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"), (status = "5XX", body = ProblemDocument, content_type = "application/problem+json")))]
+pub async fn get(State(api): State<Api>, Caller(actor): Caller, Name(name): Name) -> Answer<Json<ServiceDetail>> {
+    Ok(Json(api.manager.get_service(&actor, &name).await?))
+}
+
+/// Everything about a service (document 1's address of it).
+#[utoipa::path(get, path = "/containers/{name}/status", tag = "containers", params(("name" = String, Path, description = "Name of the service")),
+    responses((status = 200, body = ServiceDetail), (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"), (status = "5XX", body = ProblemDocument, content_type = "application/problem+json")))]
+pub async fn status(State(api): State<Api>, Caller(actor): Caller, Name(name): Name) -> Answer<Json<ServiceDetail>> {
+    Ok(Json(api.manager.get_service(&actor, &name).await?))
+}
+
+/// Make a service be as described: it is created, changed, or left alone; `outcome` says which.
+#[utoipa::path(put, path = "/containers/{name}", tag = "containers", params(("name" = String, Path, description = "Name of the service"), WaitParameters),
+    request_body = ServiceRequest, responses(
+    (status = 200, body = ServiceDetail), (status = 201, body = ServiceDetail), (status = 202, body = ServiceDetail),
+    (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"),
+    (status = "5XX", body = ProblemDocument, content_type = "application/problem+json"),
+))]
+pub async fn apply(
+    State(api): State<Api>,
+    Caller(actor): Caller,
+    Name(name): Name,
+    Parameters(parameters): Parameters<WaitParameters>,
+    Body(body): Body,
+) -> Answer<Response> {
+    let request = ServiceRequest::read(&body, Some(&name))?;
+    Ok(answer(api.manager.apply_service(&actor, &name, request, parameters.wait).await?, parameters.wait))
+}
+
+/// Change replicas, limits or environment of a service.
+#[utoipa::path(patch, path = "/containers/{name}", tag = "containers", params(("name" = String, Path, description = "Name of the service"), WaitParameters),
+    request_body = PatchRequest, responses(
+    (status = 200, body = ServiceDetail), (status = 202, body = ServiceDetail),
+    (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"),
+    (status = "5XX", body = ProblemDocument, content_type = "application/problem+json"),
+))]
+pub async fn patch(
+    State(api): State<Api>,
+    Caller(actor): Caller,
+    Name(name): Name,
+    Parameters(parameters): Parameters<WaitParameters>,
+    Body(body): Body,
+) -> Answer<Response> {
+    let patch = PatchRequest::read(&body)?;
+    Ok(answer(api.manager.patch_service(&actor, &name, patch, parameters.wait).await?, parameters.wait))
+}
+
+/// Delete a service and everything that belongs to it; named volumes stay unless asked for. Also ends a creation.
+#[utoipa::path(delete, path = "/containers/{name}", tag = "containers", params(("name" = String, Path, description = "Name of the service"), DeleteParameters),
+    responses((status = 204), (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"), (status = "5XX", body = ProblemDocument, content_type = "application/problem+json")))]
+pub async fn delete(
+    State(api): State<Api>,
+    Caller(actor): Caller,
+    Name(name): Name,
+    Parameters(parameters): Parameters<DeleteParameters>,
+) -> Answer<StatusCode> {
+    api.manager.delete_service(&actor, &name, parameters.volumes).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Start a stopped service; with a body, create it first when it does not exist.
+#[utoipa::path(post, path = "/containers/{name}/start", tag = "containers", params(("name" = String, Path, description = "Name of the service"), WaitParameters),
+    request_body = Option<ServiceRequest>, responses(
+    (status = 200, body = ServiceDetail), (status = 201, body = ServiceDetail), (status = 202, body = ServiceDetail),
+    (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"),
+    (status = "5XX", body = ProblemDocument, content_type = "application/problem+json"),
+))]
+pub async fn start(
+    State(api): State<Api>,
+    Caller(actor): Caller,
+    Name(name): Name,
+    Parameters(parameters): Parameters<WaitParameters>,
+    OptionalBody(body): OptionalBody,
+) -> Answer<Response> {
+    let request = body.map(|body| ServiceRequest::read(&body, Some(&name))).transpose()?;
+    Ok(answer(api.manager.start_service(&actor, &name, request, parameters.wait).await?, parameters.wait))
+}
+
+/// Stop a service; it stays stopped until it is started.
+#[utoipa::path(post, path = "/containers/{name}/stop", tag = "containers", params(("name" = String, Path, description = "Name of the service"), WaitParameters),
+    responses((status = 200, body = ServiceDetail), (status = 202, body = ServiceDetail), (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"), (status = "5XX", body = ProblemDocument, content_type = "application/problem+json")))]
+pub async fn stop(
+    State(api): State<Api>,
+    Caller(actor): Caller,
+    Name(name): Name,
+    Parameters(parameters): Parameters<WaitParameters>,
+) -> Answer<Response> {
+    Ok(answer(api.manager.stop_service(&actor, &name, parameters.wait).await?, parameters.wait))
+}
+
+/// Restart a service, one replica after the other.
+#[utoipa::path(post, path = "/containers/{name}/restart", tag = "containers", params(("name" = String, Path, description = "Name of the service"), WaitParameters),
+    responses((status = 200, body = ServiceDetail), (status = 202, body = ServiceDetail), (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"), (status = "5XX", body = ProblemDocument, content_type = "application/problem+json")))]
+pub async fn restart(
+    State(api): State<Api>,
+    Caller(actor): Caller,
+    Name(name): Name,
+    Parameters(parameters): Parameters<WaitParameters>,
+) -> Answer<Response> {
+    Ok(answer(api.manager.restart_service(&actor, &name, parameters.wait).await?, parameters.wait))
+}
+
+/// What each running replica uses.
+#[utoipa::path(get, path = "/containers/{name}/stats", tag = "containers", params(("name" = String, Path, description = "Name of the service")),
+    responses((status = 200, body = Vec<ReplicaStats>), (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"), (status = "5XX", body = ProblemDocument, content_type = "application/problem+json")))]
+pub async fn stats(State(api): State<Api>, Caller(actor): Caller, Name(name): Name) -> Answer<Json<Vec<ReplicaStats>>> {
+    Ok(Json(api.manager.service_stats(&actor, &name).await?))
+}
+
+/// The engine's own description of each replica; secret values are replaced.
+#[utoipa::path(get, path = "/containers/{name}/inspect", tag = "containers", params(("name" = String, Path, description = "Name of the service")),
+    responses((status = 200, body = Vec<Object>), (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"), (status = "5XX", body = ProblemDocument, content_type = "application/problem+json")))]
+pub async fn inspect(State(api): State<Api>, Caller(actor): Caller, Name(name): Name) -> Answer<Json<Vec<Value>>> {
+    Ok(Json(api.manager.inspect_service(&actor, &name).await?))
+}
+
+/// 201 for what was created, 202 for what nobody waited for, 200 else.
+fn answer(detail: ServiceDetail, wait: Wait) -> Response {
+    let created = detail.outcome.as_deref() == Some("created");
+    let changed = detail.outcome.as_deref() == Some("changed");
+    let status = match wait {
+        Wait::None if created || changed => StatusCode::ACCEPTED,
+        _ if created => StatusCode::CREATED,
+        _ => StatusCode::OK,
+    };
+    let location: [(HeaderName, String); 1] = [(header::LOCATION, format!("/containers/{}", detail.summary.name))];
+    if created { (status, location, Json(detail)).into_response() } else { (status, Json(detail)).into_response() }
+}

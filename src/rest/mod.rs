@@ -1,0 +1,150 @@
+//! The REST face: routes, extraction, problem documents, the OpenAPI document. Decides nothing; each handler calls one
+//! function of the [`crate::manager`].
+
+mod containers;
+mod extract;
+mod openapi;
+pub mod problem;
+mod streams;
+mod system;
+mod templates;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::{HeaderValue, Method, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
+use tower_http::cors::{AllowOrigin, Any, CorsLayer};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::auth::Authenticator;
+use crate::error::{Error, Kind};
+use crate::manager::Manager;
+use crate::telemetry::Metrics;
+use problem::Problem;
+
+/// What the REST face is told by the configuration.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Origins that browsers may call from; empty for none, `*` for any.
+    pub cors_origins: Vec<String>,
+    /// Largest body, in bytes.
+    pub max_body_bytes: usize,
+    /// Longest time a body may take to arrive.
+    pub body_timeout: std::time::Duration,
+    /// Whether `/metrics` answers.
+    pub metrics_enabled: bool,
+}
+
+/// What handlers share.
+#[derive(Clone)]
+pub struct Api {
+    manager: Arc<Manager>,
+    authenticator: Authenticator,
+    metrics: Metrics,
+    settings: Arc<Settings>,
+}
+
+/// The whole REST face.
+pub fn router(manager: Arc<Manager>, authenticator: Authenticator, metrics: Metrics, settings: Settings) -> Router {
+    let cors = cors(&settings.cors_origins);
+    let max_body = settings.max_body_bytes;
+    let api = Api { manager, authenticator, metrics, settings: Arc::new(settings) };
+    let (router, document) = documented().split_for_parts();
+    let router = router
+        .merge(openapi::pages(document))
+        .fallback(unknown_route)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(api.clone(), measure))
+        .layer(DefaultBodyLimit::max(max_body));
+    let router = match cors {
+        Some(cors) => router.layer(cors),
+        None => router,
+    };
+    router.with_state(api)
+}
+
+/// The OpenAPI document, without a running manager.
+#[must_use]
+pub fn openapi_document() -> utoipa::openapi::OpenApi {
+    documented().into_openapi()
+}
+
+fn documented() -> OpenApiRouter<Api> {
+    OpenApiRouter::with_openapi(openapi::base())
+        .routes(routes!(system::health))
+        .routes(routes!(system::ready))
+        .routes(routes!(system::metrics))
+        .routes(routes!(system::prometheus))
+        .routes(routes!(system::info))
+        .routes(routes!(system::images))
+        .routes(routes!(containers::list, containers::create))
+        .routes(routes!(containers::get, containers::apply, containers::patch, containers::delete))
+        .routes(routes!(containers::status))
+        .routes(routes!(containers::start))
+        .routes(routes!(containers::stop))
+        .routes(routes!(containers::restart))
+        .routes(routes!(containers::stats))
+        .routes(routes!(containers::inspect))
+        .routes(routes!(streams::logs))
+        .routes(routes!(streams::events))
+        .routes(routes!(streams::all_events))
+        .routes(routes!(templates::list, templates::create))
+        .routes(routes!(templates::validate))
+        .routes(routes!(templates::get, templates::put, templates::delete))
+        .routes(routes!(templates::schema))
+}
+
+/// Counts and times every request by its route, never by its path.
+async fn measure(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let method = match *request.method() {
+        Method::GET | Method::HEAD => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        _ => "OTHER",
+    };
+    let route = request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    let response = next.run(request).await;
+    let (status, elapsed) = (response.status(), started.elapsed());
+    api.metrics.http_requests.with_label_values(&[method, &route, status.as_str()]).inc();
+    api.metrics.http_duration.with_label_values(&[method, &route]).observe(elapsed.as_secs_f64());
+    let milliseconds = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+    if status.is_server_error() {
+        tracing::warn!(method, route, status = status.as_u16(), milliseconds, "answered");
+    } else {
+        tracing::debug!(method, route, status = status.as_u16(), milliseconds, "answered");
+    }
+    response
+}
+
+fn cors(origins: &[String]) -> Option<CorsLayer> {
+    if origins.is_empty() {
+        return None;
+    }
+    let origin = if origins.iter().any(|origin| origin == "*") {
+        AllowOrigin::from(Any)
+    } else {
+        AllowOrigin::list(origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()))
+    };
+    let methods = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+    let headers = [header::CONTENT_TYPE, header::AUTHORIZATION, header::HeaderName::from_static("x-api-key")];
+    Some(CorsLayer::new().allow_origin(origin).allow_methods(methods).allow_headers(headers))
+}
+
+async fn unknown_route(request: Request) -> Response {
+    let detail = format!("there is nothing at {}", request.uri().path().escape_debug());
+    Problem(Error::new(Kind::NotFound, detail).remedy("GET /docs shows what there is")).into_response()
+}
+
+async fn wrong_method(request: Request) -> Response {
+    let detail = format!("{} is not possible at {}", request.method(), request.uri().path().escape_debug());
+    let problem = Problem(Error::new(Kind::NotSupported, detail).remedy("the Allow header says what is possible; see GET /docs"));
+    problem.with_status(axum::http::StatusCode::METHOD_NOT_ALLOWED)
+}

@@ -1,0 +1,61 @@
+//! `/health`, `/ready`, `/metrics`, `/system`, `/images`: the manager itself.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+
+use super::Api;
+use super::extract::Caller;
+use super::problem::{Answer, ProblemDocument};
+use crate::backend::ImageInfo;
+use crate::error::{Error, Kind};
+use crate::manager::{SystemHealth, SystemInfo};
+
+/// Whether the manager is alive; 200 as long as it is, whatever it relies on.
+#[utoipa::path(get, path = "/health", tag = "system", responses((status = 200, body = SystemHealth)))]
+pub async fn health(State(api): State<Api>) -> Json<SystemHealth> {
+    Json(api.manager.health())
+}
+
+/// Whether requests can be served in full: the engine answers, and everything that runs has been seen.
+#[utoipa::path(get, path = "/ready", tag = "system", responses(
+    (status = 200, body = SystemHealth), (status = 503, body = SystemHealth)))]
+pub async fn ready(State(api): State<Api>) -> Response {
+    let health = api.manager.health();
+    let status = if health.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(health)).into_response()
+}
+
+/// Metrics in Prometheus' text format.
+#[utoipa::path(get, path = "/metrics", tag = "system", responses((status = 200, body = String, content_type = "text/plain"),
+    (status = "4XX", body = ProblemDocument, content_type = "application/problem+json")))]
+pub async fn metrics(State(api): State<Api>) -> Answer<Response> {
+    if !api.settings.metrics_enabled {
+        return Err(Error::new(Kind::NotFound, "metrics are off").remedy("set ENABLE_METRICS=true").into());
+    }
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], api.manager.metrics_text()?).into_response())
+}
+
+/// Metrics, under their other name.
+#[utoipa::path(get, path = "/prometheus", tag = "system", responses((status = 200, body = String, content_type = "text/plain"),
+    (status = "4XX", body = ProblemDocument, content_type = "application/problem+json")))]
+pub async fn prometheus(state: State<Api>) -> Answer<Response> {
+    metrics(state).await
+}
+
+/// What the manager runs on, and what that can enforce.
+#[utoipa::path(get, path = "/system", tag = "system", responses((status = 200, body = SystemInfo),
+    (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"),
+    (status = "5XX", body = ProblemDocument, content_type = "application/problem+json")))]
+pub async fn info(State(api): State<Api>, Caller(actor): Caller) -> Answer<Json<SystemInfo>> {
+    Ok(Json(api.manager.system_info(&actor).await?))
+}
+
+/// The images at hand.
+#[utoipa::path(get, path = "/images", tag = "system", responses((status = 200, body = Vec<ImageInfo>),
+    (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"),
+    (status = "5XX", body = ProblemDocument, content_type = "application/problem+json")))]
+pub async fn images(State(api): State<Api>, Caller(actor): Caller) -> Answer<Json<Vec<ImageInfo>>> {
+    Ok(Json(api.manager.list_images(&actor).await?))
+}

@@ -1,0 +1,88 @@
+//! `/templates`.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::Api;
+use super::extract::{Body, Caller};
+use super::problem::{Answer, ProblemDocument};
+use crate::domain::template::{TemplateHeader, json_schema};
+use crate::manager::TemplateCheck;
+use crate::registry::{TemplateDetail, TemplateSummary};
+
+/// All templates.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct TemplateList {
+    /// The templates by name and version; files that hold no valid template are among them, with their errors.
+    pub templates: Vec<TemplateSummary>,
+}
+
+/// List templates, with the errors of those that have some.
+#[utoipa::path(get, path = "/templates", tag = "templates", responses((status = 200, body = TemplateList),
+    (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"),
+    (status = "5XX", body = ProblemDocument, content_type = "application/problem+json")))]
+pub async fn list(State(api): State<Api>, Caller(actor): Caller) -> Answer<Json<TemplateList>> {
+    Ok(Json(TemplateList { templates: api.manager.list_templates(&actor).await? }))
+}
+
+/// Write a new template, or replace the same version of one.
+#[utoipa::path(post, path = "/templates", tag = "templates", request_body = TemplateHeader, responses(
+    (status = 200, body = TemplateDetail), (status = 201, body = TemplateDetail),
+    (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"),
+    (status = "5XX", body = ProblemDocument, content_type = "application/problem+json")))]
+pub async fn create(State(api): State<Api>, Caller(actor): Caller, Body(document): Body) -> Answer<Response> {
+    let (detail, created) = api.manager.put_template(&actor, None, document).await?;
+    let status = if created { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(detail)).into_response())
+}
+
+/// Check a template without keeping it.
+#[utoipa::path(post, path = "/templates/validate", tag = "templates", request_body = TemplateHeader, responses(
+    (status = 200, body = TemplateCheck),
+    (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"),
+    (status = "5XX", body = ProblemDocument, content_type = "application/problem+json")))]
+pub async fn validate(State(api): State<Api>, Caller(actor): Caller, Body(document): Body) -> Answer<Json<TemplateCheck>> {
+    Ok(Json(api.manager.validate_template(&actor, document).await?))
+}
+
+/// One template: `NAME` for its newest version, or `NAME@VERSION`.
+#[utoipa::path(get, path = "/templates/{name}", tag = "templates", params(("name" = String, Path, description = "NAME or NAME@VERSION")),
+    responses((status = 200, body = TemplateDetail), (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"), (status = "5XX", body = ProblemDocument, content_type = "application/problem+json")))]
+pub async fn get(State(api): State<Api>, Caller(actor): Caller, Path(name): Path<String>) -> Answer<Json<TemplateDetail>> {
+    Ok(Json(api.manager.get_template(&actor, &name).await?))
+}
+
+/// Write a template under its name.
+#[utoipa::path(put, path = "/templates/{name}", tag = "templates", params(("name" = String, Path, description = "Name of the template")),
+    request_body = TemplateHeader, responses((status = 200, body = TemplateDetail), (status = 201, body = TemplateDetail),
+    (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"),
+    (status = "5XX", body = ProblemDocument, content_type = "application/problem+json")))]
+pub async fn put(
+    State(api): State<Api>,
+    Caller(actor): Caller,
+    Path(name): Path<String>,
+    Body(document): Body,
+) -> Answer<Response> {
+    let (detail, created) = api.manager.put_template(&actor, Some(&name), document).await?;
+    let status = if created { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(detail)).into_response())
+}
+
+/// Delete a template; running services go on.
+#[utoipa::path(delete, path = "/templates/{name}", tag = "templates", params(("name" = String, Path, description = "NAME or NAME@VERSION")),
+    responses((status = 204), (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"), (status = "5XX", body = ProblemDocument, content_type = "application/problem+json")))]
+pub async fn delete(State(api): State<Api>, Caller(actor): Caller, Path(name): Path<String>) -> Answer<StatusCode> {
+    api.manager.delete_template(&actor, &name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The JSON Schema of templates.
+#[utoipa::path(get, path = "/template.schema.json", tag = "templates", responses((status = 200, body = Object)))]
+pub async fn schema() -> Json<Value> {
+    Json(json_schema())
+}
