@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`domain`] | pure types and rules |
 //! | [`error`] | the one error |
+//! | [`config`] | settings and where each came from |
 //! | [`backend`] | where services run |
 //! | [`lifecycle`] | start and end of background work |
 //! | [`manager`] | every capability, once |
@@ -17,6 +18,7 @@
 pub mod audit;
 pub mod auth;
 pub mod backend;
+pub mod config;
 pub mod domain;
 pub mod error;
 pub mod lifecycle;

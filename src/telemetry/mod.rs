@@ -1,5 +1,6 @@
 //! What the manager tells about itself: metrics and logs. It observes; it decides nothing.
 
+pub mod logging;
 pub mod metrics;
 
 pub use metrics::Metrics;

@@ -1,0 +1,93 @@
+//! Section `backend`: where services run, and how the engine is reached.
+
+use std::path::PathBuf;
+
+use super::section::{Check, section};
+use super::value::choice;
+use crate::domain::quantity::Span;
+
+choice! {
+    /// Where services run.
+    pub enum BackendKind, "auto, podman or memory" {
+        /// Found out from the surroundings.
+        Auto = "auto",
+        /// Rootless Podman on this machine.
+        Podman = "podman",
+        /// A fake without containers, for tests and demonstrations.
+        Memory = "memory",
+    }
+}
+
+section! {
+    /// Where services run, and how the engine is reached.
+    pub struct Backend in "backend" {
+        /// Where services run: `podman`, `memory` (a fake for tests and demonstrations), or `auto` to find out.
+        kind: BackendKind = BackendKind::Auto, also "CONTAINER_RUNTIME";
+        /// Name of this installation. Managers of different instances share an engine without seeing each other's
+        /// services.
+        instance: String = "mcp".to_owned();
+        /// Socket of the Podman service; the user's own unless set.
+        socket: Option<PathBuf> = None;
+        /// Start and supervise a Podman service when nothing answers at the socket.
+        supervise: bool = true;
+        /// The Podman program.
+        podman: PathBuf = PathBuf::from("podman");
+        /// Network of all services; it is made when missing.
+        network: String = "mcp-network".to_owned(), also "MCP_NETWORK";
+        /// Storage driver of a supervised Podman service; Podman's own choice unless set.
+        storage_driver: Option<String> = None, also "CONTAINERS_STORAGE_DRIVER";
+        /// Directory of a supervised Podman service for its state.
+        storage_runroot: Option<PathBuf> = None, also "CONTAINERS_STORAGE_RUNROOT";
+        /// Directory of a supervised Podman service for images and containers.
+        storage_graphroot: Option<PathBuf> = None, also "CONTAINERS_STORAGE_GRAPHROOT";
+        /// Refuse services whose limits this machine cannot enforce, instead of warning.
+        require_limits: bool = false;
+        /// Time between two full comparisons of what runs with what should run; changes are seen at once in any case.
+        reconcile_interval: Span = Span(60_000);
+        /// Longest time for pulling an image.
+        pull_timeout: Span = Span(600_000);
+        /// Credentials for image registries, in the format of `podman login` (`auth.json`).
+        registry_credentials_file: Option<PathBuf> = None, also "REGISTRY_AUTH_FILE";
+    }
+}
+
+impl Backend {
+    fn validate(&self, check: &mut Check) {
+        let label = |text: &str| {
+            (1..=12).contains(&text.len())
+                && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+                && text.starts_with(|first: char| first.is_ascii_lowercase())
+        };
+        check.that(
+            label(&self.instance),
+            "instance",
+            format!("'{}' is not the name of an instance", self.instance.escape_debug()),
+            "use 1 to 12 lower-case letters and digits, a letter first",
+        );
+        let name = |text: &str| {
+            (1..=63).contains(&text.len())
+                && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+                && text.starts_with(|first: char| first.is_ascii_alphanumeric())
+        };
+        check.that(
+            name(&self.network),
+            "network",
+            format!("'{}' is not the name of a network", self.network.escape_debug()),
+            "use letters, digits, '.', '_' and '-', a letter or digit first",
+        );
+        let driver = self.storage_driver.as_deref().unwrap_or("overlay");
+        check.that(
+            ["overlay", "vfs", "btrfs", "zfs"].contains(&driver),
+            "storage_driver",
+            format!("'{}' is not a storage driver", driver.escape_debug()),
+            "use overlay (recommended), vfs, btrfs or zfs",
+        );
+        check.that(
+            (1000..=86_400_000).contains(&self.reconcile_interval.0),
+            "reconcile_interval",
+            "is out of range",
+            "use 1s to 24h",
+        );
+        check.that((1000..=86_400_000).contains(&self.pull_timeout.0), "pull_timeout", "is out of range", "use 1s to 24h");
+    }
+}

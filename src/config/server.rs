@@ -1,0 +1,102 @@
+//! Section `server`: the manager's own HTTP server, and how its services are addressed.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use super::section::{Check, section};
+use super::value::choice;
+use crate::domain::quantity::{Bytes, Span};
+
+choice! {
+    /// The scheme in the URLs of services.
+    pub enum Scheme, "http or https" {
+        /// Plain HTTP.
+        Http = "http",
+        /// HTTP over TLS, which a proxy in front ends.
+        Https = "https",
+    }
+}
+
+section! {
+    /// The manager's own HTTP server, and how its services are addressed.
+    pub struct Server in "server" {
+        /// Address and port of API, gateway and documentation.
+        listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 8000));
+        /// Host names, besides its own, under which the API may be called (`api.example.org`); `*` allows all. The check
+        /// keeps web pages of strangers from reaching the API through a browser (DNS rebinding).
+        allowed_hosts: Vec<String> = Vec::new();
+        /// Origins of web pages that may call the API from a browser; `*` for all, nothing for none.
+        cors_origins: Vec<String> = Vec::new(), also "CORS_ORIGINS";
+        /// Services are reached at `http://NAME.DOMAIN`.
+        domain: String = "localhost".to_owned();
+        /// Scheme in the URLs of services; `https` where a proxy in front ends TLS.
+        public_scheme: Scheme = Scheme::Http;
+        /// Port in the URLs of services, where a proxy in front listens on another one than `listen`.
+        public_port: Option<u16> = None;
+        /// Longest body of a request to the API.
+        max_body_bytes: Bytes = Bytes(1 << 20);
+        /// Longest time a client may take to send a request to the API.
+        request_timeout: Span = Span(30_000);
+        /// Longest time a request may wait for a service (`?wait=`).
+        max_wait: Span = Span(600_000);
+        /// Longest time that requests under way may take to end when the manager stops.
+        drain_timeout: Span = Span(10_000);
+        /// Most connections at once; further ones wait.
+        max_connections: u32 = 4096;
+        /// Second address, for Traefik's HTTP provider alone. Without it the document is served to callers on this
+        /// machine only.
+        traefik_provider_listen: Option<SocketAddr> = None;
+        /// Threads that answer requests.
+        worker_threads: u16 = 2;
+    }
+}
+
+const HOUR: u64 = 3_600_000;
+
+impl Server {
+    fn validate(&self, check: &mut Check) {
+        let host_name = |text: &str| {
+            !text.is_empty()
+                && text.len() <= 253
+                && text
+                    .split('.')
+                    .all(|label| !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'))
+        };
+        check.that(host_name(&self.domain), "domain", "is not a host name", "write e.g. localhost or mcp.example.org");
+        for host in &self.allowed_hosts {
+            let right = host == "*" || host_name(host) || host.parse::<std::net::IpAddr>().is_ok();
+            let message = format!("'{}' is not a host name", host.escape_debug());
+            check.that(right, "allowed_hosts", message, "write names without scheme and port, e.g. api.example.org, or *");
+        }
+        for origin in &self.cors_origins {
+            let right = origin == "*" || origin_is_complete(origin);
+            let message = format!("'{}' is not an origin", origin.escape_debug());
+            check.that(right, "cors_origins", message, "write scheme, host and port only, e.g. https://app.example.org, or *");
+        }
+        let body = (1 << 10)..=(1 << 30);
+        check.that(body.contains(&self.max_body_bytes.0), "max_body_bytes", "is out of range", "use 1k to 1g");
+        check.that((100..=HOUR).contains(&self.request_timeout.0), "request_timeout", "is out of range", "use 100ms to 1h");
+        check.that((1000..=HOUR).contains(&self.max_wait.0), "max_wait", "is out of range", "use 1s to 1h");
+        check.that(self.drain_timeout.0 <= HOUR, "drain_timeout", "is out of range", "use 0s to 1h");
+        check.that(self.max_connections > 0, "max_connections", "is 0", "allow at least one connection");
+        check.that((1..=64).contains(&self.worker_threads), "worker_threads", "is out of range", "use 1 to 64");
+        let twice = self.traefik_provider_listen == Some(self.listen) && self.listen.port() != 0;
+        check.that(!twice, "traefik_provider_listen", "is the same address as listen", "use another port");
+    }
+
+    /// The port in the URLs of services; `None` when it is the scheme's own.
+    #[must_use]
+    pub fn url_port(&self) -> Option<u16> {
+        let port = self.public_port.unwrap_or(self.listen.port());
+        let own = if self.public_scheme == Scheme::Http { 80 } else { 443 };
+        (port != own).then_some(port)
+    }
+}
+
+/// `SCHEME://HOST[:PORT]` and nothing after it, as browsers send it.
+fn origin_is_complete(origin: &str) -> bool {
+    let Ok(uri) = origin.parse::<http::Uri>() else { return false };
+    uri.scheme().is_some()
+        && uri.authority().is_some()
+        && !origin.ends_with('/')
+        && uri.path_and_query().is_none_or(|path| path == "/")
+}

@@ -1,0 +1,212 @@
+//! Claims about settings: which source wins, what is refused and in which words, and what is remembered of the source.
+
+use std::path::Path;
+
+use super::*;
+use crate::domain::quantity::{Bytes, MilliCpu, Span};
+
+struct Setup {
+    directory: tempfile::TempDir,
+    variables: Vec<(String, String)>,
+    flags: Vec<Flag>,
+}
+
+impl Setup {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let home = ("HOME".to_owned(), directory.path().join("home").display().to_string());
+        Self { directory, variables: vec![home], flags: Vec::new() }
+    }
+
+    /// Writes the user's file of settings, where it is found by itself.
+    fn file(self, text: &str) -> Self {
+        let path = self.file_path();
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        self
+    }
+
+    fn file_path(&self) -> PathBuf {
+        self.directory.path().join("home/.config/mcp-manager/config.toml")
+    }
+
+    fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    fn flag(mut self, path: &str, value: &str) -> Self {
+        self.flags.push(Flag { name: "--set".to_owned(), path: path.to_owned(), value: value.to_owned() });
+        self
+    }
+
+    fn inputs(&self) -> Inputs {
+        let environment: Environment = self.variables.iter().cloned().collect();
+        let root = self.directory.path();
+        let directories = Directories::new(&environment, root.join("work"), root);
+        Inputs { file: None, flags: self.flags.clone(), environment, directories }
+    }
+
+    fn load(&self) -> Result<Config> {
+        load(&self.inputs())
+    }
+
+    /// The error's text without the name of the temporary directory.
+    fn error(&self) -> String {
+        self.load().unwrap_err().to_string().replace(self.directory.path().to_str().unwrap(), "")
+    }
+
+    fn origin(&self, path: &str) -> String {
+        let config = self.load().unwrap();
+        let (_, _, origin) = config.values().into_iter().find(|(setting, ..)| setting.path() == path).unwrap();
+        origin.to_string().replace(self.directory.path().to_str().unwrap(), "")
+    }
+}
+
+#[test]
+fn without_any_source_the_defaults_hold() {
+    let config = Setup::new().load().unwrap();
+    assert_eq!(config.server.listen.to_string(), "127.0.0.1:8000");
+    assert_eq!(config.limits.max_containers, 100);
+    assert_eq!(config.backend.network, "mcp-network");
+    assert_eq!(config.health.interval, Span(30_000));
+    assert!(!config.auth.enabled && config.telemetry.metrics_enabled && config.server.cors_origins.is_empty());
+    assert_eq!(config.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn flags_go_before_variables_before_the_file_before_defaults() {
+    let setup = Setup::new().file("[limits]\nmax_containers = 1\n");
+    assert_eq!(setup.load().unwrap().limits.max_containers, 1);
+    assert_eq!(setup.origin("limits.max_containers"), "file /home/.config/mcp-manager/config.toml:2");
+    let setup = setup.variable("MAX_CONTAINERS", "2");
+    assert_eq!(setup.load().unwrap().limits.max_containers, 2);
+    assert_eq!(setup.origin("limits.max_containers"), "variable MAX_CONTAINERS");
+    let setup = setup.flag("limits.max_containers", "3");
+    assert_eq!(setup.load().unwrap().limits.max_containers, 3);
+    assert_eq!(setup.origin("limits.max_containers"), "flag --set");
+    assert_eq!(setup.origin("limits.default_pids_limit"), "default");
+    assert_eq!(setup.origin("templates.dir"), "default on this machine");
+}
+
+#[test]
+fn the_documented_variables_are_understood() {
+    let config = Setup::new()
+        .variable("CONTAINER_RUNTIME", "podman")
+        .variable("CONTAINERS_STORAGE_DRIVER", "overlay")
+        .variable("CONTAINERS_STORAGE_RUNROOT", "/tmp/containers")
+        .variable("CONTAINERS_STORAGE_GRAPHROOT", "/var/lib/containers/storage")
+        .variable("MCP_NETWORK", "other")
+        .variable("DEFAULT_MEMORY_LIMIT", "1g")
+        .variable("DEFAULT_CPU_LIMIT", "1.0")
+        .variable("MAX_CONTAINERS", "500")
+        .variable("ENABLE_AUTH", "false")
+        .variable("CORS_ORIGINS", "https://a.example, http://localhost:3000")
+        .variable("ENABLE_METRICS", "true")
+        .variable("HEALTH_CHECK_INTERVAL", "15")
+        .variable("LOG_LEVEL", "DEBUG")
+        .variable("ALLOWED_HOST_PATHS", "/srv,/data")
+        .load()
+        .unwrap();
+    assert_eq!(config.backend.kind, BackendKind::Podman);
+    assert_eq!(config.backend.storage_graphroot.as_deref(), Some(Path::new("/var/lib/containers/storage")));
+    assert_eq!(config.limits.default_memory_limit, Bytes(1 << 30));
+    assert_eq!(config.limits.default_cpu_limit, MilliCpu(1000));
+    assert_eq!(config.server.cors_origins, ["https://a.example", "http://localhost:3000"]);
+    assert_eq!(config.health.interval, Span(15_000));
+    let defaults = config.spec_defaults();
+    assert_eq!(defaults.allowed_host_paths, ["/srv", "/data"]);
+    assert_eq!(defaults.health_interval, Span(15_000));
+    assert_eq!(config.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn everything_wrong_is_reported_at_once_with_its_source() {
+    let setup = Setup::new()
+        .file(
+            "[limits]\nmax_containers = 0\nmax_containrs = 3\n[server]\nlisten = 8000\ndomain = 'a b'\n\
+             [helth]\ninterval = 3\n[backend]\nkind = [\"podman\"]\n[auth]\nenabled = true\n",
+        )
+        .variable("CONTAINER_RUNTIME", "docker")
+        .variable("DEFAULT_MEMORY_LIMIT", "lots")
+        .variable("LOG_LEVEL", "loud")
+        .variable("MCP_MANAGER_HEALTH_INTERVAL", "1ms")
+        .flag("server.worker_threads", "none")
+        .flag("server.lisen", "x");
+    insta::assert_snapshot!(setup.error());
+}
+
+#[test]
+fn a_file_that_is_not_toml_says_where() {
+    insta::assert_snapshot!(Setup::new().file("[limits\nmax_containers = \n").error());
+}
+
+#[test]
+fn a_setting_outside_its_section_is_told_its_place() {
+    let error = Setup::new().file("max_containers = 3\n").error();
+    assert!(error.contains("write 'max_containers' below [limits]"), "{error}");
+}
+
+#[test]
+fn a_named_file_must_exist_and_the_flag_goes_before_the_variable() {
+    let setup = Setup::new().variable("MCP_MANAGER_CONFIG", "/nonexistent/by-variable.toml");
+    assert!(setup.error().contains("/nonexistent/by-variable.toml cannot be read"));
+    let inputs = Inputs { file: Some("/nonexistent/by-flag.toml".into()), ..setup.inputs() };
+    assert!(load(&inputs).unwrap_err().to_string().contains("by-flag.toml"));
+}
+
+#[test]
+fn a_variable_with_our_prefix_that_is_no_setting_is_a_warning_with_the_nearest_name() {
+    let setup = Setup::new()
+        .variable("MCP_MANAGER_LIMITS_MAX_CONTAINER", "3")
+        .variable("CONTAINERS_STORAGE_DRVER", "x")
+        .variable("MCP_MANAGER_SECRET_KEY", "x")
+        .variable("MCP_MANAGER_SERVER", "http://127.0.0.1:1")
+        .variable("CONTAINERS_STORAGE_CONF", "/x");
+    let warnings = setup.load().unwrap().warnings;
+    insta::assert_snapshot!(warnings.join("\n"));
+}
+
+#[test]
+fn the_more_explicit_of_two_variables_counts_and_says_so() {
+    let setup = Setup::new().variable("MAX_CONTAINERS", "1").variable("MCP_MANAGER_LIMITS_MAX_CONTAINERS", "2");
+    let config = setup.load().unwrap();
+    assert_eq!(config.limits.max_containers, 2);
+    assert_eq!(
+        config.warnings,
+        ["MCP_MANAGER_LIMITS_MAX_CONTAINERS is set and counts; MAX_CONTAINERS says something else and is ignored"]
+    );
+}
+
+#[test]
+fn a_variable_set_to_nothing_counts_as_not_set() {
+    assert_eq!(Setup::new().variable("MAX_CONTAINERS", "").load().unwrap().limits.max_containers, 100);
+}
+
+#[test]
+fn doubtful_settings_are_warnings() {
+    let setup = Setup::new()
+        .variable("CORS_ORIGINS", "*")
+        .variable("MCP_MANAGER_LISTEN", "0.0.0.0:8000")
+        .variable("ENABLE_REDIS", "true")
+        .variable("REDIS_URL", "redis://:hunter2@redis:6379/0");
+    let warnings = setup.load().unwrap().warnings.join("\n");
+    for part in ["CORS_ORIGINS is *", "listens on 0.0.0.0:8000", "ENABLE_REDIS"] {
+        assert!(warnings.contains(part), "{part} is missing in {warnings}");
+    }
+    assert!(!warnings.contains("hunter2"));
+}
+
+#[test]
+fn no_variable_belongs_to_two_settings_and_every_setting_says_what_it_does() {
+    let settings = settings();
+    let mut names: Vec<String> = settings.iter().flat_map(|setting| variables::names(setting, &settings)).collect();
+    let all = names.len();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), all);
+    for setting in &settings {
+        assert!(setting.meaning.ends_with('.') && setting.meaning.len() > 10, "{}", setting.path());
+        assert!(!setting.meaning.contains('|'), "{} would break the table", setting.path());
+    }
+}
