@@ -159,7 +159,8 @@ check_user_namespaces() {
     esac
   done
   fail "$target may not make user namespaces: ${answer:-no reason given}" \
-    "In a container: start it with '--security-opt seccomp=unconfined --security-opt systempaths=unconfined'."
+    "In a container: start it with '--security-opt seccomp=unconfined --security-opt systempaths=unconfined'." \
+    "In a chroot: the kernel allows none there; enter it with pivot_root, or as a machine of its own."
 }
 
 # ensure_podman_settings: settings for what cannot work by default, in files of our own, and the reason of each.
