@@ -7,7 +7,7 @@ use std::time::Instant;
 use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::{Method, StatusCode, Uri};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -22,7 +22,10 @@ use crate::{controls, hosts, mcp};
 /// The whole application. Every answer with an error is a problem document, but those of `/mcp`, which are JSON-RPC's.
 pub fn router(echo: &Arc<Echo>) -> Router {
     let allowed: hosts::AllowedHosts = echo.settings.allowed_hosts.clone().into();
-    let mcp = Router::new().route_service("/mcp", mcp::service(echo)).layer(from_fn_with_state(allowed, hosts::guard));
+    let mcp = Router::new()
+        .route_service("/mcp", mcp::service(echo))
+        .layer(from_fn(settled_deletion))
+        .layer(from_fn_with_state(allowed, hosts::guard));
     let mut app = Router::new()
         .route("/", get(about))
         .route("/health", get(health))
@@ -53,6 +56,16 @@ async fn observe(State(echo): State<Arc<Echo>>, request: Request, next: Next) ->
         tracing::debug!(%method, path, status, microseconds, "request");
     } else {
         tracing::info!(%method, path, status, microseconds, "request");
+    }
+    response
+}
+
+/// The MCP library answers the end of a session with 202, which the Python client takes for a failure.
+async fn settled_deletion(request: Request, next: Next) -> Response {
+    let deletion = request.method() == Method::DELETE;
+    let mut response = next.run(request).await;
+    if deletion && response.status() == StatusCode::ACCEPTED {
+        *response.status_mut() = StatusCode::NO_CONTENT;
     }
     response
 }
