@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # The manager as quickstart.sh installs it for the target: files, process, services. Needs rootless.sh.
 
-echo_image=localhost/mcp-echo:latest
+echo_image=localhost/mcp/echo:latest
 
 # use_installation: names the places below the target's home.
 use_installation() {

@@ -4,3 +4,4 @@ mod controls;
 mod http;
 mod mcp;
 mod process;
+mod scripts;
