@@ -6,7 +6,10 @@
 
 mod answers;
 mod scan;
+mod store;
 mod templates;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::path::PathBuf;
@@ -58,7 +61,13 @@ impl Registry {
             current: channel::Sender::new(Arc::default()),
         });
         let dir = registry.settings.dir.display();
-        if !registry.reload().await? {
+        if registry.reload().await? {
+            let tidy = |registry: &Self, _: &mut Scanner| {
+                store::tidy(&registry.settings.dir);
+                Ok(())
+            };
+            registry.blocking(tidy).await?;
+        } else {
             tracing::warn!(%dir, "the templates directory does not exist; templates appear as soon as it does");
         }
         tasks.spawn("template watcher", watch::follow(registry.clone(), tasks.stopping()));
@@ -89,32 +98,68 @@ impl Registry {
         self.list().is_outdated(reference)
     }
 
-    /// Whether `document` would be taken as a template; all that is wrong with it otherwise.
-    pub fn validate(document: &Value) -> Result<Template> {
-        Template::from_document(document, None).map_err(|errors| Error::invalid("the template is not valid", errors))
+    /// What `document` would be as a template; all that is wrong with it otherwise. Nothing is kept.
+    pub fn validate(&self, document: &Value) -> Result<TemplateDetail> {
+        store::checked(None, document.clone()).map(|template| TemplateDetail::unwritten(&template))
+    }
+
+    /// Checks `document` and writes it into the directory: over the file that gives this name and version, or as a new
+    /// one. `name` is `NAME` or `NAME@VERSION`; without it the document must say its name. True when it is new.
+    pub async fn put(self: &Arc<Self>, name: Option<&str>, document: Value) -> Result<(TemplateDetail, bool)> {
+        let template = store::checked(name, document)?;
+        self.blocking(move |registry, scanner| {
+            // What is replaced is decided by what the directory holds now.
+            registry.refresh(scanner)?;
+            let before = registry.list();
+            let file = store::file_for(&template, &before)?;
+            store::write(&registry.settings.dir, &file, &template.document)?;
+            scanner.forget(&file);
+            registry.refresh(scanner)?;
+            let is_new = before.versions(&template.name).all(|version| version != template.version);
+            Ok((registry.list().detail(&format!("{}@{}", template.name, template.version))?, is_new))
+        })
+        .await
+    }
+
+    /// Deletes the file of the template that `reference` names. Running services go on.
+    pub async fn delete(self: &Arc<Self>, reference: &str) -> Result<()> {
+        let reference = reference.to_owned();
+        self.blocking(move |registry, scanner| {
+            registry.refresh(scanner)?;
+            let file = store::file_of(&reference, &registry.list())?;
+            store::delete(&registry.settings.dir, &file)?;
+            registry.refresh(scanner).map(|_| ())
+        })
+        .await
     }
 
     /// Reads what has changed and publishes it. False when the directory does not exist.
     async fn reload(self: &Arc<Self>) -> Result<bool> {
-        let registry = self.clone();
-        let scan = tokio::task::spawn_blocking(move || registry.reload_blocking());
-        scan.await.map_err(|error| Error::internal("reading the templates broke off", error))?
+        self.blocking(Self::refresh).await
     }
 
-    fn reload_blocking(&self) -> Result<bool> {
-        // A scan leaves nothing half-done that the next one would trip over.
-        let mut scanner = self.scanner.lock().unwrap_or_else(PoisonError::into_inner);
-        let there = match scanner.scan() {
-            Ok(there) => there,
-            Err(error) => {
-                self.metrics.template_reloads.with_label_values(&["failed"]).inc();
-                let message = format!("the templates directory {} cannot be read: {error}", self.settings.dir.display());
-                let remedy = "give the manager the right to list it, or set TEMPLATES_DIR to a directory";
-                return Err(Error::new(Kind::Invalid, message).remedy(remedy).because(error));
-            }
-        };
-        let templates = scanner.templates();
-        self.publish(templates);
+    /// Does file work on a thread that may block, one piece at a time. It is finished even if its caller goes away.
+    async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self, &mut Scanner) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let registry = self.clone();
+        let done = tokio::task::spawn_blocking(move || {
+            // A scan leaves nothing half-done that the next one would trip over.
+            let mut scanner = registry.scanner.lock().unwrap_or_else(PoisonError::into_inner);
+            work(&registry, &mut scanner)
+        });
+        done.await.map_err(|error| Error::internal("reading the templates broke off", error))?
+    }
+
+    fn refresh(&self, scanner: &mut Scanner) -> Result<bool> {
+        let there = scanner.scan().map_err(|error| {
+            self.metrics.template_reloads.with_label_values(&["failed"]).inc();
+            let message = format!("the templates directory {} cannot be read: {error}", self.settings.dir.display());
+            let remedy = "give the manager the right to list it, or set TEMPLATES_DIR to a directory";
+            Error::new(Kind::Invalid, message).remedy(remedy).because(error)
+        })?;
+        self.publish(scanner.templates());
         Ok(there)
     }
 

@@ -101,6 +101,13 @@ impl Scanner {
         Ok(true)
     }
 
+    /// Reads this file again the next time, whatever it looks like.
+    pub(super) fn forget(&mut self, name: &str) {
+        if let Some(file) = self.files.get_mut(name) {
+            file.stamp = None;
+        }
+    }
+
     /// Reads one file if it is not as it was.
     fn look_at(&mut self, root: &Path, name: String) {
         let (stamp, path) = match inside(root, &name) {
@@ -207,15 +214,18 @@ impl Stamp {
     }
 }
 
-/// Names of the files that may hold a template: `*.json`, not hidden, not a schema.
+/// Whether a file of this name may hold a template: `*.json`, not hidden, not a schema.
+pub(super) fn is_candidate(name: &str) -> bool {
+    let json = Path::new(name).extension().is_some_and(|extension| extension == "json");
+    json && !name.starts_with('.') && !name.ends_with(".schema.json")
+}
+
+/// Names of the files that may hold a template.
 fn candidates(root: &Path) -> io::Result<BTreeSet<String>> {
     let mut names = BTreeSet::new();
     for file in fs::read_dir(root)? {
         let name = file?.file_name().to_string_lossy().into_owned();
-        let counts = !name.starts_with('.')
-            && Path::new(&name).extension().is_some_and(|extension| extension == "json")
-            && !name.ends_with(".schema.json");
-        if counts && !fs::metadata(root.join(&name)).is_ok_and(|metadata| metadata.is_dir()) {
+        if is_candidate(&name) && !fs::metadata(root.join(&name)).is_ok_and(|metadata| metadata.is_dir()) {
             names.insert(name);
         }
     }
