@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::Manager;
 use crate::domain::access::{Actor, Operation};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::registry::{Registry, TemplateDetail, TemplateSummary};
 
 /// Answer of `POST /templates/validate` for a template that may be used; others get the list of their errors.
@@ -54,18 +54,14 @@ impl Manager {
     ) -> Result<(TemplateDetail, bool)> {
         let (manager, owned) = (self.clone(), name.map(str::to_owned));
         let target = name.or_else(|| document.get("name").and_then(Value::as_str)).unwrap_or_default().to_owned();
-        let work = async move { Err(not_yet(&manager, owned.as_deref())) };
+        let work = async move { manager.registry.put(owned.as_deref(), document).await };
         self.perform(actor, Operation::TemplatePut, &target, work).await
     }
 
     /// Deletes a template's file; running services go on.
     pub async fn delete_template(self: &Arc<Self>, actor: &Actor, reference: &str) -> Result<()> {
         let (manager, owned) = (self.clone(), reference.to_owned());
-        let work = async move { Err(not_yet(&manager, Some(&owned))) };
+        let work = async move { manager.registry.delete(&owned).await };
         self.perform(actor, Operation::TemplateDelete, reference, work).await
     }
-}
-
-fn not_yet(_: &Manager, name: Option<&str>) -> Error {
-    Error::new(Kind::NotSupported, format!("'{}' cannot be written through the API yet", name.unwrap_or_default()))
 }

@@ -1,14 +1,11 @@
 //! What the API tells about templates.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::templates::{Entry, Templates};
 use crate::domain::spec::{SpecInput, Transport};
-use crate::domain::template::Template;
 use crate::error::{FieldError, Result};
 
 /// A template, or a template file with errors, in short.
@@ -60,22 +57,6 @@ pub struct TemplateDetail {
     /// What a request is laid over: both shapes of the document brought into one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spec: Option<SpecInput>,
-}
-
-impl TemplateDetail {
-    /// A valid document that stands in no file.
-    pub(super) fn unwritten(template: &Template) -> Self {
-        let entry = Entry {
-            file: String::new(),
-            name: template.name.clone(),
-            version: Some(template.version.clone()),
-            template: Some(Arc::new(template.clone())),
-            stale: false,
-            errors: Vec::new(),
-        };
-        let alone = Templates::new(vec![entry.clone()]);
-        Self { summary: alone.summary(&entry), document: Some(template.document.clone()), spec: Some(template.spec.clone()) }
-    }
 }
 
 impl Templates {

@@ -99,8 +99,8 @@ impl Registry {
     }
 
     /// What `document` would be as a template; all that is wrong with it otherwise. Nothing is kept.
-    pub fn validate(&self, document: &Value) -> Result<TemplateDetail> {
-        store::checked(None, document.clone()).map(|template| TemplateDetail::unwritten(&template))
+    pub fn validate(document: &Value) -> Result<Template> {
+        store::checked(None, document.clone())
     }
 
     /// Checks `document` and writes it into the directory: over the file that gives this name and version, or as a new
