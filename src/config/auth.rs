@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::section::{Check, section};
 use super::value::SettingValue;
+use crate::auth::Key;
 use crate::domain::access::Role;
 use crate::error::{Error, FieldError, Kind, Result};
 
@@ -20,36 +21,11 @@ section! {
     }
 }
 
-/// An API key as the manager knows it: not the key, only its digest.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Key {
-    /// Name of its holder, for the audit.
-    pub name: String,
-    /// What its holder may do.
-    pub role: Role,
-    digest: [u8; 32],
-}
-
-impl Key {
-    /// The key `secret` of `name`.
-    #[must_use]
-    pub fn new(name: &str, role: Role, secret: &str) -> Self {
-        Self { name: name.to_owned(), role, digest: Sha256::digest(secret).into() }
-    }
-
-    /// Whether `secret` is this key. Digests are compared, so that the time it takes tells nothing of the key.
-    #[must_use]
-    pub fn matches(&self, secret: &str) -> bool {
-        let digest: [u8; 32] = Sha256::digest(secret).into();
-        digest == self.digest
-    }
-
-    /// Its line in the file of keys.
-    #[must_use]
-    pub fn line(&self) -> String {
-        let digest = self.digest.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
-        format!("{}:{}:{digest}", self.name, role_name(self.role))
-    }
+/// The line of `secret`, the key of `name`, in the file of keys.
+#[must_use]
+pub fn key_line(name: &str, role: Role, secret: &str) -> String {
+    let digest = Sha256::digest(secret).iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+    format!("{name}:{}:{digest}", role_name(role))
 }
 
 /// The roles that a key can have, by name.
@@ -146,6 +122,7 @@ pub fn read_role(text: &str) -> Option<Role> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::Authenticator;
 
     fn keys(text: &str) -> Result<Vec<Key>> {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -155,15 +132,16 @@ mod tests {
 
     #[test]
     fn a_made_line_is_read_back_and_matches_its_key_only() {
-        let made = Key::new("ci", Role::Operator, "open sesame");
-        let read = keys(&format!("# keys\n\n{}\n", made.line())).unwrap();
-        assert_eq!(read, [made]);
-        assert!(read[0].matches("open sesame") && !read[0].matches("open sesame "));
+        let line = key_line("ci", Role::Operator, "open sesame");
+        let keys = Authenticator::Keys(keys(&format!("# keys\n\n{line}\n")).unwrap());
+        let actor = keys.actor(Some("open sesame"), None).unwrap();
+        assert_eq!((actor.name.as_str(), actor.role), ("ci", Role::Operator));
+        assert!(keys.actor(Some("open sesame "), None).is_err());
     }
 
     #[test]
     fn all_wrong_lines_are_reported_and_none_is_repeated() {
-        let good = Key::new("a", Role::Admin, "x").line();
+        let good = key_line("a", Role::Admin, "x");
         let error = keys(&format!("{good}\nhunter2\na b:admin:00\nb:king:00\nc:admin:zz\n{good}\n")).unwrap_err();
         assert_eq!(error.fields.iter().filter_map(|field| field.line).collect::<Vec<_>>(), [2, 3, 4, 5, 6]);
         assert!(!error.to_string().contains("hunter2"));

@@ -26,10 +26,9 @@ section! {
         /// Name of this installation. Managers of different instances share an engine without seeing each other's
         /// services.
         instance: String = "mcp".to_owned();
-        /// Socket of the Podman service; the user's own unless set.
+        /// Socket of a Podman service that somebody else runs; it is waited for, never started. Unless set: the user's
+        /// own service where one answers, else one that the manager starts and supervises.
         socket: Option<PathBuf> = None;
-        /// Start and supervise a Podman service when nothing answers at the socket.
-        supervise: bool = true;
         /// The Podman program.
         podman: PathBuf = PathBuf::from("podman");
         /// Network of all services; it is made when missing.
@@ -52,6 +51,18 @@ section! {
 }
 
 impl Backend {
+    /// Arguments of a Podman service that the manager starts, before its command.
+    #[must_use]
+    pub fn podman_arguments(&self) -> Vec<String> {
+        let text = |path: &PathBuf| path.display().to_string();
+        let pairs = [
+            ("--storage-driver", self.storage_driver.clone()),
+            ("--runroot", self.storage_runroot.as_ref().map(text)),
+            ("--root", self.storage_graphroot.as_ref().map(text)),
+        ];
+        pairs.into_iter().filter_map(|(name, value)| Some([name.to_owned(), value?])).flatten().collect()
+    }
+
     fn validate(&self, check: &mut Check) {
         let label = |text: &str| {
             (1..=12).contains(&text.len())

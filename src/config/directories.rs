@@ -8,7 +8,7 @@ use super::environment::Environment;
 const OURS: &str = "mcp-manager";
 
 /// The directories of the user and the system.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Directories {
     /// The working directory at the start.
     pub working: PathBuf,
@@ -64,10 +64,20 @@ impl Directories {
         self.config.as_ref().unwrap_or(&self.system_config).join("keys")
     }
 
-    /// The socket of the user's Podman service.
+    /// Where the user's own Podman service listens, if there is one.
     #[must_use]
-    pub fn podman_socket(&self) -> Option<PathBuf> {
-        self.runtime.as_ref().map(|runtime| runtime.join("podman/podman.sock"))
+    pub fn podman_sockets(&self) -> Vec<PathBuf> {
+        self.runtime.iter().map(|runtime| runtime.join("podman/podman.sock")).collect()
+    }
+
+    /// The directory for sockets and state that need not outlive the machine's run. Without `XDG_RUNTIME_DIR` it is one
+    /// named after the user in the directory of temporary files.
+    #[must_use]
+    pub fn runtime(&self) -> PathBuf {
+        match &self.runtime {
+            Some(runtime) => runtime.join(OURS),
+            None => std::env::temp_dir().join(format!("{OURS}-{}", rustix::process::getuid().as_raw())),
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod address_range;
 mod audit;
 pub mod auth;
 mod backend;
+mod credentials;
 mod directories;
 mod environment;
 mod file;
@@ -41,6 +42,7 @@ pub use address_range::AddressRange;
 pub use audit::Audit;
 pub use auth::Auth;
 pub use backend::{Backend, BackendKind};
+pub use credentials::registry_credentials;
 pub use directories::Directories;
 pub use environment::Environment;
 pub use gateway::Gateway;
@@ -65,8 +67,8 @@ macro_rules! sections {
             $( $(#[$meta])* pub $field: $type, )*
             /// The environment of the process: for secrets and for templates that may refer to it.
             pub environment: Environment,
-            /// The working directory, against which relative paths are resolved.
-            pub working_directory: PathBuf,
+            /// The directories of user and system.
+            pub directories: Directories,
             /// The file that was read, if any.
             pub file: Option<PathBuf>,
             /// What is allowed but is likely not meant; to be logged at the start.
@@ -204,7 +206,7 @@ pub fn load(inputs: &Inputs) -> Result<Config> {
     warnings.extend(config.doubtful());
     Ok(Config {
         environment: inputs.environment.clone(),
-        working_directory: inputs.directories.working.clone(),
+        directories: inputs.directories.clone(),
         file: file_path,
         warnings,
         origins,
@@ -215,13 +217,11 @@ pub fn load(inputs: &Inputs) -> Result<Config> {
 /// Defaults that depend on the machine.
 fn found_on_machine(directories: &Directories) -> Vec<(String, String)> {
     let text = |path: PathBuf| path.display().to_string();
-    let mut found = vec![
+    vec![
         ("templates.dir".to_owned(), text(directories.templates())),
         ("secrets.dir".to_owned(), text(directories.secrets())),
         ("auth.keys_file".to_owned(), text(directories.keys_file())),
-    ];
-    found.extend(directories.podman_socket().map(|socket| ("backend.socket".to_owned(), text(socket))));
-    found
+    ]
 }
 
 /// A wrong setting with the source of its value.
@@ -293,7 +293,7 @@ impl Config {
             pids_limit: self.limits.default_pids_limit,
             health_interval: self.health.interval,
             start_timeout: self.health.start_timeout,
-            working_directory: text(&self.working_directory),
+            working_directory: text(&self.directories.working),
             allowed_host_paths: self.limits.allowed_host_paths.iter().map(text).collect(),
         }
     }

@@ -158,6 +158,10 @@ macro_rules! choice {
             pub const fn as_str(self) -> &'static str { match self { $( Self::$variant => $text, )* } }
         }
 
+        impl std::fmt::Display for $type {
+            fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { formatter.write_str(self.as_str()) }
+        }
+
         impl $crate::config::value::SettingValue for $type {
             const ALLOWED: &'static str = $allowed;
 
