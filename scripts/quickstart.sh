@@ -77,7 +77,7 @@ up() {
   note "API:      http://localhost:$port       (documentation: http://localhost:$port/docs)"
   note "Services: http://NAME.localhost:$port"
   note "Log:      $manager_log"
-  note "Stop it:  $(if am_root; then echo "kill $(manager_pid)"; else echo "kill $(manager_pid)"; fi)       (its containers go on; run this script to start it again)"
+  note "Stop it:  kill $(manager_pid)   (its containers go on; run this script to start it again)"
   note "Remove everything: $0 --down$([ "$user" = mcp-manager ] || echo " --user $user")"
 }
 
@@ -171,10 +171,9 @@ down() {
   fi
   if [ -n "$target_uid" ]; then
     use_installation
-    # A user that we made goes as a whole; with somebody else's account only what is ours goes.
-    if [ -z "$(recalled user)" ]; then remove_services; fi
     stop_manager
-    if [ -z "$(recalled user)" ]; then remove_files; fi
+    # A user that we made goes as a whole; from anybody else's account goes what is ours.
+    if [ -z "$(recalled user)" ]; then remove_services; remove_files; fi
   fi
   local build rust
   build=$(recalled build) rust=$(recalled rust)

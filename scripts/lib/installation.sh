@@ -22,6 +22,7 @@ put_file() {
 install_files() {
   use_installation
   remember installation "$installation"
+  remember instance "${MCP_MANAGER_BACKEND_INSTANCE:-${MCP_MANAGER_INSTANCE:-mcp}}"
   if [ -x "$manager" ] && ! cmp -s "$binaries/mcp-manager" "$manager"; then manager_changed=yes; else manager_changed=''; fi
   as_target mkdir -p "$state" "$installation/bin"
   put_file "$binaries/mcp-manager" "$manager" 755
@@ -57,6 +58,10 @@ manager_pid() {
 }
 manager_runs() { [ -n "$(manager_pid)" ]; }
 
+# Settings of the manager that whoever starts this script may set for it.
+manager_settings='MCP_MANAGER_.*|MCP_NETWORK|MAX_CONTAINERS|DEFAULT_(MEMORY|CPU)_LIMIT|ENABLE_.*|CORS_ORIGINS'
+manager_settings+='|HEALTH_CHECK_INTERVAL|LOG_.*|CONTAINERS_STORAGE_.*|REGISTRY_AUTH_FILE|REDIS_URL'
+
 start_manager() {
   if manager_runs; then
     if [ -z "$manager_changed" ] && [ "$(recalled port)" = "$port" ]; then
@@ -71,9 +76,8 @@ start_manager() {
   step "starting the manager on 127.0.0.1:$port as $target"
   sed -i '/^port=/d' "$record"
   remember port "$port"
-  mapfile -t hand_over < <(compgen -e | grep -E '^(MCP_(MANAGER_.*|NETWORK)|MAX_CONTAINERS|DEFAULT_(MEMORY|CPU)_LIMIT|ENABLE_(AUTH|METRICS)|CORS_ORIGINS|HEALTH_CHECK_INTERVAL|LOG_LEVEL)$' || true)
-  local settings=(MCP_MANAGER_LISTEN="127.0.0.1:$port" MCP_MANAGER_TEMPLATES_DIR="$installation/templates")
-  launch "${settings[@]}"
+  mapfile -t hand_over < <(compgen -e | grep -E "^($manager_settings)\$" || true)
+  launch MCP_MANAGER_SERVER_LISTEN="127.0.0.1:$port" MCP_MANAGER_TEMPLATES_DIR="$installation/templates"
   hand_over=()
   wait_until_ready
 }
@@ -124,3 +128,26 @@ stop_manager() {
   done
   as_target rm -f "$state/manager.pid"
 }
+
+# remove_services: from somebody's own Podman, what this installation's manager made there: nothing else has its label.
+remove_services() {
+  local owner ids
+  owner=label=io.mcp-manager.owner=$(recalled instance)
+  have podman || return 0
+  step "removing the manager's containers, volumes, networks and secrets from $target's Podman"
+  ids=$(as_target podman ps --all --quiet --filter "$owner")
+  # shellcheck disable=SC2086 # one word each
+  [ -z "$ids" ] || as_target podman rm --force --time 5 $ids >/dev/null
+  ids=$(as_target podman volume ls --quiet --filter "$owner")
+  # shellcheck disable=SC2086
+  [ -z "$ids" ] || as_target podman volume rm --force $ids >/dev/null
+  ids=$(as_target podman network ls --quiet --filter "$owner")
+  # shellcheck disable=SC2086
+  [ -z "$ids" ] || as_target podman network rm --force $ids >/dev/null
+  ids=$(as_target podman secret ls --format '{{.Name}}' | grep "^$(recalled instance)\." || true)
+  # shellcheck disable=SC2086
+  [ -z "$ids" ] || as_target podman secret rm $ids >/dev/null
+  if [ -n "$(recalled image)" ]; then as_target podman rmi --force "$(recalled image)" >/dev/null 2>&1 || true; fi
+}
+
+remove_files() { as_target rm -rf "$installation" "$state"; }

@@ -3,10 +3,8 @@
 # cannot work on this machine, settings. Everything made is written to the record first and unmade by undo_rootless.
 # Needs common.sh and machine.sh. Callers first run `choose_target NAME`.
 
-# Services get user namespaces of their own out of these ids; a hundred services of 65536 ids each have room.
-subids_wanted=10485760
-# With fewer than this even a handful of services cannot be kept apart.
-subids_needed=1048576
+# Ids inside the containers, root's among them, are mapped to as many of the user's extra ids outside.
+subids=65536
 
 # choose_target NAME: sets $target, $target_uid, $target_gid, $target_home, $target_runtime and $record.
 # For root NAME is a user made for the purpose; for anybody else the target is that person.
@@ -79,13 +77,13 @@ ensure_user() {
 subids_of() { awk -F: -v name="$target" -v uid="$target_uid" '$1 == name || $1 == uid { sum += $3 } END { print sum + 0 }' "$1" 2>/dev/null || echo 0; }
 
 ensure_subids() {
-  [ "$(subids_of /etc/subuid)" -ge "$subids_needed" ] && [ "$(subids_of /etc/subgid)" -ge "$subids_needed" ] && return
+  [ "$(subids_of /etc/subuid)" -ge "$subids" ] && [ "$(subids_of /etc/subgid)" -ge "$subids" ] && return
   local first last
   # One range for both files, above every range that anybody has.
   first=$(awk -F: '{ end = $2 + $3; if (end > top) top = end } END { print (top < 100000 ? 100000 : top) }' /etc/subuid /etc/subgid 2>/dev/null || echo 100000)
   last=$((first + subids_wanted - 1))
-  [ "$last" -lt 4294967294 ] || fail "no free range of $subids_wanted ids above the ones in /etc/subuid and /etc/subgid" \
-    "Give $target a range of at least $subids_needed there by hand."
+  [ "$last" -lt 4294967294 ] || fail "there is no free range of $subids ids above the ones in /etc/subuid and /etc/subgid" \
+    "Give $target a range of at least $subids there by hand."
   step "giving $target the ids $first to $last for its containers (/etc/subuid, /etc/subgid)"
   remember subids "$first-$last"
   as_root touch /etc/subuid /etc/subgid
