@@ -7,12 +7,16 @@
 //! | [`domain`] | pure types and rules |
 //! | [`error`] | the one error |
 //! | [`config`] | settings and where each came from |
+//! | [`audit`], [`auth`] | who did what, who is asking |
 //! | [`backend`] | where services run |
+//! | [`gateway`] | the embedded host router |
 //! | [`lifecycle`] | start and end of background work |
 //! | [`manager`] | every capability, once |
+//! | [`problem`] | errors as HTTP sees them |
 //! | [`registry`] | templates from files |
 //! | [`rest`] | the HTTP API |
-//! | [`audit`], [`auth`] | who did what, who is asking |
+//! | [`routing`] | who is reached by which name |
+//! | [`server`] | the HTTP listener |
 //! | [`telemetry`] | metrics and logs |
 
 pub mod audit;
@@ -21,8 +25,12 @@ pub mod backend;
 pub mod config;
 pub mod domain;
 pub mod error;
+pub mod gateway;
 pub mod lifecycle;
 pub mod manager;
+pub mod problem;
 pub mod registry;
 pub mod rest;
+pub mod routing;
+pub mod server;
 pub mod telemetry;

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 pub const MAX_LENGTH: usize = 40;
 
 /// Names that hosts of the installation itself use.
-const RESERVED: [&str; 4] = ["localhost", "traefik", "api", "manager"];
+pub const RESERVED: [&str; 4] = ["localhost", "traefik", "api", "manager"];
 
 /// The name of a service: 1 to 40 characters of `a-z`, `0-9` and `-`, starting and ending with a letter or digit.
 ///

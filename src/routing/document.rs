@@ -1,0 +1,100 @@
+//! The dynamic configuration that Traefik's HTTP provider fetches from the manager.
+
+use serde_json::{Map, Value, json};
+
+use super::{Settings, routed_addresses};
+use crate::domain::name::{RESERVED, ServiceName};
+use crate::domain::status::Snapshot;
+
+/// Name of the objects that are always in the document. A service cannot be called so.
+const MANAGER: &str = "manager";
+
+/// The routes to all ready replicas, as one Traefik document.
+///
+/// Traefik drops a document without a single object and goes on with the one before, and it refuses one that holds an
+/// empty collection. So the document is never empty: with a fallback URL it always holds the route there, without one
+/// a middleware that nobody uses.
+#[must_use]
+pub fn traefik_document(snapshot: &Snapshot, settings: &Settings) -> Value {
+    let (mut routers, mut services) = (Map::new(), Map::new());
+    for (name, state) in &snapshot.services {
+        let servers: Vec<Value> = routed_addresses(state).map(|address| json!({ "url": format!("http://{address}") })).collect();
+        if servers.is_empty() {
+            continue;
+        }
+        routers.insert(name.to_string(), router(name.as_str(), &host_rule(name, settings), settings));
+        services.insert(name.to_string(), json!({ "loadBalancer": { "servers": servers } }));
+    }
+    let mut http = Map::new();
+    if let Some(url) = &settings.fallback_url {
+        let mut fallback = router(MANAGER, &fallback_rule(settings), settings);
+        fallback["priority"] = json!(1);
+        routers.insert(MANAGER.to_owned(), fallback);
+        services.insert(MANAGER.to_owned(), json!({ "loadBalancer": { "servers": [{ "url": url }] } }));
+    } else {
+        // The header is one that Traefik would set to the same value anyway.
+        let idle = json!({ "headers": { "customRequestHeaders": { "X-Forwarded-By": MANAGER } } });
+        http.insert("middlewares".to_owned(), json!({ MANAGER: idle }));
+    }
+    for (key, objects) in [("routers", routers), ("services", services)] {
+        if !objects.is_empty() {
+            http.insert(key.to_owned(), Value::Object(objects));
+        }
+    }
+    json!({ "http": http })
+}
+
+/// The rule that matches a service's host. Both parts are DNS names by their types, so neither can end the string.
+pub(super) fn host_rule(name: &ServiceName, settings: &Settings) -> String {
+    format!("Host(`{name}.{}`)", settings.domain)
+}
+
+/// Matches every host below the domain but those of the installation itself.
+fn fallback_rule(settings: &Settings) -> String {
+    let domain = settings.domain.as_str();
+    let others: Vec<String> = RESERVED.iter().map(|name| format!("!Host(`{name}.{domain}`)")).collect();
+    format!(r"HostRegexp(`^[^.]+\.{}$`) && {}", domain.replace('.', r"\."), others.join(" && "))
+}
+
+fn router(service: &str, rule: &str, settings: &Settings) -> Value {
+    let mut router = json!({ "rule": rule, "service": service });
+    if !settings.entrypoints.is_empty() {
+        router["entryPoints"] = json!(settings.entrypoints);
+    }
+    if !settings.middlewares.is_empty() {
+        router["middlewares"] = json!(settings.middlewares);
+    }
+    if settings.tls {
+        router["tls"] = json!({});
+    }
+    router
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routing::properties::{snapshot, state};
+
+    #[test]
+    fn the_document_lists_ready_replicas_only() {
+        let snapshot = snapshot(vec![
+            state("echo", &[(true, Some(41001)), (false, Some(41002)), (true, Some(41003))]),
+            state("down", &[(false, Some(41004))]),
+            state("worker", &[(true, None)]),
+        ]);
+        insta::assert_json_snapshot!(traefik_document(&snapshot, &Settings::default()));
+    }
+
+    #[test]
+    fn the_document_carries_the_installations_settings() {
+        let settings = Settings {
+            domain: "mcp.example.org".parse().unwrap(),
+            entrypoints: vec!["websecure".into()],
+            middlewares: vec!["security-headers@file".into()],
+            tls: true,
+            fallback_url: Some("http://127.0.0.1:8000".into()),
+            ..Settings::default()
+        };
+        insta::assert_json_snapshot!(traefik_document(&snapshot(vec![state("echo", &[(true, Some(41001))])]), &settings));
+    }
+}

@@ -1,0 +1,76 @@
+//! The standard `traefik.*` labels that every container carries.
+//!
+//! They are what Traefik's own Docker provider reads from a Docker-compatible Podman socket. The manager's document
+//! does not depend on them.
+
+use std::collections::BTreeMap;
+
+use super::Settings;
+use crate::domain::name::ServiceName;
+use crate::domain::spec::{Probe, ServiceSpec};
+
+/// The labels of one service; the same for each of its replicas, which Traefik joins into one service by its name.
+///
+/// A service without a port gets the one label that keeps Traefik away from it.
+#[must_use]
+pub fn traefik_labels(name: &ServiceName, spec: &ServiceSpec, settings: &Settings) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::new();
+    let mut set = |key: String, value: String| labels.insert(format!("traefik.{key}"), value);
+    let Some(port) = spec.port else {
+        set("enable".into(), "false".into());
+        return labels;
+    };
+    set("enable".into(), "true".into());
+    if let Some(network) = &settings.network {
+        set("docker.network".into(), network.clone());
+    }
+    let router = format!("http.routers.{name}");
+    set(format!("{router}.rule"), super::document::host_rule(name, settings));
+    set(format!("{router}.service"), name.to_string());
+    if !settings.entrypoints.is_empty() {
+        set(format!("{router}.entrypoints"), settings.entrypoints.join(","));
+    }
+    if !settings.middlewares.is_empty() {
+        set(format!("{router}.middlewares"), settings.middlewares.join(","));
+    }
+    if settings.tls {
+        set(format!("{router}.tls"), "true".into());
+    }
+    let balancer = format!("http.services.{name}.loadbalancer");
+    set(format!("{balancer}.server.port"), port.to_string());
+    if let (true, Probe::Http(path)) = (settings.health_checks, &spec.health_check.probe) {
+        set(format!("{balancer}.healthcheck.path"), path.clone());
+        set(format!("{balancer}.healthcheck.interval"), format!("{}ms", spec.health_check.interval.0));
+        set(format!("{balancer}.healthcheck.timeout"), format!("{}ms", spec.health_check.timeout.0));
+    }
+    labels
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_say_where_and_how_the_service_is_reached() {
+        let spec = ServiceSpec { port: Some(8000), ..ServiceSpec::default() };
+        let mut spec_with_health = spec.clone();
+        spec_with_health.health_check.probe = Probe::Http("/health".into());
+        let settings = Settings {
+            middlewares: vec!["security-headers@file".into(), "rate-limit@file".into()],
+            network: Some("mcp-network".into()),
+            tls: true,
+            ..Settings::default()
+        };
+        let name = "echo".parse().unwrap();
+        insta::assert_json_snapshot!([
+            traefik_labels(&name, &spec, &Settings::default()),
+            traefik_labels(&name, &spec_with_health, &settings),
+        ]);
+    }
+
+    #[test]
+    fn a_service_without_a_port_is_kept_from_traefik() {
+        let labels = traefik_labels(&"worker".parse().unwrap(), &ServiceSpec::default(), &Settings::default());
+        assert_eq!(labels, BTreeMap::from([("traefik.enable".to_owned(), "false".to_owned())]));
+    }
+}

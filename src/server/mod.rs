@@ -1,0 +1,117 @@
+//! The one HTTP listener: connections, limits, request ids, host checks, and the choice between gateway and router.
+//!
+//! Requests for `NAME.DOMAIN` go to the gateway before any of the router's work; everything else goes to the
+//! [`axum::Router`] of the faces. What the routes do is not decided here.
+
+mod body;
+mod connections;
+mod hosts;
+mod provider;
+mod request_id;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ConnectInfo;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::net::TcpListener;
+use tower::ServiceExt as _;
+
+use crate::gateway::{Client, Gateway};
+use crate::lifecycle::Tasks;
+use crate::routing::Domain;
+
+use body::Body;
+pub use hosts::host;
+pub use provider::serve_provider;
+pub use request_id::RequestId;
+
+/// How the listener behaves.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Hosts that are answered besides `localhost`, addresses, and names below `domain`: `mcp-manager`,
+    /// `manager.example.org`, `*.example.org`; `*` answers all and gives up the protection against DNS rebinding.
+    pub allowed_hosts: Vec<String>,
+    /// Names below it are services' or the installation's own.
+    pub domain: Domain,
+    /// How long a client may take for the head of a request, and how long a connection may lie idle.
+    pub head_timeout: Duration,
+    /// Largest head of a request, in bytes; larger ones are answered with 431.
+    pub max_head_bytes: usize,
+    /// So many connections at once; further ones wait to be accepted.
+    pub max_connections: usize,
+    /// How long requests may go on once the manager stops.
+    pub drain: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            allowed_hosts: vec!["mcp-manager".to_owned()],
+            domain: Domain::default(),
+            head_timeout: Duration::from_secs(20),
+            max_head_bytes: 64 * 1024,
+            max_connections: 4096,
+            drain: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Serves until `tasks` stop: names below the domain through `gateway`, where there is one, everything else through
+/// `router`. Requests reach the router with [`RequestId`] and [`ConnectInfo`] of [`SocketAddr`] as extensions.
+///
+/// It returns when nothing is accepted any more; connections under way are tasks of `tasks` and end within the drain.
+pub async fn serve(listener: TcpListener, settings: Settings, router: Router, gateway: Option<Arc<Gateway>>, tasks: Tasks) {
+    let site = Arc::new(Site { router, gateway, allowed: hosts::Allowed::new(&settings) });
+    connections::accept(listener, settings, tasks, move |peer| {
+        let visit =
+            Arc::new(Visit { site: Arc::clone(&site), peer, client: site.gateway.as_ref().map(|gateway| gateway.client(peer)) });
+        move |request| answer(Arc::clone(&visit), request)
+    })
+    .await;
+}
+
+/// What all connections share.
+struct Site {
+    router: Router,
+    gateway: Option<Arc<Gateway>>,
+    allowed: hosts::Allowed,
+}
+
+/// One connection.
+struct Visit {
+    site: Arc<Site>,
+    peer: SocketAddr,
+    client: Option<Client>,
+}
+
+async fn answer(visit: Arc<Visit>, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    let id = request_id::ensure(request.headers_mut());
+    let site = &visit.site;
+    let mut response = match hosts::host(&request) {
+        Err(problem) => problem.into_response(),
+        Ok(host) => match (&site.gateway, &visit.client) {
+            (Some(gateway), Some(client)) if gateway.matches(&host) => {
+                gateway.handle(request, &host, client).await.map(Body::Gateway)
+            }
+            _ if site.allowed.contains(&host) => route(&visit, request, &id).await,
+            _ => hosts::misdirected(&host).into_response(),
+        },
+    };
+    response.headers_mut().insert(request_id::HEADER, id);
+    Ok(response)
+}
+
+async fn route(visit: &Visit, mut request: Request<Incoming>, id: &http::HeaderValue) -> Response<Body> {
+    use tracing::Instrument as _;
+    let text = id.to_str().unwrap_or_default().to_owned();
+    let span = tracing::info_span!("request", request_id = text, method = %request.method(), path = request.uri().path());
+    request.extensions_mut().insert(RequestId(text));
+    request.extensions_mut().insert(ConnectInfo(visit.peer));
+    let answered = visit.site.router.clone().oneshot(request.map(axum::body::Body::new)).instrument(span).await;
+    answered.unwrap_or_else(|never| match never {}).map(Body::Router)
+}
