@@ -72,7 +72,7 @@ check_service() {
   expect_status 409
   expect_member type '"urn:mcp-manager:problem:already-exists"'
   api POST /containers --data '{"service_name": "x", "tmplate": "echo"}'
-  expect_status 400
+  expect_status 422
   expect_text template
 
   api GET /containers
