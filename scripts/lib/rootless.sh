@@ -81,7 +81,7 @@ ensure_subids() {
   local first last
   # One range for both files, above every range that anybody has.
   first=$(awk -F: '{ end = $2 + $3; if (end > top) top = end } END { print (top < 100000 ? 100000 : top) }' /etc/subuid /etc/subgid 2>/dev/null || echo 100000)
-  last=$((first + subids_wanted - 1))
+  last=$((first + subids - 1))
   [ "$last" -lt 4294967294 ] || fail "there is no free range of $subids ids above the ones in /etc/subuid and /etc/subgid" \
     "Give $target a range of at least $subids there by hand."
   step "giving $target the ids $first to $last for its containers (/etc/subuid, /etc/subgid)"
