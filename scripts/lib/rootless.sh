@@ -45,7 +45,8 @@ hand_over=()
 target_settings() {
   local name
   settings=(HOME="$target_home" USER="$target" LOGNAME="$target" LANG=C.UTF-8
-    PATH=/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin XDG_RUNTIME_DIR="$target_runtime")
+    PATH=/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin XDG_RUNTIME_DIR="$target_runtime"
+    PODMAN_IGNORE_CGROUPSV1_WARNING=1) # we say ourselves what old cgroups cannot do
   if [ -S "$target_runtime/bus" ]; then settings+=(DBUS_SESSION_BUS_ADDRESS="unix:path=$target_runtime/bus"); fi
   for name in http_proxy https_proxy no_proxy SSL_CERT_FILE SSL_CERT_DIR ${hand_over[@]+"${hand_over[@]}"}; do
     if [ -n "${!name:-}" ]; then settings+=("$name=${!name}"); fi
