@@ -64,6 +64,7 @@ one_at_a_time() {
 up() {
   local began=$SECONDS
   port_must_be_ours
+  remember_folders
   # shellcheck disable=SC2046 # one word each
   ensure_packages "$cache/logs/apt.log" $(basic_packages) $(podman_packages) $([ -n "$binaries" ] || build_packages)
   set_up_rootless
@@ -177,14 +178,15 @@ down() {
   fi
   local build rust
   build=$(recalled build) rust=$(recalled rust)
-  undo_rootless
+  local rest=''
+  undo_rootless || rest=', but for what stands above'
   if [ -z "$keep_build" ]; then
     if [ -n "$build" ]; then rm -rf "$build"; fi
     if [ -n "$rust" ]; then rm -rf "$rust"; fi
     rm -rf "$cache/logs"
     rmdir "$cache" 2>/dev/null || true
   fi
-  step "removed. The Debian packages stay (others may use them by now), and so do cargo's own downloads in ${CARGO_HOME:-~/.cargo}."
+  step "removed$rest. The Debian packages stay (others may use them by now), and so do cargo's own downloads in ${CARGO_HOME:-~/.cargo}."
 }
 
 main

@@ -55,6 +55,7 @@ target_settings() {
 
 # set_up_rootless: all of it. Quick and silent where everything is there already.
 set_up_rootless() {
+  remember_folders
   ensure_user
   ensure_subids
   ensure_runtime_folder
@@ -233,46 +234,60 @@ target_processes() {
   done
 }
 
-# undo_rootless: takes away what the record says was made, and nothing else.
+# undo_rootless: takes away what the record says was made, and nothing else. Status 1: some of it is still needed.
 undo_rootless() {
-  local item
+  local item made
   [ -f "$record" ] || return 0
+  made=$(recalled_all made)
   if [ -n "$(recalled user)" ]; then
     if [ -n "$target_uid" ]; then end_target_user; fi
   else
-    undo_settings_of_a_person
+    undo_settings_of_a_person || return 1
   fi
-  while read -r item; do as_root rm -rf "$item"; done < <(recalled_all folder)
-  while read -r item; do as_root rmdir --ignore-fail-on-non-empty "$item"; done < <(recalled_all parent)
-  while read -r item; do as_root chmod "${item%% *}" "${item#* }"; done < <(recalled_all mode)
-  while read -r item; do as_root rm -f "$item"; done < <(recalled_all device)
+  while read -r item; do [ ! -e "$item" ] || as_root rm -rf "$item"; done < <(recalled_all folder)
+  while read -r item; do [ ! -e "$item" ] || as_root rmdir --ignore-fail-on-non-empty "$item"; done < <(recalled_all parent)
+  while read -r item; do [ ! -e "${item#* }" ] || as_root chmod "${item%% *}" "${item#* }"; done < <(recalled_all mode)
+  while read -r item; do [ ! -e "$item" ] || as_root rm -f "$item"; done < <(recalled_all device)
   rm -f "$record"
   rmdir "$(dirname "$record")" 2>/dev/null || true
+  while read -r item; do [ ! -d "$item" ] || rmdir --ignore-fail-on-non-empty "$item"; done <<<"$made"
 }
 
-# undo_settings_of_a_person: the target was there before us and stays, with all that is its own.
+# undo_settings_of_a_person: the target was there before us and stays, with all that is its own. While it keeps things
+# of its own in Podman, what Podman needs here stays too (status 1).
 undo_settings_of_a_person() {
   local item storage
   storage=$(recalled storage)
-  if [ -n "$storage" ] && have podman; then
-    if [ -z "$(as_target podman ps -aq)$(as_target podman images -aq)$(as_target podman volume ls -q)" ]; then
-      as_target podman unshare rm -rf "$storage"
-      as_target podman system migrate >/dev/null 2>&1 || true
-      as_target rm -rf "$storage" "$target_runtime/containers" "$target_runtime/libpod"
-    else
-      note "leaving $storage: it holds containers, images or volumes that are not ours"
-      storage=kept
+  if [ -n "$storage" ] && have podman && [ -d "$storage" ]; then
+    if [ -n "$(as_target podman ps -aq)$(as_target podman images -aq)$(as_target podman volume ls -q)" ]; then
+      note "$target has containers, images or volumes that are not ours: $storage and Podman's settings stay for them."
+      note "Remove them (podman system prune --all --volumes) and run this again to be rid of those, too."
+      return 1
     fi
+    # Files of other ids inside are removed as root of the user's namespace; Podman holds one folder mounted until it ends.
+    as_target podman unshare rm -rf "$storage" 2>/dev/null || true
+    as_target podman system migrate >/dev/null 2>&1 || true
+    as_target rm -rf "$storage" "$target_runtime/containers" "$target_runtime/libpod" "$target_runtime/crun" "$target_runtime/runc"
   fi
-  while read -r item; do
-    case $storage:$item in kept:*) continue ;; esac
-    as_target rm -f "$item"
-    as_target rmdir --ignore-fail-on-non-empty "$(dirname "$item")" || true
-  done < <(recalled_all file)
+  while read -r item; do as_target rm -f "$item"; done < <(recalled_all file)
+  # Podman 4 leaves a lock there, even where it never uses the folder.
+  if recalled_all made | grep -q '/cni$'; then as_target rm -f "$target_home/.config/cni/net.d/cni.lock"; fi
   if [ -n "$(recalled linger)" ]; then as_root loginctl disable-linger "$target" || true; fi
-  if [ -n "$(recalled subids)" ] && [ "$storage" != kept ]; then
+  if [ -n "$(recalled subids)" ]; then
     as_root usermod --del-subuids "$(recalled subids)" --del-subgids "$(recalled subids)" "$target" || true
   fi
+}
+
+# remember_folders: which common folders of a person's home are not there yet, before anything makes them.
+remember_folders() {
+  local folder
+  [ -n "$target_uid" ] && [ ! -f "$record" ] || return 0
+  local missing=()
+  for folder in .config .config/cni .config/cni/net.d .config/containers .config/containers/containers.conf.d \
+    .cache .local .local/share .local/state; do
+    [ -d "$target_home/$folder" ] || missing+=("$target_home/$folder")
+  done
+  for folder in ${missing[@]+"${missing[@]}"}; do remember made "$folder"; done
 }
 
 # end_target_user: a user that we made goes with all it has: processes, containers, storage, home, ids.
