@@ -144,6 +144,44 @@ checks() {
 
 documentation() { RUSTDOCFLAGS='-D warnings' cargo_here doc --locked --no-deps --quiet; }
 
+# clean_podman: in the Podman of a user that is there for tests only, nothing is left of a run that was killed.
+clean_podman() {
+  [ -n "$(recalled user)" ] && [ -n "${MCP_TEST_PODMAN:-}" ] || return 0
+  local pid
+  for pid in $(strangers); do kill -KILL "$pid" 2>/dev/null || true; done
+  as_target podman rm --all --force --time 0 >/dev/null 2>&1 || true
+  as_target podman volume rm --all --force >/dev/null 2>&1 || true
+  as_target podman network prune --force >/dev/null 2>&1 || true
+}
+
+# strangers: the test user's processes but the one with which Podman keeps its user namespace.
+strangers() {
+  local pid
+  for pid in $(target_processes); do
+    case $(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null) in '' | 'catatonit -P '* | *' pause '* | *'systemd'* | '(sd-pam)'* | *dbus-daemon*) ;; *) echo "$pid" ;; esac
+  done
+}
+
+# nothing_left: fails when the tests left containers, volumes, networks or processes behind.
+nothing_left() {
+  local tries=0 left
+  while true; do
+    left=$(
+      as_target podman ps --all --format 'container {{.Names}}'
+      as_target podman volume ls --format 'volume {{.Name}}'
+      as_target podman network ls --format 'network {{.Name}}' | grep -vx 'network podman'
+      for pid in $(strangers); do echo "process $pid $(tr '\0' ' ' <"/proc/$pid/cmdline" | cut -c 1-100)"; done
+    ) || true
+    [ -n "$left" ] || return 0
+    tries=$((tries + 1))
+    # What is ending gets the time to end.
+    [ "$tries" -lt 10 ] || break
+    sleep 0.5
+  done
+  printf '%s\n' "$left" >&2
+  return 1
+}
+
 tests() {
   local log=$cache/logs/tests.log program programs=()
   make_readable
@@ -162,11 +200,17 @@ tests() {
     "Set CARGO_TARGET_DIR to a folder below which everybody can read, for example /var/tmp/mcp-manager-target."
   export CARGO_MANIFEST_DIR=$checkout INSTA_WORKSPACE_ROOT=$checkout INSTA_UPDATE=no RUST_BACKTRACE=${RUST_BACKTRACE:-1}
   mapfile -t hand_over < <(compgen -e | grep -E '^(MCP_TEST_.*|INSTA_.*|PROPTEST_.*|CARGO_MANIFEST_DIR|CONTAINERS_REGISTRIES_CONF|RUST_BACKTRACE|CI)$')
+  clean_podman
   for program in "${programs[@]}"; do
     step "running $(basename "$program") as $target"
     as_target env --chdir="$checkout" "$program" ${filters[@]+"${filters[@]}"} 2>&1 | tee -a "$log" ||
       failures+=("tests in $(basename "$program")")
   done
+  if [ -n "$(recalled user)" ] && [ -n "${MCP_TEST_PODMAN:-}" ]; then
+    hand_over=()
+    check "nothing left behind by the tests" nothing_left
+    clean_podman
+  fi
   if [ ${#filters[@]} = 0 ]; then
     step "running the examples in the documentation"
     cargo_here test --locked --doc --quiet 2>&1 | tee -a "$log" || failures+=("examples in the documentation")

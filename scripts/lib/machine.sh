@@ -14,13 +14,15 @@ debian_release() {
 
 # podman_packages: what rootless Podman needs on this release.
 podman_packages() {
-  # Debian 12's crun cannot run on hybrid cgroups and its Podman has no pasta; Debian 13's Podman uses crun and pasta.
+  # crun is Debian's choice, but cannot run on the older layouts of cgroups.
+  local runtime=crun
+  [ "$(cgroup_layout)" = v2 ] || runtime=runc
   case $(debian_release) in
-    12) echo podman runc uidmap slirp4netns fuse-overlayfs netavark aardvark-dns catatonit iptables ;;
-    13) echo podman crun runc uidmap passt fuse-overlayfs netavark aardvark-dns catatonit nftables ;;
+    12) echo podman "$runtime" uidmap slirp4netns fuse-overlayfs netavark aardvark-dns catatonit iptables ;;
+    13) echo podman "$runtime" uidmap passt fuse-overlayfs netavark aardvark-dns catatonit nftables ;;
     *)
-      warn "$(debian_release) is neither Debian 12 nor 13; trying Debian 13's package names" >&2
-      echo podman crun runc uidmap passt fuse-overlayfs netavark aardvark-dns catatonit nftables ;;
+      warn "$(debian_release) is neither Debian 12 nor 13; trying Debian 13's package names"
+      echo podman "$runtime" uidmap passt fuse-overlayfs netavark aardvark-dns catatonit nftables ;;
   esac
   # Where systemd runs, Podman asks the user's own systemd for cgroups, through the user's own bus.
   if has_systemd; then echo dbus-user-session; fi
