@@ -142,7 +142,7 @@ checks() {
   fi
 }
 
-documentation() { RUSTDOCFLAGS='-D warnings' cargo_here doc --locked --no-deps --quiet; }
+documentation() { RUSTDOCFLAGS='-D warnings' cargo_here doc --locked --no-deps --document-private-items --quiet; }
 
 # clean_podman: in the Podman of a user that is there for tests only, nothing is left of a run that was killed.
 clean_podman() {

@@ -41,8 +41,8 @@ fn check(headers: &HeaderMap, allowed: &[String]) -> Result<(), Problem> {
     let Some(origin) = headers.get(ORIGIN) else {
         return Ok(());
     };
-    // An opaque origin ("null") has no host and is refused like any stranger's.
-    let origin = origin.to_str().ok().and_then(|text| text.parse::<Uri>().ok());
+    // An opaque origin ("null") is no host, though it parses as one, and is refused like any stranger's.
+    let origin = origin.to_str().ok().and_then(|text| text.parse::<Uri>().ok()).filter(|uri| uri.scheme().is_some());
     require(origin.as_ref().and_then(Uri::host).unwrap_or_default(), "Origin", allowed)
 }
 
