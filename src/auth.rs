@@ -35,7 +35,10 @@ impl Authenticator {
             Self::Off => return Ok(Actor { name: "anonymous".to_owned(), role: Role::Admin, request_id }),
             Self::Keys(keys) => keys,
         };
-        let Some(key) = key else { return Ok(Actor { name: "anonymous".to_owned(), role: Role::Nobody, request_id }) };
+        let Some(key) = key else {
+            return Err(Error::new(Kind::Unauthenticated, "this needs a key")
+                .remedy("send it as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'"));
+        };
         // Digests are compared, not keys, so the time tells nothing about a key.
         let digest: [u8; 32] = Sha256::digest(key.as_bytes()).into();
         match keys.iter().find(|known| known.digest == digest) {
@@ -54,7 +57,7 @@ mod tests {
         let digest = Sha256::digest(b"k").into();
         let keys = Authenticator::Keys(vec![Key { name: "ci".into(), role: Role::Operator, digest }]);
         assert_eq!(keys.actor(Some("k"), None).unwrap().role, Role::Operator);
-        assert_eq!(keys.actor(None, None).unwrap().role, Role::Nobody);
+        assert_eq!(keys.actor(None, None).unwrap_err().kind, Kind::Unauthenticated);
         assert_eq!(keys.actor(Some("x"), None).unwrap_err().kind, Kind::Unauthenticated);
         assert_eq!(Authenticator::Off.actor(None, None).unwrap().role, Role::Admin);
     }

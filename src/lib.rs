@@ -19,6 +19,7 @@
 //! | [`server`] | the HTTP listener |
 //! | [`telemetry`] | metrics and logs |
 
+pub mod app;
 pub mod audit;
 pub mod auth;
 pub mod backend;

@@ -3,40 +3,37 @@
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use crate::error::{Error, FieldError, Kind};
 
 /// Media type of problem documents.
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
-/// What went wrong, for a caller that reads JSON.
-#[derive(Debug, Clone, Serialize)]
+/// What went wrong, for a caller that reads JSON: what every error answer holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// Stable URI of the kind of problem: `urn:mcp-manager:problem:SLUG`.
+    #[schema(example = "urn:mcp-manager:problem:not-found")]
     pub r#type: String,
     /// The same for every problem of its type.
     pub title: String,
     /// The HTTP status.
-    #[serde(serialize_with = "as_number")]
-    pub status: StatusCode,
+    pub status: u16,
     /// What went wrong this time.
     pub detail: String,
     /// What the caller can do about it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
     /// The fields that are wrong.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
     /// Further members.
     #[serde(flatten)]
+    #[schema(ignore)]
     pub members: Map<String, Value>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn as_number<S: serde::Serializer>(status: &StatusCode, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_u16(status.as_u16())
 }
 
 impl Problem {
@@ -45,7 +42,7 @@ impl Problem {
         Self {
             r#type: format!("urn:mcp-manager:problem:{slug}"),
             title: title.to_owned(),
-            status,
+            status: status.as_u16(),
             detail: detail.into(),
             remedy: None,
             errors: Vec::new(),
@@ -77,7 +74,7 @@ impl Problem {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         let mut response = Response::new(B::from(body));
-        *response.status_mut() = self.status;
+        *response.status_mut() = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         *response.headers_mut() = headers;
         response
     }
@@ -101,16 +98,18 @@ impl axum::response::IntoResponse for Problem {
 #[must_use]
 pub const fn status(kind: Kind) -> StatusCode {
     match kind {
-        Kind::Invalid => StatusCode::BAD_REQUEST,
+        // What cannot be read at all is a 400; the faces that read say so themselves.
+        Kind::Invalid
+        | Kind::NotSupported
+        | Kind::ImageNotFound
+        | Kind::ImageAccessDenied
+        | Kind::WrongArchitecture
+        | Kind::StartFailed => StatusCode::UNPROCESSABLE_ENTITY,
         Kind::NotFound => StatusCode::NOT_FOUND,
         Kind::AlreadyExists | Kind::Conflict | Kind::Cancelled => StatusCode::CONFLICT,
         Kind::LimitReached => StatusCode::TOO_MANY_REQUESTS,
-        Kind::NotSupported => StatusCode::NOT_IMPLEMENTED,
         Kind::Unauthenticated => StatusCode::UNAUTHORIZED,
         Kind::Forbidden => StatusCode::FORBIDDEN,
-        Kind::ImageNotFound | Kind::ImageAccessDenied | Kind::WrongArchitecture | Kind::StartFailed => {
-            StatusCode::UNPROCESSABLE_ENTITY
-        }
         Kind::RegistryUnavailable => StatusCode::BAD_GATEWAY,
         Kind::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
         Kind::BackendUnavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -130,9 +129,10 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_error_is_answered_as_an_error() {
-        for kind in Kind::ALL {
-            assert!(status(kind).is_client_error() || status(kind).is_server_error(), "{}", kind.slug());
-        }
+    fn every_kind_is_an_error_status_and_a_stable_type() {
+        let table: Vec<String> =
+            Kind::ALL.iter().map(|kind| format!("{} {} {}", status(*kind).as_u16(), kind.slug(), kind.title())).collect();
+        assert!(Kind::ALL.iter().all(|kind| status(*kind).as_u16() >= 400));
+        insta::assert_snapshot!(table.join("\n"));
     }
 }

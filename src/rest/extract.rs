@@ -14,10 +14,7 @@ use super::problem::Problem;
 use crate::domain::access::Actor;
 use crate::domain::name::ServiceName;
 use crate::error::{Error, Kind};
-
-/// Id of the request, as the listener gave it.
-#[derive(Debug, Clone)]
-pub struct RequestId(pub String);
+use crate::server::RequestId;
 
 /// Who asks.
 pub struct Caller(pub Actor);

@@ -15,7 +15,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
 use super::extract::{Caller, Name, Parameters};
-use super::problem::{self, Answer, ProblemDocument};
+use super::problem::{Answer, ProblemDocument};
 use crate::domain::quantity::Span;
 use crate::domain::status::{LogLine, LogQuery, ServiceEvent, Stream};
 use crate::error::{Error, Result};
@@ -121,7 +121,7 @@ fn json_event<T: Serialize>(name: &str, data: &T) -> Event {
 fn line_event(line: &Result<LogLine>) -> Event {
     match line {
         Ok(line) => json_event("line", line),
-        Err(error) => json_event("problem", &problem::document(error, problem::status(error.kind))),
+        Err(error) => json_event("problem", &ProblemDocument::from(error.clone())),
     }
 }
 

@@ -4,6 +4,8 @@ pub mod echo;
 #[allow(dead_code, reason = "parts without a test yet")]
 pub mod machine;
 pub mod mcp;
+pub mod podman;
+pub mod product;
 
 use std::time::{Duration, Instant};
 
@@ -17,4 +19,17 @@ pub async fn eventually(claim: &str, mut holds: impl AsyncFnMut() -> bool) {
         assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {claim}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Process ids of this user's processes, zombies left out, whose command line contains both texts.
+pub fn processes(one: &str, other: &str) -> Vec<i32> {
+    let user = rustix::process::getuid().as_raw();
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let matching = entries.filter_map(|entry| {
+        use std::os::unix::fs::MetadataExt as _;
+        let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+        let line = std::fs::read_to_string(entry.path().join("cmdline")).ok()?.replace('\0', " ");
+        (entry.metadata().ok()?.uid() == user && line.contains(one) && line.contains(other)).then_some(pid)
+    });
+    matching.collect()
 }

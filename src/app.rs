@@ -1,0 +1,151 @@
+//! Composition root: from a [`Config`] to a running manager. The only place that names concrete backends.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+
+use crate::audit::Audit;
+use crate::auth::Authenticator;
+use crate::backend::Backend;
+use crate::backend::memory::{Engine, Memory};
+use crate::config::{BackendKind, Config};
+use crate::error::{Error, Kind, Result};
+use crate::gateway::{self, Gateway};
+use crate::lifecycle::{self, Tasks};
+use crate::manager::{self, Manager};
+use crate::registry::{self, Registry};
+use crate::routing::{self, Domain};
+use crate::telemetry::Metrics;
+use crate::{rest, server};
+
+/// Changes of template files that follow each other within this time are read together.
+const TEMPLATE_DEBOUNCE: Duration = Duration::from_millis(200);
+
+/// Runs the manager until a signal ends it. Prints one line with its address to standard output once it listens.
+pub async fn run(config: Config) -> Result<()> {
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let tasks = Tasks::default();
+    let metrics = Metrics::new()?;
+    let listener = bind(config.server.listen, "server.listen").await?;
+    let address = listener.local_addr().map_err(|error| Error::internal("the listener has no address", error))?;
+    let domain: Domain = config.server.domain.parse()?;
+    let routing = routing::Settings { domain: domain.clone(), ..routing::Settings::default() };
+
+    let settings = registry::Settings { dir: config.templates.dir.clone(), debounce: TEMPLATE_DEBOUNCE };
+    let registry = Registry::open(settings, &tasks, &metrics).await?;
+    let audit = Audit::open(config.audit.file.clone()).await?;
+    let backend = backend(&config, &routing, &tasks, &metrics)?;
+    let gateway =
+        config.gateway.enabled.then(|| Gateway::new(backend.view(), gateway_settings(&config, domain.clone()), &metrics, &tasks));
+    let environment = config.environment.clone();
+    let manager = Manager::new(
+        backend.clone(),
+        registry,
+        audit,
+        metrics.clone(),
+        tasks.clone(),
+        manager_settings(&config, address),
+        Arc::new(move |name| environment.get(name).map(str::to_owned)),
+    );
+    let router = rest::router(manager.clone(), authenticator(&config)?, metrics, rest_settings(&config));
+
+    let (engine, stopping) = (backend.clone(), tasks.stopping());
+    let engine = tasks.spawn("backend", async move { engine.run(stopping).await });
+    manager.start();
+    let site = server_settings(&config, domain);
+    if let Some(address) = config.server.traefik_provider_listen {
+        let listener = bind(address, "server.traefik_provider_listen").await?;
+        let provider = server::serve_provider(listener, site.clone(), routing, backend.view(), tasks.clone());
+        tasks.spawn("traefik provider", provider);
+    }
+    tasks.spawn("listener", server::serve(listener, site, router, gateway, tasks.clone()));
+    announce(address);
+
+    let signal = lifecycle::stop_signal().await?;
+    tracing::info!(signal, "stopping; services go on");
+    let (drain, second) = (config.server.drain_timeout.duration(), lifecycle::stop_signal());
+    tokio::select! {
+        ended = tasks.stop(drain) => if !ended {
+            tracing::warn!(seconds = drain.as_secs(), "requests still open after the drain time were cut off");
+        },
+        _ = second => tracing::warn!("a second signal: requests under way were cut off"),
+    }
+    drop(engine);
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Tells people and scripts where it listens; nobody may be reading.
+fn announce(address: SocketAddr) {
+    use std::io::Write as _;
+    let mut output = std::io::stdout();
+    let _ = writeln!(output, "mcp-manager listening on http://{address}").and_then(|()| output.flush());
+    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
+}
+
+async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        Error::new(Kind::Invalid, format!("cannot listen on {address}: {error}"))
+            .remedy(format!("stop what listens there, or choose another address ({setting})"))
+    })
+}
+
+fn backend(config: &Config, routing: &routing::Settings, tasks: &Tasks, metrics: &Metrics) -> Result<Arc<dyn Backend>> {
+    match config.backend.kind {
+        BackendKind::Memory => {
+            tracing::warn!("the memory backend runs nothing: services are only pretended");
+            Ok(Arc::new(Memory::over(Engine::new(Duration::from_millis(20)), tasks.clone())))
+        }
+        BackendKind::Auto | BackendKind::Podman => Err(Error::new(Kind::NotSupported, "podman")),
+    }
+}
+
+fn gateway_settings(config: &Config, domain: Domain) -> gateway::Settings {
+    gateway::Settings {
+        domain,
+        connect_timeout: config.gateway.connect_timeout.duration(),
+        head_timeout: config.gateway.response_timeout.duration(),
+        drain: config.server.drain_timeout.duration(),
+        ..gateway::Settings::default()
+    }
+}
+
+fn manager_settings(config: &Config, address: SocketAddr) -> manager::Settings {
+    manager::Settings {
+        defaults: config.spec_defaults(),
+        max_containers: config.limits.max_containers,
+        domain: config.server.domain.clone(),
+        public_port: config.server.public_port.or(Some(address.port())).filter(|port| *port != 80),
+        public_scheme: config.server.public_scheme.to_string(),
+        max_wait: config.server.max_wait.duration(),
+    }
+}
+
+fn rest_settings(config: &Config) -> rest::Settings {
+    rest::Settings {
+        cors_origins: config.server.cors_origins.clone(),
+        max_body_bytes: usize::try_from(config.server.max_body_bytes.0).unwrap_or(usize::MAX),
+        body_timeout: config.server.request_timeout.duration(),
+        metrics_enabled: config.telemetry.metrics_enabled,
+    }
+}
+
+fn server_settings(config: &Config, domain: Domain) -> server::Settings {
+    let defaults = server::Settings::default();
+    let allowed_hosts = defaults.allowed_hosts.into_iter().chain(config.server.allowed_hosts.iter().cloned()).collect();
+    server::Settings {
+        allowed_hosts,
+        domain,
+        max_connections: usize::try_from(config.server.max_connections).unwrap_or(usize::MAX),
+        drain: config.server.drain_timeout.duration(),
+        ..server::Settings::default()
+    }
+}
+
+fn authenticator(config: &Config) -> Result<Authenticator> {
+    if config.auth.enabled { Ok(Authenticator::Keys(config.auth.keys()?)) } else { Ok(Authenticator::Off) }
+}

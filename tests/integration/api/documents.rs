@@ -1,0 +1,55 @@
+//! What the program says about itself: OpenAPI, documentation page, health, metrics; and the fuzzer that reads it.
+
+use reqwest::Method;
+use tokio::process::Command;
+
+use crate::support::machine::{Part, offered};
+use crate::support::product::{Options, Product};
+
+#[tokio::test]
+async fn health_readiness_metrics_and_documentation_answer() {
+    let product = Product::start(Options::memory()).await;
+    let (status, health) = product.get("/health").await;
+    assert_eq!((status, health["status"].as_str()), (200, Some("healthy")));
+    assert_eq!(product.get("/ready").await.0, 200);
+    for path in ["/metrics", "/prometheus"] {
+        let text = product.request(Method::GET, path).send().await.unwrap().text().await.unwrap();
+        assert!(text.contains("mcp_manager_http_requests_total"), "{path}: {text}");
+    }
+    let (_, document) = product.get("/openapi.json").await;
+    assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+    let page = product.request(Method::GET, "/docs/").send().await.unwrap();
+    assert_eq!(page.status(), 200);
+    assert!(page.text().await.unwrap().contains("swagger"));
+    let (status, schema) = product.get("/template.schema.json").await;
+    assert_eq!((status, schema["title"].as_str()), (200, Some("mcp-manager template")));
+    product.finish().await;
+}
+
+#[tokio::test]
+async fn every_answer_carries_its_request_id_and_so_do_the_log_lines() {
+    let product = Product::start(Options::memory()).await;
+    let answer = product.request(Method::GET, "/containers").header("x-request-id", "my-own-id-1").send().await.unwrap();
+    assert_eq!(answer.headers()["x-request-id"], "my-own-id-1");
+    let other = product.request(Method::GET, "/containers").send().await.unwrap();
+    assert!(!other.headers()["x-request-id"].is_empty());
+    assert!(product.log().contains("my-own-id-1"), "{}", product.log());
+    product.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_fuzzer_finds_no_server_error_and_no_answer_that_is_not_documented() {
+    let Some(schemathesis) = offered(Part::Schemathesis) else { return };
+    let product = Product::start(Options::memory().with("MAX_CONTAINERS", "10000")).await;
+    let output = Command::new(schemathesis)
+        .args(["run", &format!("{}/openapi.json", product.url), "--checks", "not_a_server_error,response_schema_conformance"])
+        .args(["--max-examples", "25", "--seed", "1", "--exclude-path-regex", "events$", "--request-timeout", "20"])
+        .current_dir(product.folder.path())
+        .output()
+        .await
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("operations") || text.contains("Tested"), "{text}");
+    drop(product);
+}

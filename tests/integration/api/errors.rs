@@ -1,0 +1,125 @@
+//! Bad input, on the memory backend: every error is a problem document that says what, where and what to do.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::support::product::{Options, Product};
+
+/// Whether `answer` is a complete problem document of that status and kind.
+#[track_caller]
+fn is_problem((status, document): &(u16, Value), expected: u16, kind: &str) {
+    assert_eq!(*status, expected, "{document:#}");
+    assert_eq!(document["type"], format!("urn:mcp-manager:problem:{kind}"), "{document:#}");
+    assert_eq!(document["status"], expected);
+    assert!(document["title"].is_string() && document["detail"].is_string(), "{document:#}");
+}
+
+#[tokio::test]
+async fn every_wrong_field_is_named_with_its_remedy() {
+    let product = Product::start(Options::memory()).await;
+    let body = json!({
+        "service_name": "echo", "imge": "x", "port": 0, "memory_limit": "512q", "environment": {"A\u{7}": "x"}, "replicas": "many"
+    });
+    let answer = product.post("/containers", &body).await;
+    is_problem(&answer, 422, "invalid");
+    let errors = answer.1["errors"].as_array().unwrap();
+    let mut fields: Vec<&str> = errors.iter().map(|error| error["field"].as_str().unwrap()).collect();
+    fields.sort_unstable();
+    assert_eq!(fields, ["imge", "memory_limit", "replicas"], "what cannot be read is listed first: {:#}", answer.1);
+    assert!(errors.iter().any(|error| error["remedy"] == "did you mean 'image'?"));
+    let body = json!({"service_name": "echo", "port": 0, "environment": {"A\u{7}": "x"}, "volumes": {"/etc": "/x"}});
+    let answer = product.post("/containers", &body).await;
+    is_problem(&answer, 422, "invalid");
+    let errors = answer.1["errors"].as_array().unwrap();
+    assert_eq!(errors.len(), 4, "image, port, environment, volume: {:#}", answer.1);
+    assert!(errors.iter().all(|error| error["remedy"].is_string()));
+    assert_eq!(product.get("/containers").await.1["total"], 0, "nothing was made");
+    product.finish().await;
+}
+
+#[tokio::test]
+async fn names_that_are_no_names_are_refused_everywhere() {
+    let product = Product::start(Options::memory()).await;
+    for name in ["..%2Fetc", "%2e%2e", "Echo", "a%00b", "a%0Ab", "-a", "a.b", &"a".repeat(100)] {
+        let (status, problem) = product.get(&format!("/containers/{name}")).await;
+        assert!(matches!(status, 404 | 422), "{name}: {status} {problem:#}");
+        assert!(problem["type"].as_str().unwrap().starts_with("urn:mcp-manager:problem:"));
+    }
+    for name in ["../etc/passwd", "Echo", "a\u{0}b", "", "localhost", "ä"] {
+        let answer = product.post("/containers", &json!({"service_name": name, "image": "x"})).await;
+        is_problem(&answer, 422, "invalid");
+    }
+    is_problem(&product.get("/containers/nobody").await, 404, "not-found");
+    let answer = product.post("/containers", &json!({"service_name": "x", "template": "ecko"})).await;
+    is_problem(&answer, 404, "not-found");
+    assert_eq!(answer.1["remedy"], "did you mean 'echo'?");
+    product.finish().await;
+}
+
+#[tokio::test]
+async fn bodies_are_bounded_in_size_and_time() {
+    let product = Product::start(Options::memory().with("MCP_MANAGER_SERVER_REQUEST_TIMEOUT", "1s")).await;
+    let large = product.request(Method::POST, "/containers").body(vec![b' '; 10 << 20]).send().await;
+    // The manager may close before the whole body has been sent; it must not have taken it.
+    if let Ok(answer) = large {
+        assert_eq!(answer.status(), 413);
+        assert_eq!(answer.headers()["content-type"], "application/problem+json");
+    }
+    for (body, kind) in [("{", 400), ("", 400), ("[]", 422), ("{\"a\": NaN}", 400), ("null", 422)] {
+        let answer = product.request(Method::POST, "/containers").body(body).send().await.unwrap();
+        assert_eq!(answer.status(), kind, "{body}");
+    }
+    let mut slow = tokio::net::TcpStream::connect(("127.0.0.1", product.port)).await.unwrap();
+    let head = "POST /containers HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{";
+    slow.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0_u8; 64];
+    let read = tokio::time::timeout(Duration::from_secs(10), slow.read(&mut answer)).await.expect("it does not wait for ever");
+    let text = String::from_utf8_lossy(&answer[..read.unwrap()]).into_owned();
+    assert!(text.starts_with("HTTP/1.1 408"), "{text}");
+    product.finish().await;
+}
+
+#[tokio::test]
+async fn what_does_not_exist_is_answered_by_a_problem_too() {
+    let product = Product::start(Options::memory()).await;
+    is_problem(&product.get("/nothing/here").await, 404, "not-found");
+    is_problem(&product.call(Method::DELETE, "/containers").await, 405, "not-supported");
+    is_problem(&product.get("/containers?limit=0").await, 422, "invalid");
+    is_problem(&product.get("/containers?status=happy").await, 422, "invalid");
+    is_problem(&product.get("/containers?stat=running").await, 422, "invalid");
+    is_problem(&product.get("/containers/x/logs?tail=-1").await, 422, "invalid");
+    product.finish().await;
+}
+
+#[tokio::test]
+async fn a_page_of_a_stranger_cannot_reach_the_api_under_its_own_name() {
+    let product = Product::start(Options::memory()).await;
+    let rebound = product.request(Method::GET, "/containers").header("host", "evil.example.com").send().await.unwrap();
+    assert_eq!(rebound.status(), 421);
+    let plain = product.request(Method::GET, "/containers").header("origin", "http://evil.example.com").send().await.unwrap();
+    assert!(!plain.headers().contains_key("access-control-allow-origin"), "CORS is off until asked for");
+    product.finish().await;
+
+    let product = Product::start(Options::memory().with("CORS_ORIGINS", "*")).await;
+    let asked = product.request(Method::GET, "/containers").header("origin", "http://app.example.com").send().await.unwrap();
+    assert_eq!(asked.headers()["access-control-allow-origin"], "*");
+    assert!(product.log().contains("CORS_ORIGINS"), "any origin without authentication is a warning at the start");
+    product.finish().await;
+}
+
+#[tokio::test]
+async fn a_failed_creation_leaves_nothing_and_one_that_nobody_waits_for_is_shown_as_failed() {
+    let product = Product::start(Options::memory()).await;
+    let body = json!({"service_name": "gone", "image": "localhost/missing:1", "port": 80});
+    let answer = product.post("/containers", &body).await;
+    is_problem(&answer, 422, "image-not-found");
+    is_problem(&product.get("/containers/gone").await, 404, "not-found");
+    let (status, accepted) = product.post("/containers?wait=none", &body).await;
+    assert_eq!(status, 202, "{accepted:#}");
+    let failed = product.until("gone", "it is shown as failed", |service| service["status"] == "failed").await;
+    assert_eq!(failed["failure"]["code"], "image-not-found", "{failed:#}");
+    product.finish().await;
+}

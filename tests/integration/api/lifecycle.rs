@@ -1,0 +1,212 @@
+//! Services from creation to deletion, on rootless Podman.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::podman;
+use crate::support::product::{Options, Product};
+
+async fn echoed(product: &Product, name: &str) -> Option<String> {
+    let answer = product.service(Method::GET, name, "/echo/hi").send().await.ok()?;
+    let document: Value = if answer.status() == 200 { answer.json().await.ok()? } else { return None };
+    document["echo"].as_str().map(str::to_owned)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_from_a_template_answers_at_its_name_when_post_returns() {
+    if !podman::ready().await {
+        return;
+    }
+    let product = Product::start(Options::podman()).await;
+    let created = product.create_echo("echo", json!({})).await;
+    assert_eq!(created["status"], "running", "{created:#}");
+    assert_eq!(created["url"], format!("http://echo.localhost:{}", product.port));
+    assert_eq!(created["outcome"], "created");
+    assert_eq!(echoed(&product, "echo").await.as_deref(), Some("hi"));
+    let (status, list) = product.get("/containers?template=echo&status=running").await;
+    assert_eq!((status, list["total"].as_u64()), (200, Some(1)), "{list:#}");
+    let (status, again) = product.post("/containers", &json!({"service_name": "echo", "template": "echo"})).await;
+    assert_eq!((status, again["type"].as_str()), (409, Some("urn:mcp-manager:problem:already-exists")), "{again:#}");
+    product.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_from_an_inline_spec_starts_and_the_same_call_again_changes_nothing() {
+    if !podman::ready().await {
+        return;
+    }
+    let product = Product::start(Options::podman()).await;
+    let spec = json!({
+        "image": podman::ECHO_IMAGE, "port": 8000, "environment": {"MCP_SERVICE_NAME": "inline"}, "memory_limit": "64m",
+        "cpu_limit": "1.0", "restart_policy": "unless-stopped", "health_check_path": "/health", "health_check_interval": 30,
+        "labels": {"custom.label": "value"}
+    });
+    let (status, started) = product.post("/containers/inline/start", &spec).await;
+    assert_eq!((status, started["status"].as_str()), (201, Some("running")), "{started:#}");
+    let (status, again) = product.post("/containers/inline/start", &spec).await;
+    assert_eq!((status, again["outcome"].as_str()), (200, Some("unchanged")), "{again:#}");
+    let other = json!({"image": podman::ECHO_IMAGE, "port": 8000});
+    let (status, conflict) = product.post("/containers/inline/start", &other).await;
+    assert_eq!(status, 409, "{conflict:#}");
+    let (_, list) = product.get("/containers?label=custom.label%3Dvalue").await;
+    assert_eq!(list["total"], 1);
+    product.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn put_creates_then_leaves_alone_then_replaces_without_losing_the_name() {
+    if !podman::ready().await {
+        return;
+    }
+    let product = Product::start(Options::podman()).await;
+    let spec = json!({"template": "echo"});
+    let (status, created) = product.send(Method::PUT, "/containers/echo", &spec).await;
+    assert_eq!((status, created["outcome"].as_str()), (201, Some("created")), "{created:#}");
+    let (status, same) = product.send(Method::PUT, "/containers/echo", &spec).await;
+    assert_eq!((status, same["outcome"].as_str()), (200, Some("unchanged")));
+    assert_eq!(same["instances"][0]["id"], created["instances"][0]["id"]);
+
+    // While it is replaced, somebody calls it all the time; not one call fails.
+    let (client, url, host) = (product.client.clone(), product.url.clone(), format!("echo.localhost:{}", product.port));
+    let stop = tokio_util::sync::CancellationToken::new();
+    let stopped = stop.clone();
+    let calls = tokio::spawn(async move {
+        let (mut good, mut bad) = (0, Vec::new());
+        while !stopped.is_cancelled() {
+            match client.get(format!("{url}/echo/hi")).header("host", &host).send().await {
+                Ok(answer) if answer.status() == 200 => good += 1,
+                Ok(answer) => bad.push(format!("{}: {}", answer.status(), answer.text().await.unwrap_or_default())),
+                Err(error) => bad.push(error.to_string()),
+            }
+        }
+        (good, bad)
+    });
+    let changed = json!({"template": "echo", "environment": {"GREETING": "hello"}});
+    let (status, replaced) = product.send(Method::PUT, "/containers/echo", &changed).await;
+    stop.cancel();
+    let (good, bad) = calls.await.unwrap();
+    assert_eq!((status, replaced["outcome"].as_str()), (200, Some("changed")), "{replaced:#}");
+    assert_ne!(replaced["instances"][0]["id"], created["instances"][0]["id"]);
+    assert_eq!(replaced["created_at"], created["created_at"]);
+    assert!(good > 0 && bad.is_empty(), "{good} calls went well, these did not: {bad:?}");
+    product.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_cannot_be_made_leaves_the_service_as_it_was() {
+    if !podman::ready().await {
+        return;
+    }
+    let product = Product::start(Options::podman()).await;
+    let before = product.create_echo("echo", json!({})).await;
+    let broken = json!({"image": "localhost/no-such-image:1", "port": 8000, "pull_policy": "never"});
+    let (status, problem) = product.send(Method::PUT, "/containers/echo", &broken).await;
+    assert_eq!((status, problem["type"].as_str()), (422, Some("urn:mcp-manager:problem:image-not-found")), "{problem:#}");
+    let after = product.until("echo", "it runs as before", |service| service["status"] == "running").await;
+    assert_eq!(after["spec"], before["spec"]);
+    assert_eq!(echoed(&product, "echo").await.as_deref(), Some("hi"));
+    product.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn patch_changes_replicas_limits_and_environment() {
+    if !podman::ready().await {
+        return;
+    }
+    let product = Product::start(Options::podman()).await;
+    product.create_echo("echo", json!({"environment": {"MCP_ECHO_TEST_CONTROLS": "true", "GONE": "x"}})).await;
+    let (status, scaled) = product.send(Method::PATCH, "/containers/echo", &json!({"replicas": 3})).await;
+    assert_eq!((status, scaled["ready_replicas"].as_u64()), (200, Some(3)), "{scaled:#}");
+    let mut seen = std::collections::BTreeMap::<String, u32>::new();
+    for _ in 0..30 {
+        let answer = product.service(Method::GET, "echo", "/echo/hi").send().await.unwrap();
+        let document: Value = answer.json().await.unwrap();
+        *seen.entry(document["hostname"].as_str().unwrap().to_owned()).or_default() += 1;
+    }
+    assert!(seen.len() == 3 && seen.values().all(|count| (5..=15).contains(count)), "three replicas share the load: {seen:?}");
+    let patch = json!({"memory_limit": "96m", "environment": {"ADDED": "1", "GONE": null}, "replicas": 1});
+    let (status, patched) = product.send(Method::PATCH, "/containers/echo", &patch).await;
+    assert_eq!((status, patched["spec"]["memory_limit"].as_str()), (200, Some("96m")), "{patched:#}");
+    assert_eq!(patched["spec"]["environment"]["ADDED"], "1");
+    assert!(patched["spec"]["environment"].get("GONE").is_none());
+    assert_eq!(patched["instances"].as_array().unwrap().len(), 1);
+    product.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_user_stopped_stays_stopped_over_a_restart_and_starts_again_when_asked() {
+    if !podman::ready().await {
+        return;
+    }
+    let product = Product::start(Options::podman()).await;
+    product.create_echo("stopped", json!({})).await;
+    product.create_echo("running", json!({})).await;
+    let (status, stopped) = product.call(Method::POST, "/containers/stopped/stop").await;
+    assert_eq!((status, stopped["status"].as_str()), (200, Some("stopped")), "{stopped:#}");
+    let refused = product.service(Method::GET, "stopped", "/echo/hi").send().await.unwrap();
+    assert_eq!(refused.status(), 503);
+    assert!(refused.text().await.unwrap().contains("stopped"));
+
+    let product = product.kill_and_restart().await;
+    assert_eq!(product.get("/containers/stopped").await.1["status"], "stopped");
+    product.until("running", "it runs", |service| service["status"] == "running").await;
+    let (status, started) = product.call(Method::POST, "/containers/stopped/start").await;
+    assert_eq!((status, started["status"].as_str()), (200, Some("running")), "{started:#}");
+    let (status, restarted) = product.call(Method::POST, "/containers/running/restart").await;
+    assert_eq!((status, restarted["status"].as_str()), (200, Some("running")), "{restarted:#}");
+    assert_eq!(echoed(&product, "running").await.as_deref(), Some("hi"));
+    product.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unhealthy_replica_leaves_the_routes_and_comes_back() {
+    if !podman::ready().await {
+        return;
+    }
+    let product = Product::start(Options::podman()).await;
+    let check = json!({"path": "/health", "interval": "300ms", "timeout": "200ms", "retries": 1, "start_period": "0s"});
+    product.create_echo("echo", json!({"replicas": 2, "health_check": check})).await;
+    let sick = product.service(Method::POST, "echo", "/health/fail").send().await.unwrap();
+    assert!(sick.status().is_success());
+    let began = std::time::Instant::now();
+    product.until("echo", "one replica is unhealthy", |service| service["status"] == "degraded").await;
+    assert!(
+        began.elapsed() < std::time::Duration::from_millis(1500),
+        "two intervals and the check itself: {:?}",
+        began.elapsed()
+    );
+    let mut names = std::collections::BTreeSet::new();
+    for _ in 0..10 {
+        let answer: Value = product.service(Method::GET, "echo", "/echo/hi").send().await.unwrap().json().await.unwrap();
+        names.insert(answer["hostname"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(names.len(), 1, "the unhealthy one is asked no more");
+    let address = |service: &Value| {
+        let instances = service["instances"].as_array().unwrap();
+        instances.iter().find(|one| one["health"] == "unhealthy").map(|one| one["address"].as_str().unwrap().to_owned())
+    };
+    let sick = address(&product.get("/containers/echo").await.1).unwrap();
+    product.client.post(format!("http://{sick}/health/ok")).send().await.unwrap();
+    product.until("echo", "both are healthy", |service| service["status"] == "running").await;
+    product.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_are_locked_down_and_the_api_shows_what_is_loosened() {
+    if !podman::ready().await {
+        return;
+    }
+    let product = Product::start(Options::podman()).await;
+    let service = product.create_echo("echo", json!({"cap_add": ["CHOWN"], "egress": true})).await;
+    let loosened: Vec<&str> = service["loosened"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert_eq!(loosened, ["keeps the capabilities CHOWN", "may open connections to the outside"]);
+    let (_, inspected) = product.get("/containers/echo/inspect").await;
+    let (config, host) = (&inspected[0]["Config"], &inspected[0]["HostConfig"]);
+    assert_eq!(host["ReadonlyRootfs"], true);
+    assert!(host["SecurityOpt"].as_array().unwrap().iter().any(|option| option == "no-new-privileges"), "{host:#}");
+    assert_eq!(host["UsernsMode"], "private");
+    assert_eq!(inspected[0]["BoundingCaps"], json!(["CAP_CHOWN"]), "{:#}", inspected[0]);
+    assert_eq!(host["PortBindings"]["8000/tcp"][0]["HostIp"], "127.0.0.1");
+    assert_eq!(config["Labels"]["traefik.enable"], "true");
+    product.finish().await;
+}

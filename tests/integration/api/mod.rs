@@ -1,0 +1,11 @@
+//! The REST API, against the running program: on real Podman where containers matter, on the memory backend where they
+//! do not.
+
+mod access;
+mod documents;
+mod errors;
+mod faults;
+mod lifecycle;
+mod limits;
+mod streams;
+mod templates;

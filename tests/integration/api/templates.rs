@@ -1,0 +1,65 @@
+//! Templates over the API and as files: reload, versions, and services that outlive their template.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::eventually;
+use crate::support::product::{Options, Product};
+
+fn named<'a>(list: &'a Value, name: &str) -> Option<&'a Value> {
+    list["templates"].as_array().unwrap().iter().find(|template| template["name"] == name)
+}
+
+#[tokio::test]
+async fn a_changed_file_is_taken_at_once_and_a_broken_one_keeps_the_last_good_version() {
+    let product = Product::start(Options::memory()).await;
+    let file = product.templates().join("demo.json");
+    std::fs::write(&file, r#"{"name": "demo", "version": "1", "image": "localhost/demo:1", "port": 80}"#).unwrap();
+    eventually("the new file is listed", async || named(&product.get("/templates").await.1, "demo").is_some()).await;
+    let (status, created) = product.post("/containers", &json!({"service_name": "demo", "template": "demo"})).await;
+    assert_eq!((status, created["template_outdated"].as_bool()), (201, Some(false)), "{created:#}");
+
+    std::fs::write(&file, "{\n \"name\": \"demo\",\n \"prot\": 80,\n \"memory_limit\": \"much\"\n}").unwrap();
+    eventually("the errors are shown", async || {
+        let (_, list) = product.get("/templates").await;
+        named(&list, "demo").is_some_and(|demo| demo["errors"].as_array().is_some_and(|errors| errors.len() == 2))
+    })
+    .await;
+    let (_, list) = product.get("/templates").await;
+    let demo = named(&list, "demo").unwrap();
+    assert_eq!((demo["stale"].as_bool(), demo["image"].as_str()), (Some(true), Some("localhost/demo:1")), "{demo:#}");
+    let lines: Vec<_> = demo["errors"].as_array().unwrap().iter().map(|error| error["line"].as_u64()).collect();
+    assert_eq!(lines, [Some(3), Some(4)], "{demo:#}");
+    let (_, metrics) = (0, product.request(Method::GET, "/metrics").send().await.unwrap().text().await.unwrap());
+    assert!(metrics.contains("mcp_manager_template_errors 1"), "{metrics}");
+
+    std::fs::write(&file, r#"{"name": "demo", "version": "2", "image": "localhost/demo:2", "port": 80}"#).unwrap();
+    product.until("demo", "its template is newer", |service| service["template_outdated"] == true).await;
+    assert_eq!(product.get("/containers/demo").await.1["image"], "localhost/demo:1", "what runs keeps its version");
+    std::fs::remove_file(&file).unwrap();
+    eventually("it is gone", async || named(&product.get("/templates").await.1, "demo").is_none()).await;
+    product.finish().await;
+}
+
+#[tokio::test]
+async fn templates_can_be_written_read_and_deleted_over_the_api() {
+    let product = Product::start(Options::memory()).await;
+    let template = json!({"name": "demo", "version": "1.0", "image": "localhost/demo:1", "port": 80});
+    let (status, written) = product.send(Method::PUT, "/templates/demo", &template).await;
+    assert_eq!(status, 201, "{written:#}");
+    let (status, _) = product.send(Method::PUT, "/templates/demo", &template).await;
+    assert_eq!(status, 200, "the same again is no new one");
+    let newer = json!({"name": "demo", "version": "1.1", "image": "localhost/demo:2", "port": 80});
+    assert_eq!(product.post("/templates", &newer).await.0, 201);
+    let (_, newest) = product.get("/templates/demo").await;
+    assert_eq!(newest["version"], "1.1", "{newest:#}");
+    assert_eq!(product.get("/templates/demo@1.0").await.1["version"], "1.0");
+    let (status, problem) = product.post("/templates", &json!({"name": "../x", "imge": "y"})).await;
+    assert_eq!((status, problem["errors"].as_array().map(Vec::len)), (422, Some(2)), "{problem:#}");
+    assert_eq!(product.post("/templates/validate", &newer).await.0, 200);
+    assert_eq!(product.call(Method::DELETE, "/templates/demo@1.1").await.0, 204);
+    assert_eq!(product.get("/templates/demo").await.1["version"], "1.0");
+    assert_eq!(product.call(Method::DELETE, "/templates/demo").await.0, 204);
+    assert_eq!(product.get("/templates/demo").await.0, 404);
+    product.finish().await;
+}

@@ -1,0 +1,83 @@
+//! Rootless Podman beside the product, through its own command: images for tests, and what is left in the engine.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tokio::process::Command;
+use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::machine::{Part, offered};
+use super::product::Options;
+
+/// Image of the echo server, as the echo template names it.
+pub const ECHO_IMAGE: &str = "localhost/mcp/echo:latest";
+
+/// The right to use the engine: shared with other tests, or alone.
+#[expect(dead_code, reason = "held, not read")]
+pub enum Turn {
+    Shared(RwLockReadGuard<'static, ()>),
+    Alone(RwLockWriteGuard<'static, ()>),
+}
+
+/// Waits for a turn.
+pub async fn turn(alone: bool) -> Turn {
+    static ENGINE: RwLock<()> = RwLock::const_new(());
+    if alone { Turn::Alone(ENGINE.write().await) } else { Turn::Shared(ENGINE.read().await) }
+}
+
+/// A name that nothing else on this machine has.
+pub fn unique(prefix: &str) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("{prefix}{}x{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// True when rootless Podman is there, with the echo image in it; reports that the test is left out otherwise.
+pub async fn ready() -> bool {
+    static IMAGE: OnceCell<()> = OnceCell::const_new();
+    if offered(Part::Podman).is_none() {
+        return false;
+    }
+    IMAGE.get_or_init(build_echo).await;
+    true
+}
+
+/// Builds the echo image from the program under test, with no registry.
+async fn build_echo() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(env!("CARGO_BIN_EXE_mcp-echo"), folder.path().join("mcp-echo")).unwrap();
+    let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/docker/echo/Dockerfile");
+    podman(&["build", "--quiet", "--tag", ECHO_IMAGE, "--file", recipe, &folder.path().display().to_string()]).await;
+}
+
+/// Output of a Podman command that has to succeed.
+pub async fn podman(arguments: &[&str]) -> String {
+    let output = Command::new("podman").args(arguments).output().await.unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    assert!(output.status.success(), "podman {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+/// Everything in the engine that an instance owns: containers, volumes, secrets.
+pub async fn owned_by(instance: &str) -> Vec<String> {
+    let filter = format!("label=io.mcp-manager.owner={instance}");
+    let containers = podman(&["ps", "--all", "--filter", &filter, "--format", "container {{.Names}}"]).await;
+    let volumes = podman(&["volume", "ls", "--filter", &filter, "--format", "volume {{.Name}}"]).await;
+    let secrets = podman(&["secret", "ls", "--format", "secret {{.Name}}"]).await;
+    let secrets = secrets.lines().filter(|line| line.starts_with(&format!("secret {instance}-")));
+    containers.lines().chain(volumes.lines()).chain(secrets).map(str::to_owned).collect()
+}
+
+/// Removes what an instance left, so that a failed test does not disturb the next.
+pub async fn sweep(options: &Options) {
+    if options.backend != "podman" {
+        return;
+    }
+    for left in owned_by(&options.instance).await {
+        let (kind, name) = left.split_once(' ').unwrap();
+        let arguments: &[&str] = match kind {
+            "container" => &["rm", "--force", "--time", "0", name],
+            "volume" => &["volume", "rm", "--force", name],
+            _ => &["secret", "rm", name],
+        };
+        podman(arguments).await;
+    }
+}
