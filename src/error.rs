@@ -205,7 +205,7 @@ impl Error {
 
     /// No such thing; names the nearest existing one when there is a near one.
     pub fn not_found<'a>(what: &str, name: &str, existing: impl IntoIterator<Item = &'a str>) -> Self {
-        let error = Self::new(Kind::NotFound, format!("there is no {what} '{name}'"));
+        let error = Self::new(Kind::NotFound, format!("there is no {what} '{}'", crate::domain::shown(name)));
         match crate::domain::nearest(name, existing) {
             Some(near) => error.remedy(format!("did you mean '{near}'?")),
             None => error,

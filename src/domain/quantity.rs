@@ -4,10 +4,14 @@
 //! as the same value.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::str::FromStr;
 use std::time::Duration;
 
+use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::shown;
 
 /// An amount of memory or storage, in bytes. `512m` is 512 × 1024² bytes, as with Podman and Docker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,23 +33,27 @@ impl Span {
     }
 }
 
-const BYTE_UNITS: [(&str, u64); 4] = [("g", 1 << 30), ("m", 1 << 20), ("k", 1 << 10), ("t", 1 << 40)];
+const BYTE_UNITS: [(&str, u64); 4] = [("t", 1 << 40), ("g", 1 << 30), ("m", 1 << 20), ("k", 1 << 10)];
 const SPAN_UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
 /// Splits `12.5mb` into its number and its lower-case unit.
 fn number_and_unit(text: &str) -> Option<(&str, String)> {
-    let text = text.trim();
+    let text = text.trim_ascii();
     let end = text.find(|character: char| !character.is_ascii_digit() && character != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
-    (!number.is_empty()).then(|| (number, unit.trim().to_ascii_lowercase()))
+    (!number.is_empty()).then(|| (number, unit.trim_ascii().to_ascii_lowercase()))
 }
 
-/// `number` × `scale` as an exact integer; numbers may have up to nine decimals.
+/// Decimals that are looked at; more than that comes from computing with binary fractions, as in `0.30000000000000004`.
+const DECIMALS: usize = 9;
+
+/// `number` × `scale` as an integer, rounded down.
 fn scaled(number: &str, scale: u64) -> Option<u64> {
     let (whole, decimals) = number.split_once('.').unwrap_or((number, ""));
-    if whole.len() + decimals.len() == 0 || decimals.len() > 9 || decimals.contains('.') {
+    if whole.len() + decimals.len() == 0 || decimals.contains('.') {
         return None;
     }
+    let decimals = decimals.get(..DECIMALS).unwrap_or(decimals);
     let whole: u128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
     let fraction: u128 = if decimals.is_empty() { 0 } else { decimals.parse().ok()? };
     let divisor = 10_u128.pow(u32::try_from(decimals.len()).ok()?);
@@ -57,12 +65,15 @@ impl FromStr for Bytes {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("'{}' is not an amount of memory; write bytes or a unit: 512m, 1g, 1.5GiB", text.escape_debug());
+        let wrong = || format!("'{}' is not an amount of memory; write bytes or a unit: 512m, 1g, 1.5GiB", shown(text));
         let (number, unit) = number_and_unit(text).ok_or_else(wrong)?;
-        let unit = unit.trim_end_matches('b').trim_end_matches('i');
-        let scale = match unit {
+        let scale = match unit.strip_suffix('b').unwrap_or(&unit) {
             "" => 1,
-            unit => BYTE_UNITS.iter().find(|(name, _)| *name == unit).map(|(_, scale)| *scale).ok_or_else(wrong)?,
+            unit => BYTE_UNITS
+                .iter()
+                .find(|(name, _)| *name == unit.strip_suffix('i').unwrap_or(unit))
+                .map(|(_, scale)| *scale)
+                .ok_or_else(wrong)?,
         };
         scaled(number, scale).map(Self).ok_or_else(wrong)
     }
@@ -70,7 +81,7 @@ impl FromStr for Bytes {
 
 impl fmt::Display for Bytes {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = BYTE_UNITS[..3].iter().find(|(_, scale)| self.0 >= *scale && self.0.is_multiple_of(*scale));
+        let unit = BYTE_UNITS.iter().find(|(_, scale)| self.0 >= *scale && self.0.is_multiple_of(*scale));
         match unit {
             Some((name, scale)) => write!(formatter, "{}{name}", self.0 / scale),
             None => write!(formatter, "{}", self.0),
@@ -82,7 +93,7 @@ impl FromStr for MilliCpu {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("'{}' is not an amount of CPU; write CPUs or thousandths: 0.5, 2, 500m", text.escape_debug());
+        let wrong = || format!("'{}' is not an amount of CPU; write CPUs or thousandths: 0.5, 2, 500m", shown(text));
         let (number, unit) = number_and_unit(text).ok_or_else(wrong)?;
         let scale = match unit.as_str() {
             "" => 1000,
@@ -104,9 +115,8 @@ impl FromStr for Span {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong =
-            || format!("'{}' is not a length of time; write seconds or units: 30, 30s, 1m30s, 500ms", text.escape_debug());
-        let mut rest = text.trim();
+        let wrong = || format!("'{}' is not a length of time; write seconds or units: 30, 30s, 1m30s, 500ms", shown(text));
+        let mut rest = text.trim_ascii();
         let mut total = 0_u64;
         if rest.is_empty() {
             return Err(wrong());
@@ -121,7 +131,7 @@ impl FromStr for Span {
             let (unit, after) = after.split_at(letters);
             let scale = SPAN_UNITS.iter().find(|(name, _)| *name == unit).map(|(_, scale)| *scale).ok_or_else(wrong)?;
             total = scaled(number, scale).and_then(|part| total.checked_add(part)).ok_or_else(wrong)?;
-            rest = after;
+            rest = after.trim_ascii_start();
         }
         Ok(Self(total))
     }
@@ -145,30 +155,38 @@ impl fmt::Display for Span {
     }
 }
 
-/// A string or a number, as JSON and TOML writers mix them.
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "expected a string or a number")]
-enum Text {
-    Unsigned(u64),
-    Float(f64),
-    String(String),
-}
+/// Reads a text or a number, as JSON and TOML writers mix them.
+struct Quantity<T>(&'static str, PhantomData<T>);
 
-impl fmt::Display for Text {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unsigned(number) => write!(formatter, "{number}"),
-            Self::Float(number) => write!(formatter, "{number}"),
-            Self::String(text) => formatter.write_str(text),
-        }
+impl<T: FromStr<Err = String>> Visitor<'_> for Quantity<T> {
+    type Value = T;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "a text or a number, e.g. \"{}\"", self.0)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<T, E> {
+        self.visit_str(&number.to_string())
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<T, E> {
+        self.visit_str(&number.to_string())
+    }
+
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<T, E> {
+        self.visit_str(&number.to_string())
     }
 }
 
 macro_rules! quantity_serde {
-    ($type:ident, $description:literal, $example:literal) => {
+    ($type:ident, $description:literal, $example:literal, $pattern:literal) => {
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                Text::deserialize(deserializer)?.to_string().parse().map_err(serde::de::Error::custom)
+                deserializer.deserialize_any(Quantity($example, PhantomData))
             }
         }
 
@@ -185,7 +203,8 @@ macro_rules! quantity_serde {
 
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
                 schemars::json_schema!({
-                    "type": ["string", "number"], "minimum": 0, "description": $description, "examples": [$example]
+                    "type": ["string", "number"], "minimum": 0, "pattern": $pattern,
+                    "description": $description, "examples": [$example]
                 })
             }
         }
@@ -200,6 +219,7 @@ macro_rules! quantity_serde {
             fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
                 utoipa::openapi::ObjectBuilder::new()
                     .schema_type(utoipa::openapi::schema::Type::String)
+                    .pattern(Some($pattern))
                     .description(Some($description))
                     .examples([serde_json::json!($example)])
                     .into()
@@ -208,9 +228,19 @@ macro_rules! quantity_serde {
     };
 }
 
-quantity_serde!(Bytes, "An amount of memory or storage: bytes, or with a unit of 1024 (k, m, g, t).", "512m");
-quantity_serde!(MilliCpu, "An amount of CPU: CPUs, or thousandths with the unit m.", "0.5");
-quantity_serde!(Span, "A length of time: seconds, or with units (ms, s, m, h, d).", "30s");
+quantity_serde!(
+    Bytes,
+    "An amount of memory or storage: bytes, or with a unit of 1024 (k, m, g, t).",
+    "512m",
+    r"^\s*[0-9.]+\s*[kmgtKMGT]?[iI]?[bB]?\s*$"
+);
+quantity_serde!(MilliCpu, "An amount of CPU: CPUs, or thousandths with the unit m.", "0.5", r"^\s*[0-9.]+\s*[mM]?\s*$");
+quantity_serde!(
+    Span,
+    "A length of time: seconds, or with units (ms, s, m, h, d).",
+    "30s",
+    r"^\s*([0-9.]+|([0-9.]+(ms|s|m|h|d)\s*)+)\s*$"
+);
 
 #[cfg(test)]
 mod tests {

@@ -4,11 +4,9 @@
 //! `required_env_vars` and `capabilities`. Both may be mixed; what stands outside `default_config` is the default of
 //! what stands inside. Files, folders and watching are the [`crate::registry`]'s.
 
-use std::cmp::Ordering;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use super::fields;
@@ -22,10 +20,12 @@ pub struct TemplateHeader {
     /// Where the JSON Schema of this document is; ignored.
     #[serde(rename = "$schema", default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<String>,
-    /// Name of the template: lower-case letters, digits and '-'.
+    /// Name of the template: lower-case letters, digits, '-', '_' and '.'; the file's name when absent.
+    #[schemars(regex(pattern = "^[a-z0-9][a-z0-9_.-]{0,62}$"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Version, e.g. `1.2.0`. Several versions may stand side by side; the newest is the default.
+    #[schemars(regex(pattern = "^[0-9A-Za-z._+-]{1,64}$"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// One sentence for people.
@@ -86,51 +86,89 @@ impl Template {
         let Value::Object(object) = document else {
             return Err(vec![FieldError::new("", "is not a JSON object", "write {\"name\": …, \"image\": …}")]);
         };
-        let header_fields = fields::field_names::<TemplateHeader>();
-        let spec_fields = fields::field_names::<SpecInput>();
-        let (header, rest): (Map<_, _>, Map<_, _>) = object.clone().into_iter().partition(|(key, _)| header_fields.contains(key));
-        let (flat, unknown): (Map<_, _>, Map<_, _>) = rest.into_iter().partition(|(key, _)| spec_fields.contains(key));
-        let known = header_fields.iter().chain(&spec_fields).map(String::as_str);
-        let mut errors: Vec<FieldError> =
-            unknown.keys().take(fields::MAX_ERRORS).map(|key| fields::unknown_field(key, known.clone())).collect();
-        let header = fields::read::<TemplateHeader>(&header).map_err(|more| errors.extend(more)).unwrap_or_default();
-        let flat = fields::read::<SpecInput>(&flat).map_err(|more| errors.extend(more)).unwrap_or_default();
-        let nested = header.default_config.unwrap_or_default();
-        let name = header.name.as_deref().or(fallback_name).unwrap_or_default().to_owned();
-        if !is_template_name(&name) {
-            errors.push(FieldError::new(
-                "name",
-                "is not a template name",
-                "use 1 to 63 lower-case letters, digits, '-', '_' or '.'",
-            ));
-        }
-        let version = header.version.unwrap_or_else(|| "0".to_owned());
-        if !is_version(&version) {
-            errors.push(FieldError::new("version", "is not a version", "write digits, letters, '.', '-' and '+', e.g. 1.2.0"));
+        let (header, flat) = fields::read_both::<TemplateHeader, SpecInput>(object);
+        let mut errors = header.errors;
+        errors.extend(flat.errors);
+        let mut unread = header.unread;
+        unread.extend(flat.unread);
+        let TemplateHeader { name, version, description, required_env_vars, allowed_env, capabilities, default_config, .. } =
+            header.value;
+        let name = name.or_else(|| fallback_name.map(str::to_owned)).unwrap_or_default();
+        let version = version.unwrap_or_else(|| "0".to_owned());
+        let mut spec = flat.value.overlaid(default_config.unwrap_or_else(|| {
+            // The errors in it are known; what is right in it is still looked at.
+            let nested = object.get(NESTED).and_then(Value::as_object);
+            let nested = nested.map(|nested| fields::read_part::<SpecInput>(nested, &|_| true)).unwrap_or_default();
+            unread.extend(nested.unread);
+            nested.value
+        }));
+        if unread.contains("port") {
+            // Rules about other fields should not complain that there is none.
+            spec.port = Some(1);
         }
         let template = Self {
             name,
             version,
-            description: header.description,
-            required_env_vars: header.required_env_vars.unwrap_or_default(),
-            allowed_env: header.allowed_env.unwrap_or_default(),
-            capabilities: header.capabilities.unwrap_or_default(),
-            spec: flat.overlaid(nested),
+            description,
+            required_env_vars: required_env_vars.unwrap_or_default(),
+            allowed_env: allowed_env.unwrap_or_default(),
+            capabilities: capabilities.unwrap_or_default(),
+            spec,
             digest: digest(document),
             document: document.clone(),
         };
-        if errors.is_empty() {
-            errors.extend(template.rule_violations());
+        if errors.len() <= fields::MAX_ERRORS {
+            let violations = template.header_violations().into_iter().chain(template.spec_violations(object));
+            errors.extend(violations.filter(|error| !unread.contains(member(error.field.trim_start_matches("default_config.")))));
         }
-        if errors.is_empty() { Ok(template) } else { Err(errors) }
+        if errors.is_empty() { Ok(template) } else { Err(fields::bounded(errors)) }
+    }
+
+    /// Rules of what a template says about itself.
+    fn header_violations(&self) -> Vec<FieldError> {
+        let mut errors = Vec::new();
+        if self.name.is_empty() {
+            errors.push(FieldError::new("name", "is missing", "give the template a name"));
+        } else if !is_template_name(&self.name) {
+            let remedy = "use 1 to 63 lower-case letters, digits, '-', '_' or '.', starting with a letter or digit";
+            errors.push(FieldError::new("name", "is not a template name", remedy));
+        }
+        if !is_version(&self.version) {
+            let remedy = "write digits, letters, '.', '-', '_' and '+', e.g. 1.2.0; 64 characters at most";
+            errors.push(FieldError::new("version", "is not a version", remedy));
+        }
+        let plain = |text: &str, length: usize| text.len() <= length && !text.chars().any(char::is_control);
+        if self.description.as_deref().is_some_and(|text| !plain(text, 4096)) {
+            let remedy = "write one line of at most 4096 bytes";
+            errors.push(FieldError::new("description", "is too long or has control characters", remedy));
+        }
+        let mut list = |field: &str, list: &[String], right: &dyn Fn(&str) -> bool, remedy: &str| {
+            if list.len() > 1000 {
+                errors.push(FieldError::new(field, "has more than 1000 entries", "use fewer"));
+            }
+            for (index, _) in list.iter().take(1000).enumerate().filter(|(_, text)| !right(text)) {
+                errors.push(FieldError::new(format!("{field}[{index}]"), "cannot be used", remedy));
+            }
+        };
+        let variable = "write the name of an environment variable";
+        list("required_env_vars", &self.required_env_vars, &spec::is_variable, variable);
+        list("allowed_env", &self.allowed_env, &spec::is_variable, variable);
+        list("capabilities", &self.capabilities, &|text| plain(text, 256) && !text.is_empty(), "write a short word");
+        errors
     }
 
     /// Rules of a spec that this template alone already breaks. Host paths and the manager's variables are left to the
     /// moment of use: a template may be valid on one machine and not allowed on another.
-    fn rule_violations(&self) -> Vec<FieldError> {
+    fn spec_violations(&self, object: &Map<String, Value>) -> Vec<FieldError> {
         let anywhere = Defaults { allowed_host_paths: vec!["/".to_owned()], ..Defaults::default() };
         let set = |_: &str| Some(String::new());
-        spec::resolve(self.spec.clone(), &anywhere, &self.allowed_env, &set).err().unwrap_or_default()
+        let mut errors = spec::resolve(self.spec.clone(), &anywhere, &self.allowed_env, &set).err().unwrap_or_default();
+        for error in &mut errors {
+            if stands_nested(object, &error.field) {
+                error.field = format!("{NESTED}.{}", error.field);
+            }
+        }
+        errors
     }
 
     /// The service that this template and `request` make together.
@@ -162,25 +200,27 @@ impl Template {
     }
 }
 
-/// Orders versions: number by number, a shorter one first, text parts after numbers (`1.10` > `1.9` > `1.9-rc1`).
-#[must_use]
-pub fn compare_versions(left: &str, right: &str) -> Ordering {
-    let split = |version: &str| {
-        let (core, pre) = version.split_once('-').map_or((version, None), |(core, pre)| (core, Some(pre.to_owned())));
-        let core: Vec<(u64, String)> = core
-            .split('.')
-            .map(|part| part.parse().map_or_else(|_| (0, part.to_owned()), |number| (number, String::new())))
-            .collect();
-        (core, pre)
+/// The field of the nested shape.
+const NESTED: &str = "default_config";
+
+/// The outermost member that a path leads through.
+fn member(path: &str) -> &str {
+    path.split(['.', '[']).next().unwrap_or(path)
+}
+
+/// Whether what `path` speaks of was written in `default_config`, which lies on top of what stands outside of it.
+fn stands_nested(object: &Map<String, Value>, path: &str) -> bool {
+    let Some(nested) = object.get(NESTED).and_then(Value::as_object) else { return false };
+    let inside = |object: &Map<String, Value>| {
+        let value = object.get(member(path))?;
+        let entry = path.split_once('.').map(|(_, entry)| entry);
+        // Maps are merged by key, so both places may have the member, and one of them the entry.
+        Some(entry.is_some_and(|entry| value.get(entry).is_some()))
     };
-    let ((left_core, left_pre), (right_core, right_pre)) = (split(left), split(right));
-    // A version with a pre-release part comes before the one without.
-    left_core.cmp(&right_core).then_with(|| match (left_pre, right_pre) {
-        (None, None) => Ordering::Equal,
-        (None, Some(_)) => Ordering::Greater,
-        (Some(_), None) => Ordering::Less,
-        (Some(left), Some(right)) => left.cmp(&right),
-    })
+    match (inside(nested), inside(object)) {
+        (Some(entry), Some(other)) => entry || !other,
+        (there, _) => there.is_some(),
+    }
 }
 
 /// Whether `text` may name a template.
@@ -217,13 +257,14 @@ pub fn json_schema() -> Value {
     schema["title"] = "mcp-manager template".into();
     schema["description"] = "How to run one kind of service.".into();
     schema["$id"] = "urn:mcp-manager:template".into();
+    let has_image = json!({"required": ["image"]});
+    schema["anyOf"] = json!([has_image, {"required": [NESTED], "properties": {NESTED: has_image}}]);
     schema
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn both_shapes_make_the_same_service() {
@@ -251,9 +292,36 @@ mod tests {
     }
 
     #[test]
-    fn versions_are_ordered_by_number() {
-        let mut versions = ["1.10", "1.9", "0", "1.9-rc1", "2"];
-        versions.sort_by(|left, right| compare_versions(left, right));
-        assert_eq!(versions, ["0", "1.9-rc1", "1.9", "1.10", "2"]);
+    fn errors_name_the_place_where_the_field_was_written() {
+        let errors = Template::from_document(
+            &json!({"name": "x", "image": "i", "replicas": 0, "environment": {"A": "${NO}", "C": "1"}, "port": "x",
+                "default_config": {"environment": {"B": "${NO}"}, "pids_limit": 0, "memory_limit": "1q",
+                "health_check_interval": "1ms", "volumes": {"data": "relative"}}}),
+            None,
+        );
+        let mut fields: Vec<String> = errors.unwrap_err().into_iter().map(|error| error.field).collect();
+        fields.sort();
+        assert_eq!(
+            fields,
+            [
+                "default_config.environment.B",
+                "default_config.health_check_interval",
+                "default_config.memory_limit",
+                "default_config.pids_limit",
+                "default_config.volumes[0]",
+                "environment.A",
+                "port",
+                "replicas"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_order_of_keys_does_not_change_the_digest() {
+        let digest = |text: &str| Template::from_document(&serde_json::from_str(text).unwrap(), None).unwrap().digest;
+        let left = digest(r#"{"name": "x", "image": "i", "environment": {"A": 1, "B": 2}}"#);
+        let right = digest(r#"{"image": "i", "environment": {"B": 2, "A": 1}, "name": "x"}"#);
+        assert_eq!(left, right);
+        assert_ne!(left, digest(r#"{"image": "i", "environment": {"B": 2, "A": 3}, "name": "x"}"#));
     }
 }

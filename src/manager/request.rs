@@ -29,7 +29,7 @@ pub struct ServiceRequest {
     pub spec: SpecInput,
 }
 
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize)]
 struct Header {
     #[serde(default, alias = "name")]
     service_name: Option<String>,
@@ -41,19 +41,10 @@ impl ServiceRequest {
     /// Reads a request; `path_name` is the name in the address, when it stands there.
     pub fn read(document: &Value, path_name: Option<&ServiceName>) -> Result<Self> {
         let object = as_object(document)?;
-        let header_fields = ["service_name", "name", "template"];
-        let spec_fields = fields::field_names::<SpecInput>();
-        let (mut header, rest): (Map<_, _>, Map<_, _>) =
-            object.clone().into_iter().partition(|(key, _)| header_fields.contains(&key.as_str()));
-        let (spec, unknown): (Map<_, _>, Map<_, _>) = rest.into_iter().partition(|(key, _)| spec_fields.contains(key));
-        let known = header_fields.iter().copied().chain(spec_fields.iter().map(String::as_str));
-        let mut errors: Vec<FieldError> =
-            unknown.keys().take(fields::MAX_ERRORS).map(|key| fields::unknown_field(key, known.clone())).collect();
-        if let Some(name) = header.remove("name") {
-            header.entry("service_name").or_insert(name);
-        }
-        let header = fields::read::<Header>(&header).map_err(|more| errors.extend(more)).unwrap_or_default();
-        let spec = fields::read::<SpecInput>(&spec).map_err(|more| errors.extend(more)).unwrap_or_default();
+        let (header, spec) = fields::read_both::<Header, SpecInput>(object);
+        let mut errors = header.errors;
+        errors.extend(spec.errors);
+        let (header, spec) = (header.value, spec.value);
         if let (Some(path), Some(body)) = (path_name, &header.service_name)
             && path.as_str() != body
         {
@@ -63,7 +54,7 @@ impl ServiceRequest {
         if errors.is_empty() {
             Ok(Self { service_name: header.service_name, template: header.template, spec })
         } else {
-            Err(Error::invalid("the request is not valid", errors))
+            Err(Error::invalid("the request is not valid", fields::bounded(errors)))
         }
     }
 

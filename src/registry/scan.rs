@@ -13,6 +13,8 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 
 use super::templates::{Entry, Templates};
+use crate::domain::document::Document;
+use crate::domain::shown;
 use crate::domain::template::Template;
 use crate::error::FieldError;
 
@@ -273,13 +275,10 @@ fn read_file(path: &Path) -> Result<Vec<u8>, FieldError> {
 
 /// The template in `bytes`; where the document names none, the file does.
 fn parse(bytes: &[u8], file: &str) -> Result<Template, Broken> {
-    let document: Value = serde_json::from_slice(bytes).map_err(|error| {
-        let line = Some(error.line());
-        Broken::from(FieldError { line, ..FieldError::new("", format!("the file is not JSON: {error}"), "correct it there") })
-    })?;
-    Template::from_document(&document, Some(stem(file))).map_err(|errors| {
-        let text = |field: &str| document.get(field).and_then(Value::as_str).map(str::to_owned);
-        Broken { name: text("name"), version: text("version"), errors }
+    let document = Document::parse(bytes).map_err(|errors| Broken { name: None, version: None, errors })?;
+    Template::from_document(&document.value, Some(stem(file))).map_err(|errors| {
+        let text = |field: &str| document.value.get(field).and_then(Value::as_str).map(shown);
+        Broken { name: text("name"), version: text("version"), errors: document.with_lines(errors) }
     })
 }
 

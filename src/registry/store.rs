@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use super::scan::{MAX_FILE_SIZE, MAX_FILES, is_candidate};
 use super::templates::{Entry, Templates};
-use crate::domain::template::{Template, is_template_name};
+use crate::domain::shown;
+use crate::domain::template::Template;
 use crate::error::{Error, FieldError, Kind, Result};
 
 /// Ending of files that are being written; hidden, and no `.json`, so that nobody takes one for a template.
@@ -132,11 +133,6 @@ pub(super) fn tidy(dir: &Path) {
             }
         }
     }
-}
-
-/// A name from a request, short and without control characters.
-fn shown(text: &str) -> String {
-    if is_template_name(text) { text.to_owned() } else { text.chars().take(63).flat_map(char::escape_debug).collect() }
 }
 
 fn write_fault(dir: &Path, error: io::Error) -> Error {

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::domain::template::{Template, TemplateReference, compare_versions};
+use crate::domain::shown;
+use crate::domain::template::{Template, TemplateReference};
+use crate::domain::version::compare_versions;
 use crate::error::{Error, FieldError, Kind, Result};
 
 /// All templates at one moment: by name, the newest version first, files without a usable template last.
@@ -85,13 +87,13 @@ impl Templates {
             entry.template.is_none() && entry.name == name && (version.is_none() || entry.version.as_deref() == version)
         });
         if let Some(entry) = broken {
-            let detail = format!("the template '{}' cannot be used: its file {} has errors", name.escape_debug(), entry.file);
+            let detail = format!("the template '{}' cannot be used: its file {} has errors", shown(name), entry.file);
             let error = Error { fields: entry.errors.clone(), ..Error::new(Kind::NotFound, detail) };
             return error.remedy("correct the file; it is read again as soon as it changes");
         }
         let versions: Vec<&str> = self.versions(name).collect();
         if let (Some(version), false) = (version, versions.is_empty()) {
-            let detail = format!("the template '{name}' has no version '{}'", version.escape_debug());
+            let detail = format!("the template '{name}' has no version '{}'", shown(version));
             return Error::new(Kind::NotFound, detail).remedy(format!("there is {}", versions.join(", ")));
         }
         Error::not_found("template", reference, self.usable().map(|template| template.name.as_str()))

@@ -137,6 +137,9 @@ async fn a_broken_file_keeps_its_last_valid_template_and_says_what_is_wrong() {
     until(&registry, "the errors are shown", |now| now.entries()[0].errors.len() == 2).await;
     let shown = summary(&registry, "echo.json");
     assert!(shown.stale && shown.usable, "{shown:?}");
+    let places: Vec<_> = shown.errors.iter().map(|error| (error.field.as_str(), error.line)).collect();
+    assert_eq!(places, [("prot", Some(3)), ("memory_limit", Some(4))]);
+    assert!(shown.errors.iter().all(|error| error.remedy.is_some()), "{shown:?}");
     assert_eq!(image(&registry.list(), "echo").as_deref(), Some("echo:1"));
     assert!(!registry.is_outdated(&reference), "nothing has changed for services as long as the file is broken");
     assert_eq!((rig.metrics.templates.get(), rig.metrics.template_errors.get()), (1, 1));

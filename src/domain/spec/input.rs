@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::spelling::{EnvironmentValue, PortNumber, Volumes, Words};
@@ -13,6 +14,7 @@ use crate::domain::quantity::{Bytes, MilliCpu, Span};
 /// A health check as written.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(transform = also_named("command", "cmd"))]
 pub struct HealthCheckInput {
     /// Path that answers with a status below 400 when the service is healthy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -57,6 +59,26 @@ macro_rules! spec_input {
             }
         }
     };
+}
+
+/// Tells a schema that the property `name` may also be called `alias`; deriving it overlooks serde's aliases.
+fn also_named(name: &'static str, alias: &'static str) -> impl FnMut(&mut Schema) {
+    move |schema| {
+        if let Some(Value::Object(properties)) = schema.get_mut("properties")
+            && let Some(property) = properties.get(name).cloned()
+        {
+            properties.insert(alias.to_owned(), property);
+        }
+    }
+}
+
+/// Tells the schema of an enum which other spellings of its values are read.
+pub(super) fn also_spelled(spellings: &'static [&'static str]) -> impl FnMut(&mut Schema) {
+    move |schema| {
+        if let Some(Value::Array(values)) = schema.get_mut("oneOf") {
+            values.push(json!({"type": "string", "enum": spellings, "description": "Other spellings."}));
+        }
+    }
 }
 
 fn merge<V: Clone>(below: &mut Option<BTreeMap<String, V>>, above: Option<&BTreeMap<String, V>>) {

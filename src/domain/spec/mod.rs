@@ -5,10 +5,14 @@
 //! allow-list through a symbolic link, does an image exist) is not decided here.
 
 mod input;
-
+mod mounts;
 mod resolve;
+mod rules;
 mod spelling;
+#[cfg(test)]
+mod tests;
 mod values;
+mod variables;
 
 use std::collections::BTreeMap;
 
@@ -19,6 +23,7 @@ use crate::domain::quantity::{Bytes, MilliCpu, Span};
 
 pub use input::{HealthCheckInput, SpecInput};
 pub use resolve::{Defaults, Variables, resolve};
+pub(super) use rules::is_variable;
 pub use spelling::{EnvironmentValue, PortNumber, VolumeInput, Volumes, Words};
 pub use values::{Mount, MountSource, PullPolicy, RestartPolicy, SessionMode, Transport};
 

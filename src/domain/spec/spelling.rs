@@ -3,9 +3,11 @@
 use std::fmt;
 
 use schemars::JsonSchema;
-use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+use crate::domain::shown;
 
 /// The value of an environment variable or label; numbers and booleans are taken as their text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -42,13 +44,18 @@ pub struct VolumeInput {
 #[serde(transparent)]
 pub struct Volumes(pub Vec<VolumeInput>);
 
+impl PortNumber {
+    /// A port from 1 to 65535 in plain digits.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let plain = (1..=5).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse().ok().filter(|port| plain && *port > 0).map(Self)
+    }
+}
+
 impl<'de> Deserialize<'de> for PortNumber {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let EnvironmentValue(text) = EnvironmentValue::deserialize(deserializer)?;
-        match text.parse() {
-            Ok(port) if port > 0 => Ok(Self(port)),
-            _ => Err(de::Error::custom(format!("'{}' is not a port; use 1 to 65535", text.escape_debug()))),
-        }
+        Self::parse(&text).ok_or_else(|| de::Error::custom(format!("'{}' is not a port; use 1 to 65535", shown(&text))))
     }
 }
 
@@ -59,7 +66,7 @@ impl<'de> Deserialize<'de> for EnvironmentValue {
             type Value = EnvironmentValue;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a string, a number or a boolean")
+                formatter.write_str("a text, a number, true or false")
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
@@ -93,7 +100,7 @@ impl<'de> Deserialize<'de> for Words {
             type Value = Words;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a list of words, or one string")
+                formatter.write_str("a list of words, or one text")
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Words, E> {
@@ -129,9 +136,9 @@ fn volume_element<'de, D: Deserializer<'de>>(deserializer: D) -> Result<VolumeIn
         }
 
         fn visit_str<E: de::Error>(self, text: &str) -> Result<VolumeInput, E> {
-            let (source, target) = text.split_once(':').ok_or_else(|| {
-                E::custom(format!("'{}' has no target; write SOURCE:TARGET or SOURCE:TARGET:ro", text.escape_debug()))
-            })?;
+            let (source, target) = text
+                .split_once(':')
+                .ok_or_else(|| E::custom(format!("'{}' has no target; write SOURCE:TARGET or SOURCE:TARGET:ro", shown(text))))?;
             volume(source, target).map_err(E::custom)
         }
 
@@ -149,10 +156,25 @@ fn volume(source: &str, target: &str) -> Result<VolumeInput, String> {
         Some((target, "ro")) => (target, Some(true)),
         Some((target, "rw")) => (target, Some(false)),
         Some((_, mode)) => {
-            return Err(format!("unknown mode '{}'; use ro or rw", mode.escape_debug()));
+            return Err(format!("'{}' is not a mode of a volume; use ro or rw", shown(mode)));
         }
     };
+    if source.is_empty() || target.is_empty() {
+        return Err("lacks its source or its target; write SOURCE:TARGET or SOURCE:TARGET:ro".to_owned());
+    }
     Ok(VolumeInput { host_path: Some(source.to_owned()), container_path: Some(target.to_owned()), read_only })
+}
+
+/// The `TARGET[:ro|:rw]` that belongs to a source; read as a value of its own, so that errors know where they are.
+struct Target<'s>(&'s str);
+
+impl<'de> DeserializeSeed<'de> for Target<'_> {
+    type Value = VolumeInput;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<VolumeInput, D::Error> {
+        let target = String::deserialize(deserializer)?;
+        volume(self.0, &target).map_err(de::Error::custom)
+    }
 }
 
 impl<'de> Deserialize<'de> for Volumes {
@@ -175,8 +197,8 @@ impl<'de> Deserialize<'de> for Volumes {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Volumes, A::Error> {
                 let mut volumes = Vec::new();
-                while let Some((source, target)) = map.next_entry::<String, String>()? {
-                    volumes.push(volume(&source, &target).map_err(de::Error::custom)?);
+                while let Some(source) = map.next_key::<String>()? {
+                    volumes.push(map.next_value_seed(Target(&source))?);
                 }
                 Ok(Volumes(volumes))
             }
@@ -222,7 +244,7 @@ written_schema!(Words, {
 });
 written_schema!(Volumes, {
     "oneOf": [
-        {"type": "object", "additionalProperties": {"type": "string"}},
+        {"type": "object", "additionalProperties": {"type": "string", "pattern": "^[^:]+(:(ro|rw))?$"}},
         {"type": "array", "items": {"oneOf": [
             {"type": "string", "pattern": "^[^:]+:[^:]+(:(ro|rw))?$"},
             {"type": "object", "additionalProperties": false, "properties": {

@@ -3,9 +3,13 @@
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::input::also_spelled;
+use crate::domain::shown;
+
 /// How clients talk to a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(transform = also_spelled(&["streamable-http", "streamable_http"]))]
 pub enum Transport {
     /// HTTP: a plain web service, or MCP over Streamable HTTP.
     #[default]
@@ -31,6 +35,7 @@ pub enum SessionMode {
 /// When an image is pulled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(transform = also_spelled(&["if_not_present", "IfNotPresent"]))]
 pub enum PullPolicy {
     /// Each time a service is created or changed.
     Always,
@@ -77,18 +82,22 @@ impl Serialize for RestartPolicy {
 impl<'de> Deserialize<'de> for RestartPolicy {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let policy = match text.split_once(':').unwrap_or((&text, "")) {
-            ("no" | "never", "") => Some(Self::No),
-            ("always", "") => Some(Self::Always),
-            ("unless-stopped" | "unless_stopped", "") => Some(Self::UnlessStopped),
-            ("on-failure" | "on_failure", "") => Some(Self::OnFailure(None)),
-            ("on-failure" | "on_failure", times) => times.parse().ok().map(|times| Self::OnFailure(Some(times))),
+        let times = |text: &str| {
+            let plain = (1..=6).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+            text.parse().ok().filter(|_| plain)
+        };
+        let policy = match text.split_once(':').map_or((text.as_str(), None), |(name, times)| (name, Some(times))) {
+            ("no" | "never", None) => Some(Self::No),
+            ("always", None) => Some(Self::Always),
+            ("unless-stopped" | "unless_stopped", None) => Some(Self::UnlessStopped),
+            ("on-failure" | "on_failure", None) => Some(Self::OnFailure(None)),
+            ("on-failure" | "on_failure", Some(text)) => times(text).map(|times| Self::OnFailure(Some(times))),
             _ => None,
         };
         policy.ok_or_else(|| {
             D::Error::custom(format!(
                 "'{}' is not a restart policy; use no, always, unless-stopped, on-failure or on-failure:TIMES",
-                text.escape_debug()
+                shown(&text)
             ))
         })
     }
@@ -106,7 +115,7 @@ impl schemars::JsonSchema for RestartPolicy {
     }
 }
 
-const RESTART_PATTERN: &str = "^(no|never|always|unless[-_]stopped|on[-_]failure(:[0-9]+)?)$";
+const RESTART_PATTERN: &str = "^(no|never|always|unless[-_]stopped|on[-_]failure(:[0-9]{1,6})?)$";
 const RESTART_DESCRIPTION: &str = "What happens when a service ends by itself.";
 
 impl utoipa::ToSchema for RestartPolicy {

@@ -1,0 +1,146 @@
+//! Reading JSON objects into types with *every* wrong field reported, not the first only.
+//!
+//! The types stay the only description of what is allowed. They should be optional all over: what is required is a
+//! rule of [`crate::domain::spec`] or of whoever reads, with a message of its own. The work is bounded: it is one walk
+//! over the document, and at most [`MAX_ERRORS`] errors are listed.
+
+mod reader;
+#[cfg(test)]
+mod tests;
+mod wrong;
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use serde::de::{self, DeserializeOwned, Deserializer, Visitor};
+use serde::forward_to_deserialize_any;
+use serde_json::{Map, Value};
+
+use crate::domain::{nearest, shown};
+use crate::error::FieldError;
+
+/// At most this many errors are listed, and one that says so; a document with more is not worth reading further.
+pub const MAX_ERRORS: usize = 100;
+
+/// Reads `object` as `T`; on failure every unknown or unreadable field is in the list.
+pub fn read<T: DeserializeOwned>(object: &Map<String, Value>) -> Result<T, Vec<FieldError>> {
+    let mut errors = Vec::new();
+    let read = reader::walk(object, &|_| true, &mut |error, _| {
+        errors.push(error);
+        errors.len() <= MAX_ERRORS
+    });
+    read.ok_or_else(|| bounded(errors))
+}
+
+/// What can be read of an object, and what is wrong with the rest.
+#[derive(Debug, Default)]
+pub struct Reading<T> {
+    /// The object without the fields that have errors.
+    pub value: T,
+    /// All that is wrong.
+    pub errors: Vec<FieldError>,
+    /// The fields of `T` that `value` lacks because of errors in them.
+    pub unread: BTreeSet<String>,
+}
+
+/// Reads `object` as two types at once: each field goes where it is known. Unknown fields are among the first's errors.
+#[must_use]
+pub fn read_both<A, B>(object: &Map<String, Value>) -> (Reading<A>, Reading<B>)
+where
+    A: DeserializeOwned + Default,
+    B: DeserializeOwned + Default,
+{
+    let (first, second) = (field_names::<A>(), field_names::<B>());
+    let unknown = object.keys().filter(|key| !first.contains(&key.as_str()) && !second.contains(&key.as_str()));
+    let known = first.iter().chain(second).copied();
+    let unknown = unknown.take(MAX_ERRORS + 1).map(|key| {
+        let mut path = String::new();
+        push_key(&mut path, key);
+        FieldError { field: path, ..unknown_field(key, known.clone()) }
+    });
+    let mut left = read_part(object, &|key| first.contains(&key));
+    left.errors.splice(0..0, unknown);
+    (left, read_part(object, &|key| second.contains(&key)))
+}
+
+/// Reads what can be read of the fields of `object` that `keep` holds for.
+pub fn read_part<T: DeserializeOwned + Default>(object: &Map<String, Value>, keep: &dyn Fn(&str) -> bool) -> Reading<T> {
+    let mut reading = Reading::default();
+    let read = reader::walk(object, keep, &mut |error, member| {
+        reading.errors.push(error);
+        reading.unread.extend(member.map(str::to_owned));
+        reading.errors.len() <= MAX_ERRORS
+    });
+    let right = |key: &str| keep(key) && !reading.unread.contains(key);
+    let value = read.or_else(|| reader::walk(object, &right, &mut |_, _| false)).unwrap_or_default();
+    Reading { value, ..reading }
+}
+
+/// The list, cut at [`MAX_ERRORS`], saying so where it was.
+#[must_use]
+pub fn bounded(mut errors: Vec<FieldError>) -> Vec<FieldError> {
+    if errors.len() > MAX_ERRORS {
+        errors.truncate(MAX_ERRORS);
+        errors.push(FieldError::new("", "has more errors than are listed", "correct these first"));
+    }
+    errors
+}
+
+/// The names that `T`'s fields may have, in the order of their declaration.
+#[must_use]
+pub fn field_names<T: DeserializeOwned>() -> &'static [&'static str] {
+    let mut names: &'static [&'static str] = &[];
+    // It ends in an error on purpose: all that is wanted is what the type asks for.
+    let _ = T::deserialize(Names(&mut names));
+    names
+}
+
+/// The error for one unknown field.
+#[must_use]
+pub fn unknown_field<'a>(key: &str, known: impl Iterator<Item = &'a str> + Clone) -> FieldError {
+    let remedy = match nearest(key, known.clone()) {
+        Some(near) => format!("did you mean '{near}'?"),
+        None => format!("known fields: {}", known.collect::<Vec<_>>().join(", ")),
+    };
+    FieldError::new(shown(key), "unknown field", remedy)
+}
+
+/// Adds a step into an object to a path.
+pub(super) fn push_key(path: &mut String, key: &str) {
+    if !path.is_empty() {
+        path.push('.');
+    }
+    path.push_str(&shown(key));
+}
+
+/// Adds a step into a list to a path.
+pub(super) fn push_index(path: &mut String, index: usize) {
+    // Writing to a string cannot fail.
+    let _ = write!(path, "[{index}]");
+}
+
+/// Learns which fields a struct asks for.
+struct Names<'n>(&'n mut &'static [&'static str]);
+
+impl<'de> Deserializer<'de> for Names<'_> {
+    type Error = de::value::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
+        Err(de::Error::custom("only the names of the fields are wanted"))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Self::Error> {
+        *self.0 = fields;
+        self.deserialize_any(visitor)
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}

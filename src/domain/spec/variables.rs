@@ -1,0 +1,116 @@
+//! The rules of names with values: environment, secrets, labels, and references to the manager's own environment.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::rules::{Check, MAX_ENTRIES, MAX_TEXT, NAME_REMEDY, is_plain_name, is_variable};
+use super::{EnvironmentValue, Variables};
+use crate::domain::shown;
+
+const VARIABLE_REMEDY: &str = "use letters, digits and '_', 256 characters at most";
+
+/// Prefix of the labels by which the manager knows what is its own.
+const OWN_LABELS: &str = "io.mcp-manager.";
+
+impl Check {
+    pub(super) fn environment(
+        &mut self,
+        environment: BTreeMap<String, EnvironmentValue>,
+        allowed: &[String],
+        variables: Variables<'_>,
+    ) -> BTreeMap<String, String> {
+        self.count("environment", environment.len());
+        let allowed: BTreeSet<&str> = allowed.iter().map(String::as_str).collect();
+        let mut read = BTreeMap::new();
+        for (name, EnvironmentValue(value)) in environment.into_iter().take(MAX_ENTRIES) {
+            let field = format!("environment.{}", shown(&name));
+            self.that(is_variable(&name), &field, "is not a variable name", VARIABLE_REMEDY);
+            match expand(&value, &allowed, variables) {
+                Ok(value) => {
+                    self.that(!value.contains('\0'), &field, "has a NUL character", "remove it");
+                    read.insert(name, value);
+                }
+                Err((message, remedy)) => self.wrong(field, message, remedy),
+            }
+        }
+        read
+    }
+
+    pub(super) fn secrets(
+        &mut self,
+        secrets: BTreeMap<String, String>,
+        environment: &BTreeMap<String, String>,
+    ) -> BTreeMap<String, String> {
+        self.count("secrets", secrets.len());
+        for (variable, secret) in secrets.iter().take(MAX_ENTRIES) {
+            let field = format!("secrets.{}", shown(variable));
+            self.that(is_variable(variable), &field, "is not a variable name", VARIABLE_REMEDY);
+            self.that(is_plain_name(secret), &field, "is not the name of a secret", NAME_REMEDY);
+            self.that(!environment.contains_key(variable), &field, "is also set in 'environment'", "set it in one place");
+        }
+        secrets
+    }
+
+    pub(super) fn labels(&mut self, labels: BTreeMap<String, EnvironmentValue>) -> BTreeMap<String, String> {
+        self.count("labels", labels.len());
+        let mut read = BTreeMap::new();
+        for (name, EnvironmentValue(value)) in labels.into_iter().take(MAX_ENTRIES) {
+            let field = format!("labels.{}", shown(&name));
+            let remedy = "use letters, digits, '.', '_', '-' and '/', 256 characters at most";
+            self.that(is_variable(&name), &field, "is not a label name", remedy);
+            self.that(!name.starts_with(OWN_LABELS), &field, "belongs to the manager", "use another prefix");
+            let right = value.len() <= MAX_TEXT && !value.contains('\0');
+            self.that(right, &field, "has a value that is too long or has a NUL character", "use at most 32 KiB of text");
+            read.insert(name, value);
+        }
+        read
+    }
+}
+
+/// Replaces `${NAME}` and `${NAME:-default}`; `$$` is a dollar sign. Anything else stands as it is.
+fn expand(value: &str, allowed: &BTreeSet<&str>, variables: Variables<'_>) -> Result<String, (String, String)> {
+    let mut expanded = String::with_capacity(value.len().min(MAX_TEXT));
+    let mut rest = value;
+    // What a few references stand for may be much longer than they are.
+    let mut push = |text: &str| {
+        expanded.push_str(text);
+        let long = || ("is longer than 32 KiB".to_owned(), "pass large values as a file in a volume".to_owned());
+        if expanded.len() <= MAX_TEXT { Ok(()) } else { Err(long()) }
+    };
+    // Behind the last brace nothing is a reference; it is not searched for time and again.
+    let last_brace = value.rfind('}');
+    while let Some((before, after)) = rest.split_once('$') {
+        push(before)?;
+        if let Some(after) = after.strip_prefix('$') {
+            push("$")?;
+            rest = after;
+            continue;
+        }
+        let may_close = last_brace.is_some_and(|brace| brace >= value.len() - after.len());
+        let reference = after.strip_prefix('{').filter(|_| may_close).and_then(|inner| inner.split_once('}'));
+        if let Some((reference, after)) = reference {
+            push(&referenced(reference, allowed, variables)?)?;
+            rest = after;
+        } else {
+            push("$")?;
+            rest = after;
+        }
+    }
+    push(rest)?;
+    Ok(expanded)
+}
+
+/// What `NAME` or `NAME:-default` stands for.
+fn referenced(reference: &str, allowed: &BTreeSet<&str>, variables: Variables<'_>) -> Result<String, (String, String)> {
+    let (name, default) = match reference.split_once(":-") {
+        Some((name, default)) => (name, Some(default)),
+        None => (reference, None),
+    };
+    if !allowed.contains(name) {
+        let message = format!("refers to the manager's variable '{}', which is not allowed", shown(name));
+        return Err((message, "name it in the template's 'allowed_env', or write $$ for a dollar sign".to_owned()));
+    }
+    variables(name).or_else(|| default.map(str::to_owned)).ok_or_else(|| {
+        let message = format!("refers to the manager's variable '{}', which is not set", shown(name));
+        (message, format!("set it, or write ${{{}:-default}}", shown(name)))
+    })
+}
