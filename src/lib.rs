@@ -15,6 +15,7 @@
 //! | [`problem`] | errors as HTTP sees them |
 //! | [`registry`] | templates from files |
 //! | [`rest`] | the HTTP API |
+//! | [`cli`] | the command line |
 //! | [`routing`] | who is reached by which name |
 //! | [`server`] | the HTTP listener |
 //! | [`telemetry`] | metrics and logs |
@@ -23,6 +24,7 @@ pub mod app;
 pub mod audit;
 pub mod auth;
 pub mod backend;
+pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod error;

@@ -20,7 +20,7 @@ use serde_json::Value;
 use tokio::sync::watch as channel;
 
 use crate::domain::template::{Template, TemplateReference};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, FieldError, Kind, Result};
 use crate::lifecycle::Tasks;
 use crate::telemetry::Metrics;
 
@@ -37,6 +37,11 @@ pub struct Settings {
     pub dir: PathBuf,
     /// Changes that follow each other within this time are read together.
     pub debounce: Duration,
+}
+
+/// What a file of that name and content would give in a templates directory; all that is wrong with it otherwise.
+pub fn check_file(content: &[u8], file_name: &str) -> Result<Template, Vec<FieldError>> {
+    scan::parse(content, file_name).map_err(|broken| broken.errors)
 }
 
 /// The templates of one directory, kept up to date.

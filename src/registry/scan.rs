@@ -48,10 +48,10 @@ struct File {
 
 /// What is known of a file without a valid template.
 #[derive(Debug)]
-struct Broken {
+pub(super) struct Broken {
     name: Option<String>,
     version: Option<String>,
-    errors: Vec<FieldError>,
+    pub(super) errors: Vec<FieldError>,
 }
 
 impl From<FieldError> for Broken {
@@ -274,7 +274,7 @@ fn read_file(path: &Path) -> Result<Vec<u8>, FieldError> {
 }
 
 /// The template in `bytes`; where the document names none, the file does.
-fn parse(bytes: &[u8], file: &str) -> Result<Template, Broken> {
+pub(super) fn parse(bytes: &[u8], file: &str) -> Result<Template, Broken> {
     let document = Document::parse(bytes).map_err(|errors| Broken { name: None, version: None, errors })?;
     Template::from_document(&document.value, Some(stem(file))).map_err(|errors| {
         let text = |field: &str| document.value.get(field).and_then(Value::as_str).map(shown);

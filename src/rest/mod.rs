@@ -27,6 +27,9 @@ use crate::manager::Manager;
 use crate::telemetry::Metrics;
 use problem::Problem;
 
+pub use streams::LogPage;
+pub use templates::TemplateList;
+
 /// What the REST face is told by the configuration.
 #[derive(Debug, Clone)]
 pub struct Settings {

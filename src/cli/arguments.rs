@@ -1,0 +1,407 @@
+//! The command line as users see it: commands, arguments, help texts. What they do stands in the other files.
+
+#![expect(clippy::doc_markdown, reason = "these comments are help texts, shown on terminals as they stand")]
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::manager::Wait;
+
+/// Ends of every help text: what scripts can rely on.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    failed (also: a check of 'doctor' failed)
+  2    the command, its input or a setting is wrong
+  3    there is no such service or template
+  4    it exists already, or does not fit the present state
+  5    the manager does not answer
+  6    not allowed: a key is missing, wrong or too weak
+  7    done, but the service is not healthy
+  130  interrupted";
+
+/// Run any MCP server as a locked-down container with a stable URL.
+///
+/// 'serve' runs the manager; most other commands ask a running one to do something. Results are tables on a terminal and
+/// JSON elsewhere.
+#[derive(Debug, Parser)]
+#[command(name = "mcp-manager", version, after_help = EXIT_CODES)]
+#[command(arg_required_else_help = true, subcommand_required = true)]
+pub struct CommandLine {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Common options")]
+pub struct Common {
+    /// Address of the manager.
+    #[arg(long, global = true, value_name = "URL", env = "MCP_MANAGER_SERVER", default_value = "http://127.0.0.1:8000")]
+    pub server: String,
+    /// Key for the manager; better given by the variable, since others can see command lines.
+    #[arg(long, global = true, value_name = "KEY", env = "MCP_MANAGER_API_KEY", hide_env_values = true)]
+    pub api_key: Option<String>,
+    /// How results are written; 'auto' is a table on a terminal and JSON elsewhere.
+    #[arg(long, short, global = true, value_name = "FORMAT", value_enum, default_value_t = OutputFormat::Auto)]
+    pub output: OutputFormat,
+    /// Short for --output json; errors are JSON too.
+    #[arg(long, global = true, conflicts_with = "output")]
+    pub json: bool,
+    /// Say nothing but results and errors; lists show names only.
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+}
+
+/// How results are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// A table on a terminal, JSON elsewhere.
+    Auto,
+    /// Tables and sentences.
+    Table,
+    /// JSON.
+    Json,
+}
+
+/// How long a command waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WaitFor {
+    /// Until the change is recorded.
+    None,
+    /// Until all its processes run.
+    Started,
+    /// Until it is healthy, or its start timeout has passed.
+    Healthy,
+}
+
+impl From<WaitFor> for Wait {
+    fn from(wait: WaitFor) -> Self {
+        match wait {
+            WaitFor::None => Self::None,
+            WaitFor::Started => Self::Started,
+            WaitFor::Healthy => Self::Healthy,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the manager until it is stopped.
+    Serve(Settings),
+    /// Create a service.
+    Run(Box<Run>),
+    /// Make services be as files describe them: create, change, or leave alone.
+    Apply(Apply),
+    /// List services.
+    Ls(List),
+    /// List the containers behind services.
+    Ps(Names),
+    /// Show everything about a service.
+    Status(Name),
+    /// Show what a service has written.
+    Logs(Logs),
+    /// Start stopped services.
+    Start(NamesAndWait),
+    /// Stop services; they stay stopped until somebody starts them.
+    Stop(NamesAndWait),
+    /// Restart services, one replica after the other.
+    Restart(NamesAndWait),
+    /// Change how many containers run a service.
+    Scale(Scale),
+    /// Delete services with everything that belongs to them.
+    Rm(Remove),
+    /// Follow what happens to services.
+    Events(Events),
+    /// Look at templates.
+    #[command(subcommand)]
+    Template(TemplateCommand),
+    /// Check whether this machine can run services, and say what to do about it.
+    Doctor(Doctor),
+    /// Look at the settings.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Make keys for callers of the API.
+    #[command(subcommand)]
+    Auth(AuthCommand),
+    /// Print the completion script for a shell.
+    Completion {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Show the version.
+    Version,
+}
+
+/// Where settings come from besides the environment.
+#[derive(Debug, Default, Args)]
+pub struct Settings {
+    /// File of settings [default: config.toml in ~/.config/mcp-manager or /etc/mcp-manager, if there] [env: MCP_MANAGER_CONFIG=]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address and port to listen on (setting server.listen).
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<String>,
+    /// Where services run: auto, podman or memory (setting backend.kind).
+    #[arg(long, value_name = "KIND")]
+    pub backend: Option<String>,
+    /// Directory of templates (setting templates.dir).
+    #[arg(long, value_name = "DIRECTORY")]
+    pub templates: Option<String>,
+    /// Least level that is logged (setting telemetry.log_level).
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    /// How log lines look: auto, human or json (setting telemetry.log_format).
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+    /// Any setting, as 'config show' names it; may be repeated.
+    #[arg(long, value_name = "SECTION.NAME=VALUE")]
+    pub set: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  mcp-manager run echo                                  from the template 'echo'
+  mcp-manager run notes --template memory --env LEVEL=debug
+  mcp-manager run web --image nginx:latest --port 80 --replicas 2")]
+pub struct Run {
+    /// Name of the service; it is reached at http://NAME.localhost.
+    pub name: String,
+    /// Template to start from, NAME or NAME@VERSION [default: the one named like the service, unless --image is given]
+    #[arg(long, short, value_name = "TEMPLATE")]
+    pub template: Option<String>,
+    /// Image to run.
+    #[arg(long, short, value_name = "IMAGE")]
+    pub image: Option<String>,
+    /// Port on which the service listens inside its container.
+    #[arg(long, short, value_name = "PORT")]
+    pub port: Option<u16>,
+    /// Environment variable; without a value it is taken from here. May be repeated.
+    #[arg(long, short, value_name = "NAME[=VALUE]")]
+    pub env: Vec<String>,
+    /// Environment variable filled from a secret. May be repeated.
+    #[arg(long, value_name = "NAME=SECRET")]
+    pub secret: Vec<String>,
+    /// Named volume or allowed host directory. May be repeated.
+    #[arg(long, short, value_name = "SOURCE:TARGET[:ro]")]
+    pub volume: Vec<String>,
+    /// Fixed loopback port of this machine for a container port. May be repeated.
+    #[arg(long, value_name = "HOST:CONTAINER")]
+    pub publish: Vec<String>,
+    /// Label of your own. May be repeated.
+    #[arg(long, short, value_name = "NAME=VALUE")]
+    pub label: Vec<String>,
+    /// How many containers run it.
+    #[arg(long, value_name = "NUMBER")]
+    pub replicas: Option<u32>,
+    /// Limit of memory, e.g. 512m.
+    #[arg(long, value_name = "BYTES")]
+    pub memory: Option<String>,
+    /// Limit of CPU time, e.g. 0.5.
+    #[arg(long, value_name = "CPUS")]
+    pub cpus: Option<String>,
+    /// Limit of processes and threads.
+    #[arg(long, value_name = "NUMBER")]
+    pub pids: Option<u32>,
+    /// User, or user:group, inside the container.
+    #[arg(long, value_name = "USER")]
+    pub user: Option<String>,
+    /// Further network it is attached to. May be repeated.
+    #[arg(long, value_name = "NETWORK")]
+    pub network: Vec<String>,
+    /// Path that answers when the service is healthy.
+    #[arg(long, value_name = "PATH")]
+    pub health_path: Option<String>,
+    /// Longest time until it is healthy, e.g. 2m.
+    #[arg(long, value_name = "TIME")]
+    pub start_timeout: Option<String>,
+    /// What happens when it ends by itself: no, always, unless-stopped, on-failure or on-failure:TIMES.
+    #[arg(long, value_name = "POLICY")]
+    pub restart: Option<String>,
+    /// When the image is pulled: always, missing or never.
+    #[arg(long, value_name = "POLICY")]
+    pub pull: Option<String>,
+    /// Let it write to its root file system.
+    #[arg(long)]
+    pub writable: bool,
+    /// Let it open connections to the outside.
+    #[arg(long)]
+    pub egress: bool,
+    /// Replaces the image's entrypoint.
+    #[arg(long, value_name = "COMMAND")]
+    pub entrypoint: Option<String>,
+    /// How long to wait.
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = WaitFor::Healthy)]
+    pub wait: WaitFor,
+    /// Replaces the image's command.
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Apply {
+    /// File with one service, a list of services, or several one after the other, in JSON; '-' is standard input. May be
+    /// repeated.
+    #[arg(long, short, value_name = "FILE", required = true)]
+    pub file: Vec<PathBuf>,
+    /// How long to wait.
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = WaitFor::Healthy)]
+    pub wait: WaitFor,
+}
+
+#[derive(Debug, Args)]
+pub struct List {
+    /// Only services in these states, comma-separated, e.g. running,starting.
+    #[arg(long, value_name = "STATUS")]
+    pub status: Option<String>,
+    /// Only services from this template, NAME or NAME@VERSION.
+    #[arg(long, short, value_name = "TEMPLATE")]
+    pub template: Option<String>,
+    /// Only services with this label. May be repeated.
+    #[arg(long, short, value_name = "NAME[=VALUE]")]
+    pub label: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Names {
+    /// Names of services; all when none is given.
+    pub names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Name {
+    /// Name of the service.
+    pub name: String,
+}
+
+#[derive(Debug, Args)]
+pub struct NamesAndWait {
+    /// Names of services.
+    #[arg(required = true)]
+    pub names: Vec<String>,
+    /// How long to wait.
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = WaitFor::Healthy)]
+    pub wait: WaitFor,
+}
+
+#[derive(Debug, Args)]
+pub struct Scale {
+    /// Name of the service.
+    pub name: String,
+    /// How many containers run it.
+    pub replicas: u32,
+    /// How long to wait.
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = WaitFor::Healthy)]
+    pub wait: WaitFor,
+}
+
+#[derive(Debug, Args)]
+pub struct Remove {
+    /// Names of services.
+    #[arg(required = true)]
+    pub names: Vec<String>,
+    /// Delete their named volumes with the data in them, too.
+    #[arg(long)]
+    pub volumes: bool,
+    /// A service that does not exist is no error.
+    #[arg(long, short = 'f')]
+    pub ignore_missing: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Logs {
+    /// Name of the service.
+    pub name: String,
+    /// Go on with new lines.
+    #[arg(long, short)]
+    pub follow: bool,
+    /// So many of the last lines of each replica.
+    #[arg(long, short = 'n', value_name = "LINES", default_value_t = 100)]
+    pub tail: u32,
+    /// Only lines from then on: a time, or a span before now (2h).
+    #[arg(long, value_name = "WHEN")]
+    pub since: Option<String>,
+    /// Only lines before then: a time, or a span before now.
+    #[arg(long, value_name = "WHEN")]
+    pub until: Option<String>,
+    /// Only one of its output streams.
+    #[arg(long, value_enum, value_name = "STREAM")]
+    pub stream: Option<LogStream>,
+    /// Only this replica.
+    #[arg(long, value_name = "NUMBER")]
+    pub replica: Option<u32>,
+    /// Show the time of each line.
+    #[arg(long, short)]
+    pub timestamps: bool,
+}
+
+/// An output stream of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogStream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+#[derive(Debug, Args)]
+pub struct Events {
+    /// Name of the service; all when none is given.
+    pub name: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TemplateCommand {
+    /// List templates, with the errors of those that have some.
+    Ls,
+    /// Show a template.
+    Show {
+        /// The template, NAME or NAME@VERSION.
+        name: String,
+    },
+    /// Check template files, without a manager.
+    Validate {
+        /// The files; '-' is standard input.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Print the JSON Schema of templates.
+    Schema,
+}
+
+#[derive(Debug, Args)]
+pub struct Doctor {
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Show every setting, its value and where that comes from.
+    Show(Settings),
+    /// Show which file of settings is read.
+    Path(Settings),
+    /// Print the reference of all settings, in Markdown.
+    Reference,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AuthCommand {
+    /// Make a key. It is shown once; the manager keeps a digest of it only.
+    Key(Key),
+}
+
+#[derive(Debug, Args)]
+pub struct Key {
+    /// Name of its holder, for the audit.
+    pub name: String,
+    /// What its holder may do: viewer (look), operator (run services) or admin (everything).
+    pub role: String,
+    /// File of keys that the key's line is added to [default: the setting auth.keys_file]
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+}

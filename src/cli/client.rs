@@ -1,0 +1,172 @@
+//! The client of the REST API: requests, answers, and errors that say what to do. It knows no command.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use reqwest::{Method, Response, Url};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::arguments::Common;
+use super::exit::{Outcome, Trouble};
+use crate::domain::name::ServiceName;
+use crate::error::{Error, Kind};
+use crate::problem::Problem;
+
+/// Parameters after the `?`.
+pub type Query = Vec<(&'static str, String)>;
+
+/// A client of one manager.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base: Url,
+    key: Option<String>,
+}
+
+impl Client {
+    /// A client of the manager that the options name.
+    pub fn new(common: &Common) -> Outcome<Self> {
+        let wrong = |message: &str| {
+            let message = format!("'{}' {message}", common.server.escape_debug());
+            Trouble::from(Error::invalid_field("--server", message, "write e.g. http://127.0.0.1:8000"))
+        };
+        let base = Url::parse(&common.server).map_err(|_| wrong("is not an address"))?;
+        match base.scheme() {
+            "http" => {}
+            "https" => return Err(wrong("uses TLS, which this client does not speak; use a local port or a tunnel")),
+            _ => return Err(wrong("is not an address of HTTP")),
+        }
+        let host = base.host_str().ok_or_else(|| wrong("names no host"))?.to_owned();
+        let mut builder = reqwest::Client::builder()
+            .connect_timeout(Duration::from_secs(5))
+            .user_agent(concat!("mcp-manager/", env!("CARGO_PKG_VERSION")))
+            .no_proxy();
+        if host == "localhost" || host.ends_with(".localhost") {
+            // These names mean this machine whatever its resolver thinks (RFC 6761).
+            let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+            builder = builder.resolve_to_addrs(&host, &loopback.map(|address| SocketAddr::new(address, 0)));
+        }
+        let http = builder.build().map_err(|error| Error::internal("the HTTP client cannot be made", error))?;
+        Ok(Self { http, base, key: common.api_key.clone() })
+    }
+
+    /// Asks for a document.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str, query: &Query) -> Outcome<T> {
+        self.read(self.send(Method::GET, path, query, None::<&()>).await?).await
+    }
+
+    /// Asks for a change and reads what came of it.
+    pub async fn change<T, B>(&self, method: Method, path: &str, query: &Query, body: Option<&B>) -> Outcome<T>
+    where
+        T: DeserializeOwned,
+        B: Serialize + Sync,
+    {
+        self.read(self.send(method, path, query, body).await?).await
+    }
+
+    /// Deletes something; the answer has no content.
+    pub async fn delete(&self, path: &str, query: &Query) -> Outcome {
+        self.send(Method::DELETE, path, query, None::<&()>).await.map(drop)
+    }
+
+    /// Sends a request; an answer that is an error becomes one.
+    pub async fn send<B: Serialize + Sync>(
+        &self,
+        method: Method,
+        path: &str,
+        query: &Query,
+        body: Option<&B>,
+    ) -> Outcome<Response> {
+        let mut url = self.base.clone();
+        // A base with a path is how the manager is reached behind a proxy: http://host/api/mcp.
+        let path = format!("{}{path}", self.base.path().trim_end_matches('/'));
+        url.set_path(&path);
+        let mut request = self.http.request(method, url).query(query);
+        if let Some(key) = &self.key {
+            request = request.bearer_auth(key);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let response = request.send().await.map_err(|error| self.no_answer(error))?;
+        if response.status().is_success() { Ok(response) } else { Err(self.problem(response).await) }
+    }
+
+    async fn read<T: DeserializeOwned>(&self, response: Response) -> Outcome<T> {
+        let bytes = response.bytes().await.map_err(|error| self.no_answer(error))?;
+        serde_json::from_slice(&bytes).map_err(|error| {
+            let detail = format!("what answers at {} does not speak like this version of mcp-manager", self.base);
+            let remedy = "check --server, and that manager and command line are of the same version";
+            Trouble::unreachable(Error::internal(detail, error).remedy(remedy))
+        })
+    }
+
+    /// The error that an answer holds.
+    async fn problem(&self, response: Response) -> Trouble {
+        let status = response.status();
+        let body = response.bytes().await.unwrap_or_default();
+        let Ok(problem) = serde_json::from_slice::<Problem>(&body) else {
+            let detail = format!("what answers at {} is not mcp-manager: it says {status}", self.base);
+            return Trouble::unreachable(
+                Error::new(Kind::BackendUnavailable, detail).remedy("check --server and MCP_MANAGER_SERVER"),
+            );
+        };
+        let mut error = error_of(problem);
+        if status == 401 && self.key.is_none() {
+            error.kind = Kind::Unauthenticated;
+            error.remedy = Some("give a key with MCP_MANAGER_API_KEY or --api-key; 'mcp-manager auth key' makes one".to_owned());
+        }
+        error.into()
+    }
+
+    /// The manager did not answer, or broke off.
+    pub fn no_answer(&self, error: reqwest::Error) -> Trouble {
+        let server = self.base.as_str().trim_end_matches('/');
+        let (detail, remedy) = if error.is_connect() {
+            (format!("no manager answers at {server}"), "start it with 'mcp-manager serve', or name another one with --server")
+        } else {
+            (format!("the manager at {server} broke off"), "see whether it still runs; what was asked for may have been done")
+        };
+        // The URL is in the detail already.
+        Trouble::unreachable(Error::new(Kind::BackendUnavailable, detail).remedy(remedy).because(error.without_url()))
+    }
+}
+
+/// The error that a problem document tells of.
+pub fn error_of(problem: Problem) -> Error {
+    let slug = problem.r#type.rsplit(':').next().unwrap_or_default();
+    // A kind that only a newer manager knows is still an error.
+    let kind = Kind::ALL.into_iter().find(|kind| kind.slug() == slug).unwrap_or(Kind::Internal);
+    Error { remedy: problem.remedy, fields: problem.errors, ..Error::new(kind, problem.detail) }
+}
+
+/// The address of a service, with the name checked before it becomes part of a path.
+pub fn service_path(name: &str, rest: &str) -> Outcome<String> {
+    let name: ServiceName = name.parse()?;
+    Ok(format!("/containers/{name}{rest}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::arguments::OutputFormat;
+
+    fn common(server: &str) -> Common {
+        Common { server: server.to_owned(), api_key: None, output: OutputFormat::Auto, json: false, quiet: false }
+    }
+
+    #[test]
+    fn only_addresses_that_can_work_are_taken() {
+        assert!(Client::new(&common("http://127.0.0.1:8000")).is_ok());
+        for bad in ["", "127.0.0.1:8000", "https://x", "ftp://x", "http://"] {
+            assert!(Client::new(&common(bad)).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_name_cannot_lead_out_of_its_path() {
+        assert_eq!(service_path("echo", "/stop").unwrap(), "/containers/echo/stop");
+        assert!(service_path("../templates", "").is_err());
+    }
+}

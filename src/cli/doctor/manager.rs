@@ -1,0 +1,132 @@
+//! Checks of the manager's own surroundings: settings, address, templates, keys.
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::Finding;
+use crate::config::Config;
+use crate::registry::check_file;
+
+/// All checks of this file.
+pub async fn check(config: &Config) -> Vec<Finding> {
+    let mut findings = settings(config);
+    findings.push(address(config.server.listen).await);
+    findings.push(templates(config));
+    findings
+}
+
+fn settings(config: &Config) -> Vec<Finding> {
+    const CHECK: &str = "settings";
+    let mut findings: Vec<Finding> =
+        config.warnings.iter().map(|warning| Finding::warn(CHECK, warning, "mcp-manager config show")).collect();
+    if let Err(error) = config.auth.keys() {
+        findings.push(Finding::fail(CHECK, error.detail, error.remedy.unwrap_or_default()));
+    }
+    if findings.is_empty() {
+        let source = config.file.as_ref().map_or_else(|| "no file".to_owned(), |file| file.display().to_string());
+        findings.push(Finding::ok(CHECK, format!("valid ({source})")));
+    }
+    findings
+}
+
+/// Whether the manager can listen, or does already.
+async fn address(listen: SocketAddr) -> Finding {
+    const CHECK: &str = "address";
+    let Err(error) = TcpListener::bind(listen) else { return Finding::ok(CHECK, format!("{listen} is free")) };
+    if error.kind() == ErrorKind::AddrInUse {
+        if let Some(version) = manager_at(listen).await {
+            return Finding::ok(CHECK, format!("a manager, version {version}, runs at {listen}"));
+        }
+        let remedy = format!(
+            "see who: ss -ltnp 'sport = :{}'\nor listen elsewhere: mcp-manager serve --listen 127.0.0.1:PORT",
+            listen.port()
+        );
+        return Finding::fail(CHECK, format!("another program listens on {listen}"), remedy);
+    }
+    let remedy = "choose another one with --listen or MCP_MANAGER_LISTEN";
+    Finding::fail(CHECK, format!("the manager cannot listen on {listen}: {error}"), remedy)
+}
+
+/// The version of the manager that listens there, if it is one.
+async fn manager_at(listen: SocketAddr) -> Option<String> {
+    let client = reqwest::Client::builder().timeout(Duration::from_secs(3)).no_proxy().build().ok()?;
+    // An address that means all of them is reached over the loopback one.
+    let host = if listen.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], listen.port())) } else { listen };
+    let health: Value = client.get(format!("http://{host}/health")).send().await.ok()?.json().await.ok()?;
+    Some(health.get("version")?.as_str()?.to_owned())
+}
+
+fn templates(config: &Config) -> Finding {
+    const CHECK: &str = "templates";
+    let directory = &config.templates.dir;
+    let shown = directory.display();
+    let files = match std::fs::read_dir(directory) {
+        Ok(files) => files,
+        Err(error) => {
+            let message = format!("the directory {shown} cannot be read: {error}; services can be made from images only");
+            return Finding::warn(
+                CHECK,
+                message,
+                format!("mkdir -p {shown}, or name another one with MCP_MANAGER_TEMPLATES_DIR"),
+            );
+        }
+    };
+    let mut broken = Vec::new();
+    let mut valid = 0_usize;
+    for path in files.filter_map(|file| Some(file.ok()?.path())) {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let is_template = path.extension().is_some_and(|extension| extension == "json") && !name.ends_with(".schema.json");
+        if !is_template || name.starts_with('.') {
+            continue;
+        }
+        match std::fs::read(&path).map(|content| check_file(&content, name)) {
+            Ok(Ok(_)) => valid += 1,
+            _ => broken.push(path.display().to_string()),
+        }
+    }
+    broken.sort();
+    match (valid, broken.is_empty()) {
+        (0, true) => {
+            Finding::warn(CHECK, format!("there are none in {shown}"), "put template files there; see docs/templates.md")
+        }
+        (_, true) => Finding::ok(CHECK, format!("{valid} in {shown}")),
+        (_, false) => {
+            let message = format!("{valid} usable and {} broken ones in {shown}", broken.len());
+            Finding::warn(CHECK, message, format!("mcp-manager template validate {}", broken.join(" ")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::State;
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_is_free_or_taken_by_a_stranger() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = listener.local_addr().unwrap();
+        // It accepts and says nothing a manager would say.
+        let stranger = std::thread::spawn(move || listener.accept().map(drop));
+        assert_eq!(address(taken).await.state, State::Fail);
+        stranger.join().unwrap().unwrap();
+        assert_eq!(address("127.0.0.1:0".parse().unwrap()).await.state, State::Ok);
+    }
+
+    #[test]
+    fn broken_templates_are_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut config = Config::default();
+        config.templates.dir = directory.path().to_owned();
+        assert_eq!(templates(&config).state, State::Warn, "an empty directory");
+        std::fs::write(directory.path().join("good.json"), r#"{"name": "good", "image": "x"}"#).unwrap();
+        assert_eq!(templates(&config).state, State::Ok);
+        std::fs::write(directory.path().join("bad.json"), "{").unwrap();
+        assert!(templates(&config).remedy.unwrap().contains("bad.json"));
+        config.templates.dir = directory.path().join("none");
+        assert_eq!(templates(&config).state, State::Warn, "a missing directory");
+    }
+}

@@ -1,0 +1,113 @@
+//! `mcp-manager doctor`: looks at everything that rootless containers need and says, for each, how it is, what that means
+//! and which command puts it right. It changes nothing.
+
+mod identity;
+mod kernel;
+mod machine;
+mod manager;
+mod podman;
+
+use serde::Serialize;
+
+use super::exit::{Code, Outcome, Trouble};
+use super::output::Output;
+use crate::config::{BackendKind, Config};
+use machine::Machine;
+
+/// How something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    /// As it should be.
+    Ok,
+    /// It works, with a drawback.
+    Warn,
+    /// Services cannot run like this.
+    Fail,
+}
+
+/// What a look at one thing gave.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Finding {
+    check: &'static str,
+    state: State,
+    /// How it is, and what that means.
+    message: String,
+    /// What to do about it; commands stand on lines of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<String>,
+}
+
+impl Finding {
+    fn ok(check: &'static str, message: impl Into<String>) -> Self {
+        Self { check, state: State::Ok, message: message.into(), remedy: None }
+    }
+
+    fn warn(check: &'static str, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { check, state: State::Warn, message: message.into(), remedy: Some(remedy.into()) }
+    }
+
+    fn fail(check: &'static str, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { check, state: State::Fail, message: message.into(), remedy: Some(remedy.into()) }
+    }
+}
+
+/// Looks at everything and shows what was found; fails when a check does. A report is for people, so only `--json` makes
+/// it JSON.
+pub async fn command(output: &Output, config: &Config, as_json: bool) -> Outcome {
+    let findings = look(config).await;
+    let failed = findings.iter().filter(|finding| finding.state == State::Fail).count();
+    let warned = findings.iter().filter(|finding| finding.state == State::Warn).count();
+    if as_json {
+        output.document(&serde_json::json!({"ok": failed == 0, "failed": failed, "warnings": warned, "checks": findings}))?;
+    } else {
+        let mut shown = findings.iter().filter(|finding| !output.quiet || finding.state != State::Ok);
+        shown.try_for_each(|finding| output.text(&line(finding)))?;
+        let sum = match (failed, warned) {
+            (0, 0) => "everything is as it should be".to_owned(),
+            (0, warned) => format!("services can run; {warned} warnings"),
+            (failed, warned) => format!("services cannot run: {failed} checks failed, {warned} warnings"),
+        };
+        output.text(&format!("\n{sum}"))?;
+    }
+    if failed == 0 { Ok(()) } else { Err(Trouble::Said(Code::Failed)) }
+}
+
+/// Every check, in the order in which one needs the other.
+async fn look(config: &Config) -> Vec<Finding> {
+    let machine = Machine::this(config);
+    let mut findings = Vec::new();
+    if config.backend.kind == BackendKind::Memory {
+        let message = "the memory backend is chosen: services are only pretended, and nothing below needs containers";
+        findings.push(Finding::warn("backend", message, "set backend.kind to auto, or CONTAINER_RUNTIME=podman"));
+    } else {
+        findings.extend(identity::check(&machine));
+        findings.extend(kernel::check(&machine, config.backend.require_limits));
+        findings.extend(podman::check(&machine, config).await);
+    }
+    findings.extend(manager::check(config).await);
+    findings
+}
+
+fn line(finding: &Finding) -> String {
+    use owo_colors::OwoColorize as _;
+    let state = match finding.state {
+        State::Ok => format!("{}  ", "ok".green()),
+        State::Warn => format!("{}", "warn".yellow()),
+        State::Fail => format!("{}", "fail".red().bold()),
+    };
+    let remedy = finding.remedy.as_ref().map(|remedy| format!("\n      -> {}", remedy.replace('\n', "\n         ")));
+    format!("{state}  {:<16} {}{}", finding.check, finding.message, remedy.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_state_check_message_and_remedy() {
+        let finding = Finding::fail("subuid", "no range for 'dev'", "give it one:\nsudo usermod …");
+        let text = anstream::adapter::strip_str(&line(&finding)).to_string();
+        assert_eq!(text, "fail  subuid           no range for 'dev'\n      -> give it one:\n         sudo usermod …");
+    }
+}

@@ -1,0 +1,135 @@
+//! The command line: a face that runs the manager (`serve`), asks a running one over its REST API, or looks at this machine
+//! (`doctor`, `config`). It decides nothing about services.
+
+mod arguments;
+mod client;
+mod doctor;
+mod exit;
+mod keys;
+mod lists;
+mod logs;
+mod output;
+mod progress;
+pub mod reference;
+mod request;
+mod services;
+mod settings;
+mod sse;
+mod templates;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+use serde_json::json;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::config::{Config, Environment, LogFormat};
+use crate::error::Error;
+use crate::telemetry::logging;
+use arguments::{AuthCommand, Command, CommandLine, TemplateCommand};
+use client::Client;
+use exit::Outcome;
+use output::Output;
+use services::Verb;
+
+/// Runs the command that the process was called with; the exit code says how it went.
+#[must_use]
+pub fn main() -> ExitCode {
+    let line = match CommandLine::try_parse() {
+        Ok(line) => line,
+        // Help and version are no errors; clap knows where to write each.
+        Err(usage) => {
+            let _ = usage.print();
+            return if usage.use_stderr() { exit::Code::Usage.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    match run(&line) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(trouble) => exit::report(&trouble, line.common.json),
+    }
+}
+
+fn run(line: &CommandLine) -> Outcome {
+    let output = Output::new(&line.common);
+    match &line.command {
+        Command::Serve(arguments) => serve(&settings::load(arguments)?),
+        Command::Doctor(arguments) => {
+            let config = settings::load(&arguments.settings)?;
+            client_runtime()?.block_on(doctor::command(&output, &config, line.common.json))
+        }
+        Command::Config(command) => settings::command(&output, command),
+        Command::Auth(AuthCommand::Key(arguments)) => keys::make(&output, arguments),
+        Command::Completion { shell } => completion(&output, *shell),
+        Command::Version => version(&output, line.common.json),
+        Command::Template(TemplateCommand::Validate { files }) => templates::validate(&output, files),
+        Command::Template(TemplateCommand::Schema) => templates::schema(&output),
+        _ => client_runtime()?.block_on(ask(line, &output)),
+    }
+}
+
+/// The commands that a running manager answers.
+async fn ask(line: &CommandLine, output: &Output) -> Outcome {
+    let client = Client::new(&line.common)?;
+    let client = &client;
+    match &line.command {
+        Command::Run(arguments) => services::run(client, output, arguments, &Environment::of_process()).await,
+        Command::Apply(arguments) => services::apply(client, output, request::from_files(&arguments.file)?, arguments.wait).await,
+        Command::Ls(arguments) => lists::list(client, output, arguments).await,
+        Command::Ps(arguments) => lists::containers(client, output, &arguments.names).await,
+        Command::Status(arguments) => lists::status(client, output, &arguments.name).await,
+        Command::Logs(arguments) => logs::logs(client, output, arguments, line.common.json).await,
+        Command::Start(arguments) => services::set(client, output, Verb::Start, arguments).await,
+        Command::Stop(arguments) => services::set(client, output, Verb::Stop, arguments).await,
+        Command::Restart(arguments) => services::set(client, output, Verb::Restart, arguments).await,
+        Command::Scale(arguments) => services::scale(client, output, arguments).await,
+        Command::Rm(arguments) => services::remove(client, output, arguments).await,
+        Command::Events(arguments) => logs::events(client, output, arguments.name.as_deref()).await,
+        Command::Template(TemplateCommand::Ls) => templates::list(client, output).await,
+        Command::Template(TemplateCommand::Show { name }) => templates::show(client, output, name).await,
+        // The others need no manager and were run before.
+        _ => Ok(()),
+    }
+}
+
+/// `mcp-manager serve`.
+fn serve(config: &Config) -> Outcome {
+    let format = match config.telemetry.log_format {
+        LogFormat::Auto => logging::Format::Auto,
+        LogFormat::Human => logging::Format::Human,
+        LogFormat::Json => logging::Format::Json,
+    };
+    logging::start(&config.telemetry.log_level, format)?;
+    let mut builder = Builder::new_multi_thread();
+    // Files are read on threads that may block; few are needed, and each costs memory.
+    builder.worker_threads(usize::from(config.server.worker_threads)).max_blocking_threads(32);
+    let runtime = builder.enable_all().build().map_err(no_runtime)?;
+    let served = runtime.block_on(crate::app::run(config.clone()));
+    // What still blocks has been waited for long enough.
+    runtime.shutdown_background();
+    Ok(served?)
+}
+
+/// One thread is enough to ask.
+fn client_runtime() -> Outcome<Runtime> {
+    Ok(Builder::new_current_thread().enable_all().build().map_err(no_runtime)?)
+}
+
+fn no_runtime(error: std::io::Error) -> Error {
+    Error::internal(format!("the system does not give what is needed to run: {error}"), error)
+}
+
+/// `mcp-manager completion`.
+fn completion(output: &Output, shell: clap_complete::Shell) -> Outcome {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut CommandLine::command(), "mcp-manager", &mut script);
+    output.text(&String::from_utf8_lossy(&script))
+}
+
+/// `mcp-manager version`.
+fn version(output: &Output, as_json: bool) -> Outcome {
+    let version = env!("CARGO_PKG_VERSION");
+    if as_json {
+        return output.document(&json!({"name": "mcp-manager", "version": version}));
+    }
+    output.text(&format!("mcp-manager {version}"))
+}

@@ -1,0 +1,163 @@
+//! Where results go: tables and sentences for people, JSON for programs; notes and progress on standard error.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use comfy_table::{Cell, Color, ContentArrangement, Table};
+use serde::Serialize;
+
+use super::arguments::{Common, OutputFormat};
+use super::exit::Outcome;
+use crate::domain::status::Phase;
+
+/// How results are written.
+#[derive(Debug)]
+pub struct Output {
+    /// Results are JSON.
+    pub json: bool,
+    /// Nothing but results and errors.
+    pub quiet: bool,
+    colour: anstream::ColorChoice,
+}
+
+impl Output {
+    /// As the options and the terminal say.
+    pub fn new(common: &Common) -> Self {
+        let stdout = std::io::stdout();
+        let json = match common.output {
+            _ if common.json => true,
+            OutputFormat::Auto => !stdout.is_terminal(),
+            OutputFormat::Table => false,
+            OutputFormat::Json => true,
+        };
+        // anstream knows NO_COLOR, CLICOLOR and what the terminal can do.
+        let colour = anstream::AutoStream::choice(&stdout);
+        Self { json, quiet: common.quiet, colour }
+    }
+
+    /// Whether somebody watches who wants to see progress.
+    pub fn shows_progress(&self) -> bool {
+        !self.quiet && std::io::stderr().is_terminal()
+    }
+
+    /// Writes lines of text.
+    pub fn text(&self, text: &str) -> Outcome {
+        let mut stdout = anstream::AutoStream::new(std::io::stdout(), self.colour);
+        writeln!(stdout, "{}", text.trim_end_matches('\n'))?;
+        Ok(stdout.flush()?)
+    }
+
+    /// Writes a document.
+    pub fn document<T: Serialize>(&self, value: &T) -> Outcome {
+        self.text(&serde_json::to_string_pretty(value).unwrap_or_default())
+    }
+
+    /// Writes one line of a stream of documents.
+    pub fn line<T: Serialize>(&self, value: &T) -> Outcome {
+        self.text(&serde_json::to_string(value).unwrap_or_default())
+    }
+
+    /// Says something beside the result, on standard error. Nobody needs it, so nobody hears when it cannot be written.
+    pub fn note(&self, text: &str) {
+        if !self.quiet {
+            let _ = writeln!(anstream::stderr(), "{text}");
+        }
+    }
+
+    /// Writes a table; empty columns are left out.
+    pub fn table(&self, header: &[&str], rows: Vec<Vec<Value>>) -> Outcome {
+        let used: Vec<usize> =
+            (0..header.len()).filter(|column| rows.iter().any(|row| !row[*column].text.is_empty()) || *column == 0).collect();
+        let mut table = Table::new();
+        table.load_style(comfy_table::presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+        if self.colour == anstream::ColorChoice::Never {
+            table.force_no_tty();
+        } else {
+            table.enforce_styling();
+        }
+        if !std::io::stdout().is_terminal() {
+            table.set_content_arrangement(ContentArrangement::Disabled);
+        }
+        table.set_header(used.iter().map(|column| Cell::new(header[*column])));
+        for row in rows {
+            table.add_row(used.iter().map(|column| row[*column].cell()));
+        }
+        // Programs that cut columns expect no padding at the edges.
+        let lines: Vec<String> = table.lines().map(|line| line.trim().to_owned()).collect();
+        self.text(&lines.join("\n"))
+    }
+
+    /// Writes pairs of name and value; pairs without a value are left out.
+    pub fn pairs(&self, pairs: &[(&str, String)]) -> Outcome {
+        use owo_colors::OwoColorize as _;
+        let width = pairs.iter().filter(|(_, value)| !value.is_empty()).map(|(name, _)| name.len()).max().unwrap_or(0);
+        for (name, value) in pairs.iter().filter(|(_, value)| !value.is_empty()) {
+            let name = format!("{name:width$}");
+            let indented = value.replace('\n', &format!("\n{:width$}  ", ""));
+            self.text(&format!("{}  {indented}", name.bold()))?;
+        }
+        Ok(())
+    }
+}
+
+/// A value in a table.
+#[derive(Debug, Clone, Default)]
+pub struct Value {
+    text: String,
+    colour: Option<Color>,
+}
+
+impl Value {
+    /// In the terminal's own colour.
+    pub fn plain(text: impl Into<String>) -> Self {
+        Self { text: text.into(), colour: None }
+    }
+
+    /// Green when it is good, red when it is bad, yellow between.
+    pub fn judged(text: impl Into<String>, judgement: Judgement) -> Self {
+        let colour = match judgement {
+            Judgement::Good => Color::Green,
+            Judgement::Doubtful => Color::Yellow,
+            Judgement::Bad => Color::Red,
+        };
+        Self { text: text.into(), colour: Some(colour) }
+    }
+
+    /// The name of a phase in its colour.
+    pub fn phase(phase: Phase) -> Self {
+        let judgement = match phase {
+            Phase::Running => Judgement::Good,
+            Phase::Unhealthy | Phase::CrashLoop | Phase::Exited | Phase::Failed => Judgement::Bad,
+            Phase::Stopped => return Self::plain(phase.as_str()),
+            _ => Judgement::Doubtful,
+        };
+        Self::judged(phase.as_str(), judgement)
+    }
+
+    fn cell(&self) -> Cell {
+        // Control characters that a service put into a message must not reach the terminal.
+        let text: String = self.text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect();
+        match self.colour {
+            Some(colour) => Cell::new(text).fg(colour),
+            None => Cell::new(text),
+        }
+    }
+}
+
+/// How good a value is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Judgement {
+    Good,
+    Doubtful,
+    Bad,
+}
+
+/// How long ago, in the greatest whole unit: `5s`, `3m`, `2h`, `9d`.
+pub fn age(since: jiff::Timestamp) -> String {
+    let seconds = jiff::Timestamp::now().duration_since(since).as_secs().max(0);
+    match seconds {
+        0..=119 => format!("{seconds}s"),
+        120..=7199 => format!("{}m", seconds / 60),
+        7200..=172_799 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}

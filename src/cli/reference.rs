@@ -1,0 +1,36 @@
+//! The command line as a document: docs/cli.md, from the same texts as `--help`.
+
+use std::fmt::Write as _;
+
+use clap::{Command, CommandFactory as _};
+
+use super::arguments::CommandLine;
+
+/// Width of help texts in the document, whatever terminal made it.
+const WIDTH: usize = 100;
+
+/// The help of every command, in Markdown.
+#[must_use]
+pub fn markdown() -> String {
+    let mut root = CommandLine::command().term_width(WIDTH).color(clap::ColorChoice::Never);
+    root.build();
+    let mut text = String::new();
+    section(&mut text, &mut root, "mcp-manager");
+    text
+}
+
+fn section(text: &mut String, command: &mut Command, path: &str) {
+    // Common options and exit codes stand at the top, once.
+    let top = path == "mcp-manager";
+    let help = command.render_long_help().to_string();
+    let help = if top { help.as_str() } else { help.split("\nCommon options:").next().unwrap_or(&help) };
+    // Writing to a String cannot fail.
+    let _ = write!(text, "\n## `{path}`\n\n```text\n{}\n```\n", help.trim_end());
+    let names: Vec<String> =
+        command.get_subcommands().map(|sub| sub.get_name().to_owned()).filter(|name| name != "help").collect();
+    for name in names {
+        if let Some(sub) = command.find_subcommand_mut(&name) {
+            section(text, sub, &format!("{path} {name}"));
+        }
+    }
+}

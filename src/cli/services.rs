@@ -1,0 +1,198 @@
+//! Commands that change services: run, apply, start, stop, restart, scale, rm.
+
+use std::time::Instant;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::arguments::{NamesAndWait, Remove, Run, Scale, WaitFor};
+use super::client::{Client, Query, service_path};
+use super::exit::{Code, Outcome, Trouble};
+use super::output::Output;
+use super::progress::watched;
+use super::request;
+use crate::config::Environment;
+use crate::domain::status::{Desired, Phase};
+use crate::manager::PatchRequest;
+use crate::manager::views::ServiceDetail;
+
+/// `mcp-manager run`.
+pub async fn run(client: &Client, output: &Output, run: &Run, environment: &Environment) -> Outcome {
+    let body = request::from_arguments(run, environment)?;
+    service_path(&run.name, "")?;
+    let started = Instant::now();
+    let query = query(run.wait);
+    let work = client.change(Method::POST, "/containers", &query, Some(&body));
+    let detail: ServiceDetail = watched(client, output, &run.name, work).await?;
+    show(output, &detail, started)?;
+    health(output, &detail, run.wait)
+}
+
+/// `mcp-manager apply`: every file is read before anything is changed; each service is applied even if another fails.
+pub async fn apply(client: &Client, output: &Output, services: Vec<(String, Value)>, wait: WaitFor) -> Outcome {
+    let mut all = Several::default();
+    for (name, body) in services {
+        let started = Instant::now();
+        let work = async { client.change(Method::PUT, &service_path(&name, "")?, &query(wait), Some(&body)).await };
+        all.add(output, watched(client, output, &name, work).await, started, wait)?;
+    }
+    all.finish(output)
+}
+
+/// What is done to services by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    Start,
+    Stop,
+    Restart,
+}
+
+/// `mcp-manager start`, `stop` and `restart`.
+pub async fn set(client: &Client, output: &Output, verb: Verb, arguments: &NamesAndWait) -> Outcome {
+    let end = match verb {
+        Verb::Start => "/start",
+        Verb::Stop => "/stop",
+        Verb::Restart => "/restart",
+    };
+    let mut all = Several::default();
+    for name in &arguments.names {
+        let started = Instant::now();
+        let work = async { client.change(Method::POST, &service_path(name, end)?, &query(arguments.wait), None::<&()>).await };
+        all.add(output, watched(client, output, name, work).await, started, arguments.wait)?;
+    }
+    all.finish(output)
+}
+
+/// `mcp-manager scale`.
+pub async fn scale(client: &Client, output: &Output, scale: &Scale) -> Outcome {
+    let started = Instant::now();
+    let body = PatchRequest { replicas: Some(scale.replicas), ..PatchRequest::default() };
+    let path = service_path(&scale.name, "")?;
+    let query = query(scale.wait);
+    let work = client.change(Method::PATCH, &path, &query, Some(&body));
+    let detail: ServiceDetail = watched(client, output, &scale.name, work).await?;
+    show(output, &detail, started)?;
+    health(output, &detail, scale.wait)
+}
+
+/// `mcp-manager rm`.
+pub async fn remove(client: &Client, output: &Output, arguments: &Remove) -> Outcome {
+    let query: Query = if arguments.volumes { vec![("volumes", "true".to_owned())] } else { Vec::new() };
+    let mut trouble = None;
+    let mut removed = Vec::new();
+    for name in &arguments.names {
+        let work = async { client.delete(&service_path(name, "")?, &query).await };
+        match watched(client, output, name, work).await {
+            Ok(()) => removed.push((name, true)),
+            Err(missing) if missing.code() == Code::NotFound && arguments.ignore_missing => removed.push((name, false)),
+            Err(stop @ (Trouble::BrokenPipe | Trouble::Error(Code::Interrupted | Code::Unreachable, _))) => return Err(stop),
+            Err(other) => keep_first(&mut trouble, other, output),
+        }
+    }
+    if output.json {
+        let list: Vec<Value> = removed.iter().map(|(name, was)| json!({"name": name, "removed": was})).collect();
+        output.document(&list)?;
+    } else {
+        for (name, was) in removed {
+            let text =
+                if output.quiet { name.clone() } else { format!("{name} {}", if was { "deleted" } else { "was not there" }) };
+            output.text(&text)?;
+        }
+    }
+    trouble.map_or(Ok(()), Err)
+}
+
+/// The results of one command for several services.
+#[derive(Default)]
+struct Several {
+    details: Vec<ServiceDetail>,
+    trouble: Option<Trouble>,
+}
+
+impl Several {
+    /// Takes a result; fails only when it makes no sense to go on.
+    fn add(&mut self, output: &Output, result: Outcome<ServiceDetail>, started: Instant, wait: WaitFor) -> Outcome {
+        match result {
+            Ok(detail) => {
+                if !output.json {
+                    show(output, &detail, started)?;
+                }
+                if let Err(unhealthy) = health(output, &detail, wait) {
+                    self.trouble.get_or_insert(unhealthy);
+                }
+                self.details.push(detail);
+                Ok(())
+            }
+            Err(stop @ (Trouble::BrokenPipe | Trouble::Error(Code::Interrupted | Code::Unreachable, _))) => Err(stop),
+            Err(other) => {
+                keep_first(&mut self.trouble, other, output);
+                Ok(())
+            }
+        }
+    }
+
+    fn finish(self, output: &Output) -> Outcome {
+        if output.json {
+            output.document(&self.details)?;
+        }
+        self.trouble.map_or(Ok(()), Err)
+    }
+}
+
+/// Keeps the first trouble for the end, and shows the others at once, so that none is lost.
+fn keep_first(first: &mut Option<Trouble>, other: Trouble, output: &Output) {
+    if first.is_none() {
+        *first = Some(other);
+    } else {
+        super::exit::report(&other, output.json);
+    }
+}
+
+fn query(wait: WaitFor) -> Query {
+    let wait = match wait {
+        WaitFor::None => "none",
+        WaitFor::Started => "started",
+        WaitFor::Healthy => "healthy",
+    };
+    vec![("wait", wait.to_owned())]
+}
+
+/// Shows what became of a service: a sentence, or the whole document as JSON.
+fn show(output: &Output, detail: &ServiceDetail, started: Instant) -> Outcome {
+    let summary = &detail.summary;
+    if output.json {
+        return output.document(detail);
+    }
+    if output.quiet {
+        return output.text(&summary.name);
+    }
+    for warning in &detail.warnings {
+        output.note(&format!("warning: {warning}"));
+    }
+    let verb = match detail.outcome.as_deref() {
+        Some("unchanged") => "is unchanged and",
+        _ => "is",
+    };
+    let place = match &summary.url {
+        Some(url) if summary.status == Phase::Running => format!(" at {url}"),
+        _ => String::new(),
+    };
+    let ready = match summary.replicas {
+        1 => String::new(),
+        replicas => format!(", {} of {replicas} replicas ready", summary.ready_replicas),
+    };
+    let seconds = started.elapsed().as_secs_f64();
+    output.text(&format!("{} {verb} {}{place}{ready} ({seconds:.1} s)", summary.name, summary.status.as_str()))
+}
+
+/// A service that was waited for and is not healthy is a failure of its own kind.
+fn health(output: &Output, detail: &ServiceDetail, wait: WaitFor) -> Outcome {
+    let summary = &detail.summary;
+    let should = wait == WaitFor::Healthy && summary.desired == Desired::Running;
+    if !should || summary.status == Phase::Running {
+        return Ok(());
+    }
+    let reason = summary.message.clone().unwrap_or_else(|| format!("it is {}", summary.status.as_str()));
+    output.note(&format!("{} is not healthy: {reason}; see 'mcp-manager logs {0}'", summary.name));
+    Err(Trouble::Said(Code::NotHealthy))
+}
