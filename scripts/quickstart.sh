@@ -166,19 +166,15 @@ answered() {
 }
 
 down() {
-  if [ ! -f "$record" ]; then
-    step "nothing to take away: there is no record of a set-up ($record)"
-    return
-  fi
-  if [ -n "$target_uid" ]; then
+  local build rust rest=''
+  build=$(recalled build) rust=$(recalled rust)
+  if [ ! -f "$record" ]; then step "there is no record of a set-up ($record)"; fi
+  if [ -n "$(recalled installation)" ] && [ -n "$target_uid" ]; then
     use_installation
     stop_manager
     # A user that we made goes as a whole; from anybody else's account goes what is ours.
     if [ -z "$(recalled user)" ]; then remove_services; remove_files; fi
   fi
-  local build rust
-  build=$(recalled build) rust=$(recalled rust)
-  local rest=''
   undo_rootless || rest=', but for what stands above'
   if [ -z "$keep_build" ]; then
     if [ -n "$build" ]; then rm -rf "$build"; fi
