@@ -144,9 +144,9 @@ show_it() {
   if [ "$(printf '%s\n7.78\n' "$(curl --version | sed -n '1s/curl \([0-9.]*\).*/\1/p')" | sort -V | head -n 1)" != 7.78 ]; then
     resolve=" --resolve echo.localhost:$port:127.0.0.1"
   fi
-  run "curl -fsS$resolve http://echo.localhost:$port/echo/hi"
+  run "curl -sS$resolve http://echo.localhost:$port/echo/hi"
   answered hi
-  run "curl -fsS$resolve http://echo.localhost:$port/mcp -H 'Content-Type: application/json' -H 'Accept: application/json, text/event-stream' -d '$initialize'"
+  run "curl -sS$resolve http://echo.localhost:$port/mcp -H 'Content-Type: application/json' -H 'Accept: application/json, text/event-stream' -d '$initialize'"
   answered '"protocolVersion"'
 }
 
