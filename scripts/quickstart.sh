@@ -124,8 +124,13 @@ build_echo_image() {
 }
 
 create_echo() {
-  if curl -fsS -o /dev/null "http://localhost:$port/containers/echo" 2>/dev/null; then
+  local there
+  if there=$(curl -fsS "http://localhost:$port/containers/echo" 2>/dev/null); then
     step "the service echo is there already"
+    case $there in
+      *'"desired":"running"'*) wait_for_echo ;;
+      *) run "curl -sS -X POST http://localhost:$port/containers/echo/start" ;;
+    esac
     return
   fi
   step "creating the service echo from its template"
@@ -134,6 +139,16 @@ create_echo() {
     tail -n 15 "$manager_log" >&2
     fail "echo was not created; the answer above says why" "The manager's log: $manager_log"
   }
+}
+
+# wait_for_echo: a manager that has just started looks at what runs before it sends anybody there.
+wait_for_echo() {
+  local tries=0
+  until curl -fs -o /dev/null --max-time 5 -H "Host: echo.localhost:$port" "http://127.0.0.1:$port/health"; do
+    tries=$((tries + 1))
+    [ "$tries" -lt 100 ] || return 0
+    sleep 0.2
+  done
 }
 
 show_it() {
