@@ -169,7 +169,7 @@ nothing_left() {
     left=$(
       as_target podman ps --all --format 'container {{.Names}}'
       as_target podman volume ls --format 'volume {{.Name}}'
-      as_target podman network ls --format 'network {{.Name}}' | grep -vx 'network podman'
+      as_target podman network ls --format 'network {{.Name}}' | grep -vxE 'network (podman|mcp-network(-egress)?)'
       for pid in $(strangers); do echo "process $pid $(tr '\0' ' ' <"/proc/$pid/cmdline" | cut -c 1-100)"; done
     ) || true
     [ -n "$left" ] || return 0

@@ -66,18 +66,37 @@ pub async fn owned_by(instance: &str) -> Vec<String> {
     containers.lines().chain(volumes.lines()).chain(secrets).map(str::to_owned).collect()
 }
 
-/// Removes what an instance left, so that a failed test does not disturb the next.
-pub async fn sweep(options: &Options) {
-    if options.backend != "podman" {
-        return;
+/// Removes what an instance left in the engine, and the engine it started, so that a failed test disturbs no other.
+pub struct Sweep {
+    instance: Option<String>,
+}
+
+impl Sweep {
+    pub fn of(options: &Options) -> Self {
+        Self { instance: (options.backend == "podman").then(|| options.instance.clone()) }
     }
-    for left in owned_by(&options.instance).await {
-        let (kind, name) = left.split_once(' ').unwrap();
-        let arguments: &[&str] = match kind {
-            "container" => &["rm", "--force", "--time", "0", name],
-            "volume" => &["volume", "rm", "--force", name],
-            _ => &["secret", "rm", name],
+}
+
+impl Drop for Sweep {
+    fn drop(&mut self) {
+        let Some(instance) = &self.instance else { return };
+        let filter = format!("label=io.mcp-manager.owner={instance}");
+        let list = |arguments: &[&str]| {
+            let output = std::process::Command::new("podman").args(arguments).args(["--quiet", "--filter", &filter]).output();
+            let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+            text.lines().map(str::to_owned).collect::<Vec<_>>()
         };
-        podman(arguments).await;
+        let remove = |arguments: &[&str], names: Vec<String>| {
+            if !names.is_empty() {
+                // What is gone already is what is wanted.
+                let _ = std::process::Command::new("podman").args(arguments).args(names).output();
+            }
+        };
+        remove(&["rm", "--force", "--time", "0"], list(&["ps", "--all"]));
+        remove(&["volume", "rm", "--force"], list(&["volume", "ls"]));
+        for engine in super::processes(&format!("/{instance}/"), "system service") {
+            let pid = rustix::process::Pid::from_raw(engine);
+            let _ = pid.map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::TERM));
+        }
     }
 }

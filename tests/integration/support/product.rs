@@ -63,6 +63,7 @@ pub struct Product {
     /// Its templates, a copy of the shipped ones, and whatever else a test puts there.
     pub folder: tempfile::TempDir,
     turn: Option<podman::Turn>,
+    sweep: podman::Sweep,
 }
 
 impl Product {
@@ -75,11 +76,12 @@ impl Product {
             let path = entry.unwrap().path();
             std::fs::copy(&path, templates.join(path.file_name().unwrap())).unwrap();
         }
-        Self::over(options, folder, turn).await
+        let sweep = podman::Sweep::of(&options);
+        Self::over(options, folder, turn, sweep).await
     }
 
     /// A manager over the folder of a former one.
-    async fn over(options: Options, folder: tempfile::TempDir, turn: Option<podman::Turn>) -> Self {
+    async fn over(options: Options, folder: tempfile::TempDir, turn: Option<podman::Turn>, sweep: podman::Sweep) -> Self {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.path().join("log")).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_mcp-manager"))
             .args(["serve", "--listen", "127.0.0.1:0"])
@@ -102,7 +104,7 @@ impl Product {
         let url = line.strip_prefix("mcp-manager listening on ").unwrap_or_else(|| panic!("{line}")).to_owned();
         let port = url.rsplit(':').next().unwrap().parse().unwrap();
         let client = Client::builder().no_proxy().build().unwrap();
-        let product = Self { options, child, url, port, client, folder, turn };
+        let product = Self { options, child, url, port, client, folder, turn, sweep };
         product.until_ready().await;
         product
     }
@@ -193,14 +195,13 @@ impl Product {
         signal(self.pid(), rustix::process::Signal::TERM);
         let status = timeout(PATIENCE, self.child.wait()).await.expect("it ends").unwrap();
         let log = self.log();
-        podman::sweep(&self.options).await;
         (status, log)
     }
 
     /// Kills it where it stands, and starts another in its place.
     pub async fn kill_and_restart(mut self) -> Self {
         self.child.kill().await.unwrap();
-        Self::over(self.options.clone(), self.folder, self.turn.take()).await
+        Self::over(self.options.clone(), self.folder, self.turn.take(), self.sweep).await
     }
 
     /// Deletes all its services and ends it; nothing of it may be left in the engine.
