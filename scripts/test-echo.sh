@@ -25,7 +25,7 @@ expect_text '/mcp/capabilities'
 
 ask GET "$echo_url/info"
 expect_status 200
-for key in service version hostname started_at pid uptime_seconds requests; do expect_key "$key"; done
+for key in service version hostname instance started_at pid uptime_seconds requests; do expect_key "$key"; done
 
 ask GET "$echo_url/echo/hello"
 expect_status 200

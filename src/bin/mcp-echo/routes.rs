@@ -107,11 +107,17 @@ struct Echoed {
     echo: Value,
     service: String,
     hostname: String,
+    instance: String,
 }
 
 impl Echoed {
     fn by(service: &Echo, echo: Value) -> Json<Self> {
-        Json(Self { echo, service: service.settings.service_name.clone(), hostname: service.hostname().to_owned() })
+        Json(Self {
+            echo,
+            service: service.settings.service_name.clone(),
+            hostname: service.hostname().to_owned(),
+            instance: service.instance().to_owned(),
+        })
     }
 }
 

@@ -16,6 +16,7 @@ pub struct Echo {
     /// Cancelled when the service is to end; open streams watch it so that they do not hold up the drain.
     pub stopping: CancellationToken,
     hostname: String,
+    instance: String,
     started: Instant,
     started_at: Timestamp,
     requests: AtomicU64,
@@ -39,8 +40,9 @@ pub struct Info {
     pub service: String,
     pub name: &'static str,
     pub version: &'static str,
-    /// The container's short id, where an engine gave the process a host name.
     pub hostname: String,
+    /// Tells replicas apart, which may all have the same host name: drawn anew with every start.
+    pub instance: String,
     pub pid: u32,
     pub started_at: String,
     pub uptime_seconds: f64,
@@ -58,6 +60,7 @@ impl Echo {
             settings,
             stopping: CancellationToken::new(),
             hostname: hostname(),
+            instance: format!("{:08x}", rand::random::<u32>()),
             started: Instant::now(),
             started_at: Timestamp::now(),
             requests: AtomicU64::new(0),
@@ -69,6 +72,10 @@ impl Echo {
 
     pub fn hostname(&self) -> &str {
         &self.hostname
+    }
+
+    pub fn instance(&self) -> &str {
+        &self.instance
     }
 
     pub fn count_request(&self) {
@@ -120,6 +127,7 @@ impl Echo {
             name: env!("CARGO_BIN_NAME"),
             version: env!("CARGO_PKG_VERSION"),
             hostname: self.hostname.clone(),
+            instance: self.instance.clone(),
             pid: std::process::id(),
             started_at: self.started_at.to_string(),
             uptime_seconds: self.uptime_seconds(),

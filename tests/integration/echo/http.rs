@@ -43,6 +43,14 @@ async fn a_message_in_the_path_comes_back_decoded() {
 }
 
 #[tokio::test]
+async fn replicas_can_be_told_apart_by_their_answers() {
+    let (first, second) = (EchoProcess::start(&[]).await, EchoProcess::start(&[]).await);
+    let instance = async |echo: &EchoProcess, path: &str| echo.get_json(path).await.1["instance"].as_str().unwrap().to_owned();
+    assert_eq!(instance(&first, "/echo/hi").await, instance(&first, "/info").await);
+    assert_ne!(instance(&first, "/echo/hi").await, instance(&second, "/echo/hi").await);
+}
+
+#[tokio::test]
 async fn a_posted_message_comes_back_unchanged_whatever_json_it_is() {
     let echo = EchoProcess::start(&[]).await;
     for message in [json!("hi"), json!({"a": [1, "é", null]}), json!(null), json!(12.5)] {
