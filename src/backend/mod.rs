@@ -6,6 +6,7 @@
 //! checked by the contract suite, which every backend passes.
 
 pub mod memory;
+pub mod podman;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

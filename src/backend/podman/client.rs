@@ -1,0 +1,379 @@
+//! The engine's API, as this backend uses it: every call with a limit of time and one kind of error.
+//!
+//! `podman-api` is the client. Its own request layer is used directly where the crate's call is wrong or wasteful:
+//! `create` (its builder misspells `no_new_privileges` and the log driver), the creation of secrets (it quotes the
+//! value), `inspect` (it always asks for sizes, which walks the file system), and multiplexed streams (its decoder
+//! panics on an unknown stream number and trusts any length).
+//! What the answers mean for services is not decided here.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use containers_api::conn::{self, Headers, Payload, RequestClient, Transport, hyper};
+use containers_api::url::{append_query, encoded_pairs};
+use futures_util::stream::{BoxStream, StreamExt as _};
+use podman_api::models;
+use podman_api::opts::{
+    ContainerDeleteOpts, ContainerListFilter, ContainerListOpts, EventsOpts, ExecCreateOpts, NetworkCreateOpts, PullOpts,
+    VolumeCreateOpts, VolumeListFilter, VolumeListOpts,
+};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// The API version asked for; newer engines serve it too, and its answers are the ones this code was measured against.
+const API: &str = "/v4.3.1/libpod";
+
+/// Questions that the engine answers from its own state.
+const SHORT: Duration = Duration::from_secs(30);
+/// Work on containers, which may copy an image's files.
+const LONG: Duration = Duration::from_secs(300);
+/// Longest answer read into memory.
+const MAX_ANSWER: usize = 64 << 20;
+
+/// Why the engine did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum EngineError {
+    /// It answered, with an error: HTTP status and its own words (`message: cause`).
+    #[error("the engine answered {status}: {message}")]
+    Refused { status: u16, message: String },
+    /// It did not answer.
+    #[error("the engine cannot be reached: {0}")]
+    Away(String),
+    /// It did not answer in time.
+    #[error("the engine did not answer within {} seconds", .0.as_secs())]
+    Late(Duration),
+    /// Its answer could not be read.
+    #[error("the engine's answer could not be read: {0}")]
+    Odd(String),
+}
+
+impl EngineError {
+    /// Whether it said that the thing does not exist.
+    pub(super) fn is_missing(&self) -> bool {
+        matches!(self, Self::Refused { status: 404, .. })
+    }
+
+    /// Whether the engine itself is the problem, rather than the request.
+    pub(super) const fn is_away(&self) -> bool {
+        matches!(self, Self::Away(_) | Self::Late(_))
+    }
+
+    /// Whether its words contain `text`; they are the only thing that tells most failures apart.
+    pub(super) fn says(&self, text: &str) -> bool {
+        matches!(self, Self::Refused { message, .. } if message.contains(text))
+    }
+}
+
+impl From<conn::Error> for EngineError {
+    fn from(error: conn::Error) -> Self {
+        match error {
+            conn::Error::SerdeJsonError(error) => Self::Odd(error.to_string()),
+            conn::Error::Encoding(error) => Self::Odd(error.to_string()),
+            conn::Error::Fault { code, message } => Self::Refused { status: code.as_u16(), message },
+            other => Self::Away(other.to_string()),
+        }
+    }
+}
+
+impl From<serde_json::Error> for EngineError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Odd(error.to_string())
+    }
+}
+
+impl From<hyper::Error> for EngineError {
+    fn from(error: hyper::Error) -> Self {
+        Self::Away(error.to_string())
+    }
+}
+
+impl From<podman_api::Error> for EngineError {
+    // By value: the crate's `clone` of an error recurses without end.
+    fn from(error: podman_api::Error) -> Self {
+        match error {
+            podman_api::Error::Fault { code, message } => Self::Refused { status: code.as_u16(), message },
+            podman_api::Error::Error(error) => error.into(),
+            podman_api::Error::SerdeJsonError(error) => error.into(),
+            podman_api::Error::IO(error) => Self::Away(error.to_string()),
+            other => Self::Odd(other.to_string()),
+        }
+    }
+}
+
+type Answer<T> = Result<T, EngineError>;
+
+/// What `create` answers.
+#[derive(Debug, Deserialize)]
+pub(super) struct Created {
+    #[serde(rename = "Id")]
+    pub(super) id: String,
+    #[serde(rename = "Warnings", default)]
+    pub(super) warnings: Option<Vec<String>>,
+}
+
+/// How a command inside a container ended.
+#[derive(Debug)]
+pub(super) struct ExecResult {
+    pub(super) code: i64,
+    /// The end of what it wrote, both streams.
+    pub(super) output: Vec<u8>,
+}
+
+/// A client of one engine. Every call opens its own connection, so a restarted engine needs no new client.
+#[derive(Debug)]
+pub(super) struct Engine {
+    podman: podman_api::Podman,
+    raw: RequestClient<EngineError>,
+    socket: PathBuf,
+}
+
+async fn within<T, E>(limit: Duration, call: impl Future<Output = Result<T, E>>) -> Answer<T>
+where
+    EngineError: From<E>,
+{
+    match tokio::time::timeout(limit, call).await {
+        Ok(answer) => answer.map_err(EngineError::from),
+        Err(_) => Err(EngineError::Late(limit)),
+    }
+}
+
+/// 304 says that the thing was so already.
+fn already(answer: Answer<()>) -> Answer<()> {
+    match answer {
+        Err(EngineError::Refused { status: 304, .. }) => Ok(()),
+        other => other,
+    }
+}
+
+impl Engine {
+    pub(super) fn new(socket: &Path) -> Self {
+        let client = hyper::Client::builder().pool_max_idle_per_host(0).build(conn::get_unix_connector());
+        let transport = Transport::Unix { client, path: socket.to_owned() };
+        Self {
+            podman: podman_api::Podman::unix(socket),
+            raw: RequestClient::new(transport, Box::new(|response| Box::pin(async { Ok(response) }))),
+            socket: socket.to_owned(),
+        }
+    }
+
+    pub(super) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    // ---- the engine itself
+
+    pub(super) async fn ping(&self) -> Answer<()> {
+        within(Duration::from_secs(5), async { self.podman.ping().await.map(|_| ()) }).await
+    }
+
+    pub(super) async fn info(&self) -> Answer<models::Info> {
+        within(SHORT, self.podman.info()).await
+    }
+
+    /// Events of containers and volumes from `since` (Unix seconds) on, without end.
+    pub(super) fn events(&self, since: i64) -> BoxStream<'_, Answer<models::Event>> {
+        let filters = [("type".to_owned(), vec!["container".to_owned(), "volume".to_owned()])];
+        let options = EventsOpts::builder().stream(true).since(since.to_string()).filters(filters).build();
+        self.podman.events(&options).map(|event| event.map_err(EngineError::from)).boxed()
+    }
+
+    // ---- containers
+
+    pub(super) async fn containers(&self, label: &str, value: &str) -> Answer<Vec<models::ListContainer>> {
+        let filter = ContainerListFilter::LabelKeyVal(label.to_owned(), value.to_owned());
+        let options = ContainerListOpts::builder().all(true).filter([filter]).build();
+        within(SHORT, async { self.podman.containers().list(&options).await }).await
+    }
+
+    pub(super) async fn create(&self, request: &Value) -> Answer<Created> {
+        let answer = self.post("/containers/create", Payload::Json(serde_json::to_vec(request)?), LONG).await?;
+        Ok(serde_json::from_slice(&answer)?)
+    }
+
+    /// The engine's description of a container.
+    pub(super) async fn inspect<T: DeserializeOwned>(&self, id: &str) -> Answer<T> {
+        self.get_json(&format!("/containers/{id}/json")).await
+    }
+
+    pub(super) async fn start(&self, id: &str) -> Answer<()> {
+        already(within(LONG, async { self.podman.containers().get(id).start(None).await }).await)
+    }
+
+    /// Stops it, with the grace that the container was created with.
+    pub(super) async fn stop(&self, id: &str) -> Answer<()> {
+        let options = podman_api::opts::ContainerStopOpts::default();
+        already(within(LONG, async { self.podman.containers().get(id).stop(&options).await }).await)
+    }
+
+    /// Removes it with its anonymous volumes, stopping it first with at most `grace`.
+    pub(super) async fn remove(&self, id: &str, grace: Duration) -> Answer<()> {
+        let grace = usize::try_from(grace.as_millis().div_ceil(1000)).unwrap_or(usize::MAX);
+        let options = ContainerDeleteOpts::builder().force(true).volumes(true).timeout(grace).build();
+        let answer = within(LONG, async { self.podman.containers().get(id).delete(&options).await }).await;
+        answer.or_else(|error| if error.is_missing() { Ok(()) } else { Err(error) })
+    }
+
+    /// The multiplexed log stream.
+    pub(super) async fn logs(&self, id: &str, query: &[(&str, String)]) -> Answer<BoxStream<'static, Answer<Bytes>>> {
+        let mut path = format!("{API}/containers/{id}/logs");
+        append_query(&mut path, encoded_pairs(query.iter().map(|(key, value)| (*key, value.as_str()))));
+        let response = within(SHORT, self.raw.get(path)).await?;
+        let body = successful(response).await?;
+        Ok(body.map(|chunk| chunk.map_err(EngineError::from)).boxed())
+    }
+
+    pub(super) async fn stats(&self, ids: &[&str]) -> Answer<Value> {
+        let mut path = "/containers/stats".to_owned();
+        append_query(&mut path, encoded_pairs(ids.iter().map(|id| ("containers", *id)).chain([("stream", "false")])));
+        self.get_json(&path).await
+    }
+
+    /// Runs a command inside a container and waits for its end.
+    pub(super) async fn exec(&self, id: &str, command: &[String], limit: Duration) -> Answer<ExecResult> {
+        let run = async {
+            let options = ExecCreateOpts::builder().command(command).attach_stdout(true).attach_stderr(true).build();
+            let exec = self.podman.containers().get(id).create_exec(&options).await?;
+            let path = format!("/exec/{}/start", exec.id());
+            let output = self.post(&path, Payload::Json(b"{\"Detach\":false}".to_vec()), LONG).await?;
+            let state = exec.inspect().await?;
+            let code = state.get("ExitCode").and_then(Value::as_i64).unwrap_or(-1);
+            Ok::<_, EngineError>(ExecResult { code, output: output.to_vec() })
+        };
+        within(limit, run).await
+    }
+
+    // ---- records and other things a service needs
+
+    pub(super) async fn create_volume(&self, name: &str, labels: HashMap<&str, String>) -> Answer<()> {
+        let options = VolumeCreateOpts::builder().name(name).labels(labels).build();
+        within(SHORT, async { self.podman.volumes().create(&options).await.map(|_| ()) }).await
+    }
+
+    pub(super) async fn volumes(&self, label: &str, value: &str) -> Answer<Vec<models::Volume>> {
+        let filter = VolumeListFilter::LabelKeyVal(label.to_owned(), value.to_owned());
+        let options = VolumeListOpts::builder().filter([filter]).build();
+        within(SHORT, async { self.podman.volumes().list(&options).await }).await
+    }
+
+    /// Labels of a volume; `None` when there is no such volume.
+    pub(super) async fn volume_labels(&self, name: &str) -> Answer<Option<HashMap<String, String>>> {
+        match within(SHORT, async { self.podman.volumes().get(name).inspect().await }).await {
+            Ok(volume) => Ok(Some(volume.labels)),
+            Err(error) if error.is_missing() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes a volume; whether there was one.
+    pub(super) async fn remove_volume(&self, name: &str) -> Answer<bool> {
+        match within(SHORT, async { self.podman.volumes().get(name).delete().await }).await {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_missing() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Creates a bridge network with name resolution, unless it exists.
+    pub(super) async fn ensure_network(&self, name: &str, internal: bool, owner: (&str, &str)) -> Answer<()> {
+        let labels = HashMap::from([owner]);
+        let options = NetworkCreateOpts::builder().name(name).driver("bridge").dns_enabled(true);
+        let options = options.internal(internal).labels(labels).build();
+        match within(SHORT, async { self.podman.networks().create(&options).await.map(|_| ()) }).await {
+            Err(EngineError::Refused { status: 409, .. }) => Ok(()),
+            other => other,
+        }
+    }
+
+    pub(super) async fn create_secret(&self, name: &str, value: &str) -> Answer<()> {
+        let mut path = "/secrets/create".to_owned();
+        append_query(&mut path, encoded_pairs([("name", name)]));
+        self.post(&path, Payload::Text(value.as_bytes().to_vec()), SHORT).await.map(|_| ())
+    }
+
+    pub(super) async fn remove_secret(&self, name: &str) -> Answer<()> {
+        let answer = within(SHORT, async { self.podman.secrets().get(name).delete().await }).await;
+        answer.or_else(|error| if error.is_missing() { Ok(()) } else { Err(error) })
+    }
+
+    // ---- images
+
+    pub(super) async fn images(&self) -> Answer<Vec<models::LibpodImageSummary>> {
+        within(SHORT, async { self.podman.images().list(&podman_api::opts::ImageListOpts::default()).await }).await
+    }
+
+    /// The engine's description of an image; `None` when it is not there.
+    pub(super) async fn image<T: DeserializeOwned>(&self, reference: &str) -> Answer<Option<T>> {
+        match self.get_json(&format!("/images/{reference}/json")).await {
+            Ok(image) => Ok(Some(image)),
+            Err(error) if error.is_missing() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Pulls an image and hands each report to `on_report`; failures are reports with `error` set. Dropping the future
+    /// cancels the pull.
+    pub(super) async fn pull(&self, options: &PullOpts, mut on_report: impl FnMut(models::LibpodImagesPullReport)) -> Answer<()> {
+        let images = self.podman.images();
+        let mut reports = images.pull(options);
+        while let Some(report) = reports.next().await {
+            on_report(report?);
+        }
+        Ok(())
+    }
+
+    // ---- requests
+
+    async fn get_json<T: DeserializeOwned>(&self, path: &str) -> Answer<T> {
+        let call = async {
+            let response = self.raw.get(format!("{API}{path}")).await?;
+            Ok::<_, EngineError>(serde_json::from_slice(&read(successful(response).await?).await?)?)
+        };
+        within(SHORT, call).await
+    }
+
+    async fn post(&self, path: &str, body: Payload<Vec<u8>>, limit: Duration) -> Answer<Bytes> {
+        let call = async {
+            let response = self.raw.post(format!("{API}{path}"), body, None::<Headers>).await?;
+            read(successful(response).await?).await
+        };
+        within(limit, call).await
+    }
+}
+
+/// The body of a successful answer, or the error that the engine describes.
+async fn successful(response: hyper::Response<hyper::Body>) -> Answer<hyper::Body> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Refusal {
+        message: String,
+        cause: String,
+    }
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response.into_body());
+    }
+    let text = read(response.into_body()).await?;
+    let refusal: Refusal = serde_json::from_slice(&text).unwrap_or_default();
+    let message = match (refusal.message.is_empty(), refusal.cause.is_empty()) {
+        (true, true) => String::from_utf8_lossy(&text).into_owned(),
+        _ => format!("{}: {}", refusal.message, refusal.cause),
+    };
+    Err(EngineError::Refused { status: status.as_u16(), message })
+}
+
+/// Reads a whole body, up to [`MAX_ANSWER`].
+async fn read(mut body: hyper::Body) -> Answer<Bytes> {
+    let mut whole = Vec::new();
+    while let Some(chunk) = body.next().await {
+        let chunk = chunk?;
+        if whole.len() + chunk.len() > MAX_ANSWER {
+            return Err(EngineError::Odd(format!("the answer is longer than {MAX_ANSWER} bytes")));
+        }
+        whole.extend_from_slice(&chunk);
+    }
+    Ok(whole.into())
+}

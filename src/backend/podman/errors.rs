@@ -1,0 +1,265 @@
+//! From the engine's words to errors of the product. Pure.
+//!
+//! The engine answers most failures with status 500 and a sentence, so the sentence is all there is to tell them apart.
+//! Each pattern below was seen; what matches none keeps the engine's own words.
+
+use super::client::EngineError;
+use crate::domain::spec::ServiceSpec;
+use crate::error::{Error, Kind};
+
+/// An error of the engine outside of creating and starting; `doing` completes "cannot …".
+pub(super) fn engine(error: EngineError, doing: &str) -> Error {
+    match &error {
+        EngineError::Away(_) | EngineError::Late(_) => away().because(error),
+        EngineError::Refused { message, .. } if no_space(message) => space(),
+        EngineError::Refused { message, .. } => {
+            Error::new(Kind::Internal, format!("cannot {doing}: {}", words(message))).because(error)
+        }
+        EngineError::Odd(_) => Error::internal(format!("cannot {doing}"), error),
+    }
+}
+
+/// The engine does not answer.
+pub(super) fn away() -> Error {
+    Error::new(Kind::BackendUnavailable, "the container engine does not answer")
+        .remedy("running services go on; it is tried again all the time. `mcp-manager doctor` tells what is missing")
+}
+
+fn space() -> Error {
+    Error::new(Kind::NoSpace, "no space is left in the container engine's storage")
+        .remedy("remove images and volumes that are not needed (podman system prune), or enlarge the disk")
+}
+
+fn no_space(message: &str) -> bool {
+    ["no space left on device", "disk quota exceeded"].iter().any(|pattern| message.contains(pattern))
+}
+
+/// The engine's sentence without its habit of saying the cause twice (`a: b: b`).
+fn words(message: &str) -> &str {
+    let half = message.rmatch_indices(": ").find_map(|(at, _)| {
+        let (before, cause) = (&message[..at], &message[at + 2..]);
+        (before == cause || before.ends_with(&format!(": {cause}")) || before.ends_with(&format!(" {cause}"))).then_some(before)
+    });
+    half.unwrap_or(message).trim_end_matches([':', ' '])
+}
+
+/// The text between the last pair of double quotes.
+fn quoted(message: &str) -> Option<&str> {
+    let (before, _) = message.rsplit_once('"')?;
+    before.rsplit_once('"').map(|(_, quoted)| quoted)
+}
+
+/// A container that could not be created or started.
+pub(super) fn start(error: EngineError, spec: &ServiceSpec) -> Error {
+    let EngineError::Refused { message, .. } = &error else { return engine(error, "start the service") };
+    let said = words(message);
+    let has = |pattern: &str| message.contains(pattern);
+    let failed = |detail: String| Error::new(Kind::StartFailed, detail);
+    let told = if no_space(message) {
+        space()
+    } else if has("no such secret") {
+        let secret = quoted(message).unwrap_or_default();
+        let variable = spec.secrets.iter().find(|(_, name)| name.as_str() == secret).map(|(variable, _)| variable.as_str());
+        let field = variable.map_or_else(|| "secrets".to_owned(), |variable| format!("secrets.{variable}"));
+        let remedy = "give its value to the manager as a file or variable, or create it: podman secret create NAME FILE";
+        Error::invalid_field(field, format!("there is no secret '{secret}'"), remedy)
+    } else if has("network not found") {
+        let network = message.split("name or ID ").nth(1).and_then(|rest| rest.split(':').next()).unwrap_or_default();
+        let remedy = format!("create it (podman network create {network}) or leave it out");
+        Error::invalid_field("networks", format!("there is no network '{network}'"), remedy)
+    } else if has("address already in use") {
+        taken_port(message)
+    } else if has("statfs ") && has("no such file or directory") {
+        let path = message.split("statfs ").nth(1).and_then(|rest| rest.split(':').next()).unwrap_or_default();
+        Error::invalid_field("volumes", format!("the host path {path} does not exist"), "create it, or correct the path")
+    } else if has("no matching entries in passwd file") {
+        let user = spec.user.as_deref().unwrap_or_default();
+        Error::invalid_field("user", format!("the image has no user '{user}'"), "name a user of the image, or give UID:GID")
+    } else if has("exec format error") {
+        wrong_architecture(&spec.image, None)
+    } else if has("command that was not found") || has("executable file not found") {
+        failed(format!("the image has no such program: {said}"))
+            .remedy("correct 'command' or 'entrypoint', or choose another image")
+    } else if has("permission denied") {
+        failed(format!("the container was refused something it needs: {said}"))
+            .remedy("check the image's user, and whether it needs a writable root (read_only: false) or a capability (cap_add)")
+    } else {
+        failed(said.to_owned())
+    };
+    told.because(error)
+}
+
+fn taken_port(message: &str) -> Error {
+    let address = message.split_whitespace().find(|word| word.contains(':') && word.trim_end_matches(':').contains(':'));
+    let address = address.unwrap_or_default().trim_end_matches(':');
+    let port = address.rsplit(':').next().unwrap_or_default();
+    Error::new(Kind::Conflict, format!("port {port} is taken on this machine ({address})"))
+        .remedy("choose another host port in 'ports', or stop what listens there")
+}
+
+pub(super) fn wrong_architecture(image: &str, found: Option<(&str, &str)>) -> Error {
+    let detail = match found {
+        Some((image_is, machine_is)) => format!("the image {image} is built for {image_is}, this machine is {machine_is}"),
+        None => format!("the image {image} is not built for this machine"),
+    };
+    Error::new(Kind::WrongArchitecture, detail).remedy("use an image that is built for this machine's architecture")
+}
+
+/// An image that is not at hand and must not be pulled.
+pub(super) fn image_not_at_hand(image: &str) -> Error {
+    Error::new(Kind::ImageNotFound, format!("the image {image} is not on this machine, and the pull policy is 'never'"))
+        .remedy("build or load it first, or set pull_policy to 'missing'")
+}
+
+/// A pull that failed, from the registry's and engine's words.
+pub(super) fn pull(image: &str, message: &str) -> Error {
+    let lower = message.to_lowercase();
+    let has = |patterns: &[&str]| patterns.iter().any(|pattern| lower.contains(pattern));
+    let of = |kind, detail: &str, remedy: &str| {
+        Error::new(kind, format!("the image {image} cannot be pulled: {detail}")).remedy(remedy).because(message.to_owned())
+    };
+    if no_space(&lower) {
+        return space().because(message.to_owned());
+    }
+    if has(&["no image found in image index for architecture", "no image found in manifest list for architecture"]) {
+        return wrong_architecture(image, None).because(message.to_owned());
+    }
+    if has(&["invalid reference format", "repository name must be lowercase"]) {
+        return Error::invalid_field("image", format!("'{image}' is not an image reference"), "write REGISTRY/NAME:TAG");
+    }
+    if has(&["did not resolve to an alias", "short-name resolution enforced"]) {
+        return of(
+            Kind::ImageNotFound,
+            "its name does not say from which registry",
+            "write the full name, docker.io/library/NAME:TAG",
+        );
+    }
+    if has(&["unauthorized", "authentication required", "denied", "no basic auth credentials", "status code from registry 403"]) {
+        let remedy = "check the name, and give credentials for the registry if the image is not public";
+        return of(Kind::ImageAccessDenied, "the registry refused access, or there is no such image", remedy);
+    }
+    if has(&["manifest unknown", "name unknown", "not found", "image not known", "status code from registry 404"]) {
+        return of(Kind::ImageNotFound, "the registry does not know it", "check the name and the tag");
+    }
+    if has(&["timeout", "deadline exceeded"]) {
+        return of(Kind::RegistryUnavailable, "the registry did not answer in time", "try again, or check the network");
+    }
+    let detail = message.rsplit(": ").next().unwrap_or(message);
+    of(Kind::RegistryUnavailable, &format!("the registry cannot be reached ({detail})"), "check the network and the registry")
+}
+
+/// Whether a creation that failed so may succeed later without anybody changing anything.
+pub(super) const fn may_pass(kind: Kind) -> bool {
+    matches!(kind, Kind::RegistryUnavailable | Kind::NoSpace | Kind::Timeout | Kind::BackendUnavailable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(message: &str) -> EngineError {
+        EngineError::Refused { status: 500, message: message.to_owned() }
+    }
+
+    #[test]
+    fn every_way_a_pull_fails_has_its_kind() {
+        let table = [
+            (
+                "initializing source docker://x: reading manifest nope in docker.io/library/nginx: manifest unknown",
+                Kind::ImageNotFound,
+            ),
+            (
+                "reading manifest latest in docker.io/library/x: errors:\ndenied: requested access to the resource is denied",
+                Kind::ImageAccessDenied,
+            ),
+            (
+                "unable to retrieve auth token: invalid username/password: unauthorized: authentication required",
+                Kind::ImageAccessDenied,
+            ),
+            (
+                "pinging container registry 127.0.0.1:1: Get \"http://127.0.0.1:1/v2/\": dial tcp 127.0.0.1:1: connect: connection refused",
+                Kind::RegistryUnavailable,
+            ),
+            ("dial tcp: lookup nowhere.invalid: no such host", Kind::RegistryUnavailable),
+            (
+                "received unexpected HTTP status: invalid status code from registry 500 (Internal Server Error)",
+                Kind::RegistryUnavailable,
+            ),
+            ("tls: first record does not look like a TLS handshake", Kind::RegistryUnavailable),
+            (
+                "choosing an image from manifest list: no image found in image index for architecture amd64, variant \"\", OS linux",
+                Kind::WrongArchitecture,
+            ),
+            (
+                "writing blob: storing blob to file \"/var/tmp/storage1\": write /var/tmp/storage1: no space left on device",
+                Kind::NoSpace,
+            ),
+            ("localhost/x: image not known", Kind::ImageNotFound),
+            ("invalid reference format", Kind::Invalid),
+            (
+                "short-name \"x\" did not resolve to an alias and no unqualified-search registries are defined",
+                Kind::ImageNotFound,
+            ),
+            ("Get \"https://example/v2/\": net/http: TLS handshake timeout", Kind::RegistryUnavailable),
+        ];
+        for (message, kind) in table {
+            let error = pull("x", message);
+            assert_eq!(error.kind, kind, "{message}");
+            assert!(error.remedy.is_some() || !error.fields.is_empty(), "no remedy for: {message}");
+        }
+    }
+
+    #[test]
+    fn every_way_a_start_fails_says_what_to_do() {
+        let secrets = [("TOKEN".to_owned(), "nosecret".to_owned())].into();
+        let spec = ServiceSpec { secrets, user: Some("nosuch".into()), ..ServiceSpec::default() };
+        let table = [
+            (
+                "rootlessport listen tcp 127.0.0.1:18999: bind: address already in use: rootlessport listen tcp 127.0.0.1:18999: bind: address already in use",
+                Kind::Conflict,
+                "port 18999 is taken",
+            ),
+            (
+                "unable to find network with name or ID nope: network not found: network not found",
+                Kind::Invalid,
+                "networks: there is no network 'nope'",
+            ),
+            (
+                "running container create option: no secret with name or id \"nosecret\": no such secret: no such secret",
+                Kind::Invalid,
+                "secrets.TOKEN: there is no secret 'nosecret'",
+            ),
+            (
+                "statfs /nonexist: no such file or directory: no such file or directory",
+                Kind::Invalid,
+                "volumes: the host path /nonexist does not exist",
+            ),
+            (
+                "unable to find user nosuch: no matching entries in passwd file: no matching entries in passwd file",
+                Kind::Invalid,
+                "user: the image has no user 'nosuch'",
+            ),
+            (
+                "runc: runc create failed: unable to start container process: exec: \"/nope\": stat /nope: no such file or directory: OCI runtime attempted to invoke a command that was not found: OCI runtime attempted to invoke a command that was not found",
+                Kind::StartFailed,
+                "the image has no such program",
+            ),
+            ("runc: exec /x: exec format error: OCI runtime error", Kind::WrongArchitecture, "not built for this machine"),
+            ("write /x: no space left on device: no space left on device", Kind::NoSpace, "no space"),
+            ("something new: cause", Kind::StartFailed, "something new: cause"),
+        ];
+        for (message, kind, text) in table {
+            let error = start(refused(message), &spec);
+            assert_eq!(error.kind, kind, "{message}");
+            assert!(error.detail.contains(text), "{} does not contain {text}", error.detail);
+        }
+    }
+
+    #[test]
+    fn a_cause_is_not_said_twice() {
+        assert_eq!(words("a b: c: c"), "a b: c");
+        assert_eq!(words("c: c"), "c");
+        assert_eq!(words("one: two"), "one: two");
+        assert_eq!(words("alone: "), "alone");
+    }
+}

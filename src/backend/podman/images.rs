@@ -1,0 +1,200 @@
+//! Images: whether they are there, fetching them, and why that failed.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use podman_api::opts::{PullOpts, RegistryAuth};
+use serde::Deserialize;
+
+use super::client::Engine;
+use super::errors;
+use crate::backend::{ImageInfo, RegistryCredentials};
+use crate::domain::spec::PullPolicy;
+use crate::domain::status::Progress;
+use crate::error::{Error, Kind, Result};
+use crate::telemetry::Metrics;
+
+/// Tells how far a pull is.
+pub(super) type OnProgress = Arc<dyn Fn(Progress) + Send + Sync>;
+
+/// What is read of the engine's description of an image.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct Image {
+    id: String,
+    repo_tags: Option<Vec<String>>,
+    size: u64,
+    architecture: String,
+    user: String,
+}
+
+impl Image {
+    /// The user that it runs as when nothing else is said.
+    pub(super) fn user(&self) -> &str {
+        &self.user
+    }
+}
+
+/// An image that is at hand.
+#[derive(Debug)]
+pub(super) struct Fetched {
+    /// The reference by which the engine knows it.
+    pub(super) reference: String,
+    pub(super) info: ImageInfo,
+}
+
+/// Fetches images, each one once at a time.
+#[derive(Debug, Default)]
+pub(super) struct Images {
+    under_way: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
+}
+
+/// One request for an image.
+pub(super) struct Wanted<'a> {
+    pub(super) image: &'a str,
+    pub(super) policy: PullPolicy,
+    pub(super) credentials: Option<RegistryCredentials>,
+    pub(super) timeout: Duration,
+    /// Architecture of the engine's machine.
+    pub(super) architecture: &'a str,
+    pub(super) progress: OnProgress,
+}
+
+impl Images {
+    /// Makes an image available. Dropping the future cancels the pull.
+    pub(super) async fn fetch(&self, engine: &Engine, metrics: &Metrics, wanted: Wanted<'_>) -> Result<Fetched> {
+        // Whoever waits here finds the image when it is there, instead of pulling it a second time.
+        let turn = self.turn(wanted.image);
+        let _turn = turn.lock().await;
+        if wanted.policy != PullPolicy::Always {
+            let present = engine.image::<Image>(wanted.image).await;
+            if let Some(image) = present.map_err(|error| errors::engine(error, "look for the image"))? {
+                return fetched(image, wanted.image, &wanted);
+            }
+            if wanted.policy == PullPolicy::Never {
+                return Err(errors::image_not_at_hand(wanted.image));
+            }
+        }
+        let started = Instant::now();
+        let pulled = match tokio::time::timeout(wanted.timeout, pull(engine, &wanted)).await {
+            Ok(pulled) => pulled,
+            Err(_) => Err(Error::new(
+                Kind::Timeout,
+                format!("the image {} was not pulled within {} seconds", wanted.image, wanted.timeout.as_secs()),
+            )
+            .remedy("try again: what has arrived is kept; or raise the time limit for pulls")),
+        };
+        let result = pulled.as_ref().map_or_else(|error| error.kind.slug(), |_| "ok");
+        metrics.pulls.with_label_values(&[result]).inc();
+        metrics.pull_duration.with_label_values(&[result]).observe(started.elapsed().as_secs_f64());
+        pulled
+    }
+
+    /// The lock of one image's name; forgotten with its last holder.
+    fn turn(&self, image: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        under_way.retain(|_, turn| turn.strong_count() > 0);
+        if let Some(turn) = under_way.get(image).and_then(Weak::upgrade) {
+            return turn;
+        }
+        let turn = Arc::default();
+        under_way.insert(image.to_owned(), Arc::downgrade(&turn));
+        turn
+    }
+}
+
+async fn pull(engine: &Engine, wanted: &Wanted<'_>) -> Result<Fetched> {
+    let mut reference = wanted.image.to_owned();
+    let mut outcome = pull_reference(engine, &reference, wanted).await?;
+    // Names without a registry mean Docker Hub to everybody, also where the engine is not told so.
+    if let (Err(message), Some(full)) = (&outcome, full_name(wanted.image)) {
+        if message.contains("short-name") {
+            reference = full;
+            outcome = pull_reference(engine, &reference, wanted).await?;
+        }
+    }
+    outcome.map_err(|message| errors::pull(wanted.image, &message))?;
+    let image = engine.image::<Image>(&reference).await.map_err(|error| errors::engine(error, "look at the pulled image"))?;
+    let missing = || Error::new(Kind::Internal, format!("the image {reference} was pulled and is not there"));
+    fetched(image.ok_or_else(missing)?, &reference, wanted)
+}
+
+/// Pulls one reference; the inner error is in the words of the engine.
+async fn pull_reference(engine: &Engine, reference: &str, wanted: &Wanted<'_>) -> Result<Result<(), String>> {
+    let mut builder = PullOpts::builder().reference(reference).quiet(false);
+    if let Some(credentials) = &wanted.credentials {
+        let auth = RegistryAuth::builder().username(&credentials.username).password(&credentials.password).build();
+        builder.auth(auth);
+    }
+    let mut failure = None;
+    let mut steps = 0;
+    let answer = engine
+        .pull(&builder.build(), |report| {
+            if let Some(message) = report.error {
+                failure = Some(message);
+            } else if let Some(message) = report.stream {
+                // One line a step: layers, configuration, manifest. The engine tells neither bytes nor totals.
+                steps += 1;
+                (wanted.progress)(Progress { message: message.trim().to_owned(), done: steps, total: None });
+            }
+        })
+        .await;
+    match (answer, failure) {
+        (_, Some(message)) => Ok(Err(message)),
+        (Ok(()), None) => Ok(Ok(())),
+        (Err(error), None) => match &error {
+            super::client::EngineError::Refused { message, .. } => Ok(Err(message.clone())),
+            _ => Err(errors::engine(error, "pull the image")),
+        },
+    }
+}
+
+/// The name on Docker Hub of a reference without a registry.
+fn full_name(image: &str) -> Option<String> {
+    match image.split_once('/') {
+        None => Some(format!("docker.io/library/{image}")),
+        Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => None,
+        Some(_) => Some(format!("docker.io/{image}")),
+    }
+}
+
+/// The engine pulls images for other machines with no more than a remark, so the architecture is compared here.
+fn fetched(image: Image, reference: &str, wanted: &Wanted<'_>) -> Result<Fetched> {
+    let (is, machine) = (image.architecture.as_str(), wanted.architecture);
+    if !is.is_empty() && !machine.is_empty() && is != machine {
+        return Err(errors::wrong_architecture(wanted.image, Some((is, machine))));
+    }
+    let info = ImageInfo { id: image.id, names: image.repo_tags.unwrap_or_default(), size_bytes: image.size };
+    Ok(Fetched { reference: reference.to_owned(), info })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_without_a_registry_are_docker_hub_s() {
+        assert_eq!(full_name("nginx:alpine").as_deref(), Some("docker.io/library/nginx:alpine"));
+        assert_eq!(full_name("user/app").as_deref(), Some("docker.io/user/app"));
+        for full in ["docker.io/library/nginx", "localhost/app", "127.0.0.1:5000/app", "ghcr.io/a/b:1"] {
+            assert_eq!(full_name(full), None, "{full}");
+        }
+    }
+
+    #[test]
+    fn an_image_for_another_machine_is_refused() {
+        let wanted = Wanted {
+            image: "x",
+            policy: PullPolicy::Missing,
+            credentials: None,
+            timeout: Duration::ZERO,
+            architecture: "amd64",
+            progress: Arc::new(|_| ()),
+        };
+        let image = |architecture: &str| Image { architecture: architecture.to_owned(), ..Image::default() };
+        assert_eq!(fetched(image("arm64"), "x", &wanted).unwrap_err().kind, Kind::WrongArchitecture);
+        assert!(fetched(image("amd64"), "x", &wanted).is_ok());
+        assert!(fetched(image(""), "x", &wanted).is_ok(), "an image that does not say is given a chance");
+    }
+}

@@ -1,0 +1,360 @@
+//! Services in rootless Podman.
+//!
+//! | file | what it is for |
+//! |---|---|
+//! | `settings` | what the backend is told |
+//! | `supervise` | the engine's process |
+//! | `client` | the engine's API |
+//! | `names`, `records`, `observed` | what is kept in the engine, and how it is read back |
+//! | `watch` | list, events, comparison: what there is |
+//! | `plan`, `phase`, `replica`, `health` | pure: what to do next, and where a service stands |
+//! | `service`, `steps` | one task a service: does it |
+//! | `container`, `secrets`, `images`, `abilities`, `errors` | what a container is made of, and why it may not be |
+//! | `view` | what readers see |
+//! | `logs`, `frames`, `stats` | looking into containers |
+//!
+//! Routes, policy and everything that callers may do are decided elsewhere.
+
+mod abilities;
+mod client;
+mod container;
+mod errors;
+mod frames;
+mod health;
+mod images;
+mod logs;
+mod names;
+mod observed;
+mod phase;
+mod plan;
+mod records;
+mod replica;
+mod secrets;
+mod service;
+mod settings;
+mod shared;
+mod stats;
+mod steps;
+mod supervise;
+mod view;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::sync::{Mutex, broadcast, oneshot, watch as watch_channel};
+use tokio_util::sync::CancellationToken;
+
+pub use settings::{CredentialSource, LabelSource, SecretSource, Settings};
+
+use self::client::Engine;
+use self::images::Wanted;
+use self::names::Names;
+use self::records::Stored;
+use self::service::Message;
+use self::shared::Shared;
+use self::supervise::{Place, Supervisor};
+use super::{Backend, BackendInfo, Change, ImageInfo, LogStream, RegistryCredentials};
+use crate::domain::name::ServiceName;
+use crate::domain::spec::{PullPolicy, Transport};
+use crate::domain::status::{Desired, LogQuery, Progress, Record, ReplicaStats, ServiceEvent, ServiceState, Snapshot};
+use crate::error::{Error, Kind, Result};
+use crate::lifecycle::Tasks;
+use crate::telemetry::Metrics;
+
+/// How long a change waits for the first look at the engine, and for an engine that is being started again.
+const FIRST_LOOK: Duration = Duration::from_secs(15);
+const RESTART: Duration = Duration::from_secs(5);
+
+/// The backend over one Podman engine.
+pub struct Podman {
+    shared: Arc<Shared>,
+    /// The engine's process, when it is ours to run; taken by [`Backend::run`].
+    supervisor: Mutex<Option<Supervisor>>,
+    stats: stats::Samples,
+}
+
+impl Podman {
+    /// Finds the engine, or starts one. A given socket need not answer yet: it is waited for by [`Backend::run`].
+    pub async fn connect(settings: Settings, tasks: Tasks, metrics: Metrics) -> Result<Arc<Self>> {
+        let names = Names::new(&settings.instance)?;
+        let mut place = Place::find(&settings).await;
+        if let Place::Ours(supervisor) = &mut place {
+            supervisor.ensure().await?;
+        }
+        let engine = Engine::new(&place.socket());
+        let shared = Shared::new(settings, names, engine, tasks, metrics, boot_time());
+        let supervisor = match place {
+            Place::Ours(supervisor) => Some(supervisor),
+            Place::Theirs(_) => None,
+        };
+        Ok(Arc::new(Self { shared: Arc::new(shared), supervisor: Mutex::new(supervisor), stats: stats::Samples::default() }))
+    }
+
+    /// Waits until it is known what there is; changes made before could take what exists for free.
+    async fn ready(&self) -> Result<()> {
+        let mut view = self.shared.view.subscribe();
+        let limit = if view.borrow().as_of.is_some() { RESTART } else { FIRST_LOOK };
+        let looked = async { view.wait_for(|snapshot| snapshot.connected).await.is_ok() };
+        match tokio::time::timeout(limit, looked).await {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(_) => Err(errors::away()),
+        }
+    }
+
+    fn state(&self, name: &ServiceName) -> Result<Arc<ServiceState>> {
+        let snapshot = self.shared.view.snapshot();
+        let found = snapshot.services.get(name).cloned();
+        found.ok_or_else(|| Error::not_found("service", name.as_str(), snapshot.services.keys().map(AsRef::as_ref)))
+    }
+
+    /// What a spec asks for that this backend or machine cannot do.
+    fn check(&self, change: &Change) -> Result<()> {
+        if change.spec.transport != Transport::Http {
+            return Err(Error::new(Kind::NotSupported, "servers that do not speak HTTP themselves cannot be run here yet")
+                .remedy("use an image that serves HTTP, with transport 'http'"));
+        }
+        let abilities = self.shared.abilities();
+        if self.shared.settings.require_limits {
+            abilities.require_for(&change.spec)?;
+        }
+        for (limit, _) in abilities.missing_for(&change.spec) {
+            self.shared.metrics.limits_unenforced.with_label_values(&[limit]).inc();
+        }
+        Ok(())
+    }
+
+    /// Writes the record that follows `before`, tells the service's task, and takes the old record away.
+    async fn write_next(&self, before: &Record, change: Change, remove_volumes: bool) -> Result<Arc<Record>> {
+        let shared = &self.shared;
+        let record = Record {
+            name: before.name.clone(),
+            generation: before.generation + 1,
+            desired: change.desired,
+            spec: change.spec,
+            template: change.template,
+            created_at: before.created_at,
+            updated_at: Timestamp::now(),
+        };
+        records::write(&shared.engine, &shared.names, &record, remove_volumes).await?;
+        let stored = Stored { record: Arc::new(record), remove_volumes };
+        let old = shared.names.record(&before.name, before.generation);
+        let removed = shared.engine.remove_volume(&old).await;
+        if !removed.map_err(|error| errors::engine(error, "remove the old record of the service"))? {
+            self.not_overtaken(&stored.record).await?;
+        }
+        shared.tell(before.name.as_str(), Message::Record(stored.clone()));
+        Ok(stored.record)
+    }
+
+    /// After a record was written: whether another one of the same service is newer, in which case ours goes again.
+    async fn not_overtaken(&self, record: &Record) -> Result<()> {
+        let shared = &self.shared;
+        let volumes = shared.engine.volumes(names::SERVICE, record.name.as_str()).await;
+        let volumes = volumes.map_err(|error| errors::engine(error, "read the records of the service"))?;
+        let found = records::sort(&shared.names, &volumes);
+        if found.newest.get(&record.name).is_none_or(|stored| stored.record.generation <= record.generation) {
+            return Ok(());
+        }
+        let ours = shared.names.record(&record.name, record.generation);
+        shared.engine.remove_volume(&ours).await.map_err(|error| errors::engine(error, "take the record back"))?;
+        Err(records::overtaken(&record.name))
+    }
+}
+
+fn taken(name: &ServiceName) -> Error {
+    Error::new(Kind::AlreadyExists, format!("there is a service '{name}' already"))
+        .remedy("choose another name, or change that one")
+}
+
+/// When this machine was started; the engine's containers cannot have run before.
+fn boot_time() -> Timestamp {
+    let statistics = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let line = statistics.lines().find_map(|line| line.strip_prefix("btime "));
+    let second = line.and_then(|second| second.trim().parse().ok());
+    second.and_then(|second| Timestamp::from_second(second).ok()).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+#[async_trait]
+impl Backend for Podman {
+    fn view(&self) -> watch_channel::Receiver<Arc<Snapshot>> {
+        self.shared.view.subscribe()
+    }
+
+    fn events(&self) -> broadcast::Receiver<ServiceEvent> {
+        self.shared.view.events()
+    }
+
+    async fn info(&self) -> Result<BackendInfo> {
+        self.ready().await?;
+        Ok(self.shared.abilities().to_info())
+    }
+
+    async fn create(&self, name: &ServiceName, change: Change) -> Result<Arc<Record>> {
+        self.ready().await?;
+        if self.shared.view.get(name).is_some() {
+            return Err(taken(name));
+        }
+        self.check(&change)?;
+        let now = Timestamp::now();
+        let record = Record {
+            name: name.clone(),
+            generation: 1,
+            desired: change.desired,
+            spec: change.spec,
+            template: change.template,
+            created_at: now,
+            updated_at: now,
+        };
+        let shared = &self.shared;
+        records::write(&shared.engine, &shared.names, &record, false).await.map_err(|error| match error.kind {
+            Kind::Conflict => taken(name),
+            _ => error,
+        })?;
+        let stored = Stored { record: Arc::new(record), remove_volumes: false };
+        shared.adopt(&stored, Message::Connected, false, false);
+        // Another manager may have changed a service of this name a moment ago, so that its first record is gone. Work
+        // has begun meanwhile; in that rare case it is taken back.
+        if let Err(error) = self.not_overtaken(&stored.record).await {
+            if error.kind == Kind::Conflict {
+                return Err(taken(name));
+            }
+            tracing::warn!(service = %name, %error, "the records could not be compared; the next comparison will");
+        }
+        Ok(stored.record)
+    }
+
+    async fn update(&self, name: &ServiceName, expected: u64, change: Change) -> Result<Arc<Record>> {
+        self.ready().await?;
+        let state = self.state(name)?;
+        if state.record.generation != expected {
+            return Err(records::overtaken(name));
+        }
+        if state.record.desired == Desired::Removed {
+            return Err(Error::new(Kind::Conflict, format!("the service '{name}' is being deleted")));
+        }
+        self.check(&change)?;
+        self.write_next(&state.record, change, false).await
+    }
+
+    async fn restart(&self, name: &ServiceName) -> Result<()> {
+        self.ready().await?;
+        self.state(name)?;
+        let (reply, answer) = oneshot::channel();
+        if !self.shared.tell(name.as_str(), Message::Restart(reply)) {
+            return Err(Error::not_found("service", name.as_str(), []));
+        }
+        answer.await.unwrap_or_else(|_| Err(Error::new(Kind::Cancelled, "the manager is stopping")))
+    }
+
+    async fn remove(&self, name: &ServiceName, volumes: bool) -> Result<()> {
+        self.ready().await?;
+        let state = self.state(name)?;
+        let (reply, answer) = oneshot::channel();
+        if state.record.desired != Desired::Removed {
+            let before = &state.record;
+            let change = Change { spec: before.spec.clone(), template: before.template.clone(), desired: Desired::Removed };
+            match self.write_next(before, change, volumes).await {
+                Ok(_) => {}
+                // Overtaken by another deletion: then that one is waited for.
+                Err(error) if error.kind == Kind::Conflict && self.is_being_removed(name).await => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if !self.shared.tell(name.as_str(), Message::Remove(reply)) {
+            return Ok(());
+        }
+        match answer.await {
+            Ok(answer) => answer,
+            Err(_) if self.shared.view.get(name).is_none() => Ok(()),
+            Err(_) => Err(Error::new(Kind::Cancelled, "the manager is stopping; the deletion goes on with its next start")),
+        }
+    }
+
+    async fn logs(&self, name: &ServiceName, query: LogQuery) -> Result<LogStream> {
+        self.ready().await?;
+        self.state(name)?;
+        logs::stream(self.shared.clone(), name.clone(), query).await
+    }
+
+    async fn stats(&self, name: &ServiceName) -> Result<Vec<ReplicaStats>> {
+        let state = self.state(name)?;
+        self.stats.of(&self.shared, &state).await
+    }
+
+    async fn inspect(&self, name: &ServiceName) -> Result<Vec<Value>> {
+        let state = self.state(name)?;
+        let mut described = Vec::new();
+        for replica in &state.replicas {
+            match self.shared.engine.inspect(&replica.id).await {
+                Ok(value) => described.push(value),
+                Err(error) if error.is_missing() => {}
+                Err(error) => return Err(errors::engine(error, "look at a container")),
+            }
+        }
+        Ok(described)
+    }
+
+    async fn pull(
+        &self,
+        image: &str,
+        policy: PullPolicy,
+        credentials: Option<RegistryCredentials>,
+        progress: Arc<dyn Fn(Progress) + Send + Sync>,
+    ) -> Result<ImageInfo> {
+        self.ready().await?;
+        let abilities = self.shared.abilities();
+        let wanted = Wanted {
+            image,
+            policy,
+            credentials: credentials.or_else(|| (self.shared.settings.credentials)(image)),
+            timeout: self.shared.settings.pull_timeout,
+            architecture: &abilities.architecture,
+            progress,
+        };
+        Ok(self.shared.images.fetch(&self.shared.engine, &self.shared.metrics, wanted).await?.info)
+    }
+
+    async fn images(&self) -> Result<Vec<ImageInfo>> {
+        let images = self.shared.engine.images().await.map_err(|error| errors::engine(error, "list the images"))?;
+        let info = |image: podman_api::models::LibpodImageSummary| ImageInfo {
+            id: image.id.unwrap_or_default(),
+            names: image.names.or(image.repo_tags).unwrap_or_default(),
+            size_bytes: image.size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default(),
+        };
+        Ok(images.into_iter().map(info).collect())
+    }
+
+    async fn run(&self, cancelled: CancellationToken) {
+        let supervisor = self.supervisor.lock().await.take();
+        let follow = async {
+            watch::follow(self.shared.clone(), cancelled.clone()).await;
+            // The services' tasks end with it; what they work on goes on without them.
+            self.shared.cancelled.cancel();
+        };
+        match supervisor {
+            Some(mut supervisor) => {
+                tokio::join!(follow, supervisor.run(&self.shared.metrics, cancelled.clone()));
+            }
+            None => follow.await,
+        }
+    }
+}
+
+impl Podman {
+    /// Whether the newest record of a service says that it is being deleted; the service's task is told of it.
+    async fn is_being_removed(&self, name: &ServiceName) -> bool {
+        let Ok(volumes) = self.shared.engine.volumes(names::SERVICE, name.as_str()).await else { return false };
+        match records::sort(&self.shared.names, &volumes).newest.remove(name) {
+            Some(stored) if stored.record.desired == Desired::Removed => {
+                self.shared.tell(name.as_str(), Message::Record(stored));
+                true
+            }
+            Some(_) => false,
+            None => true,
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The one word for where a service stands. Pure.
+
+use super::plan::{self, Member, Revival, Step};
+use crate::domain::status::{Desired, Health, Phase, Record, ReplicaState};
+use jiff::Timestamp;
+
+/// What the phase follows from.
+pub(super) struct Standing<'a> {
+    pub(super) record: &'a Record,
+    /// Each container with its health.
+    pub(super) members: &'a [(Member, Health)],
+    /// What is being done at the moment.
+    pub(super) under_way: &'a [Step],
+    /// The record could not be carried out.
+    pub(super) failed: bool,
+    pub(super) boot: Timestamp,
+}
+
+/// Where the service stands.
+pub(super) fn phase(standing: &Standing<'_>) -> Phase {
+    let any =
+        |matches: &dyn Fn(&Member, Health) -> bool| standing.members.iter().any(|(member, health)| matches(member, *health));
+    let running = any(&|member, _| member.state == ReplicaState::Running);
+    match standing.record.desired {
+        Desired::Removed => return Phase::Deleting,
+        Desired::Stopped if running => return Phase::Stopping,
+        Desired::Stopped => return Phase::Stopped,
+        Desired::Running => {}
+    }
+    let ready =
+        (1..=standing.record.spec.replicas).filter(|ordinal| any(&|member, _| member.ordinal == *ordinal && member.ready));
+    let ready = u32::try_from(ready.count()).unwrap_or(u32::MAX);
+    if ready >= standing.record.spec.replicas {
+        return Phase::Running;
+    }
+    if ready > 0 {
+        return Phase::Degraded;
+    }
+    if any(&|member, _| member.quick_failures >= plan::CRASH_LOOP && will_start(member, standing)) {
+        return Phase::CrashLoop;
+    }
+    if any(&|member, health| member.state == ReplicaState::Running && health == Health::Unhealthy) {
+        return Phase::Unhealthy;
+    }
+    if running {
+        return Phase::Starting;
+    }
+    if standing.failed {
+        return Phase::Failed;
+    }
+    if standing.under_way.contains(&Step::Fetch) {
+        return Phase::Pulling;
+    }
+    if standing.under_way.iter().any(|step| matches!(step, Step::Create { .. })) {
+        return Phase::Creating;
+    }
+    if standing.members.is_empty() {
+        return Phase::Pending;
+    }
+    if any(&|member, _| will_start(member, standing)) { Phase::Starting } else { Phase::Exited }
+}
+
+/// Whether it runs or will be started.
+fn will_start(member: &Member, standing: &Standing<'_>) -> bool {
+    member.state != ReplicaState::Exited || plan::revival(member, standing.record, standing.boot) != Revival::Never
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::domain::spec::{RestartPolicy, ServiceSpec};
+
+    fn record(desired: Desired, replicas: u32) -> Record {
+        Record {
+            name: "echo".parse().unwrap(),
+            generation: 1,
+            desired,
+            spec: Arc::new(ServiceSpec { replicas, restart_policy: RestartPolicy::OnFailure(None), ..ServiceSpec::default() }),
+            template: None,
+            created_at: Timestamp::UNIX_EPOCH,
+            updated_at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn member(ordinal: u32, state: ReplicaState, health: Health) -> (Member, Health) {
+        let member = Member {
+            id: ordinal.to_string(),
+            ordinal,
+            generation: 1,
+            current: true,
+            state,
+            ready: state == ReplicaState::Running && health == Health::Healthy,
+            started_at: None,
+            exit: None,
+            quick_failures: 0,
+            stopped: false,
+        };
+        (member, health)
+    }
+
+    fn ended(code: i64, quick_failures: u32) -> (Member, Health) {
+        let (member, health) = member(1, ReplicaState::Exited, Health::Starting);
+        let at = Timestamp::from_second(10).unwrap();
+        (Member { exit: Some((code, at)), quick_failures, ..member }, health)
+    }
+
+    #[test]
+    fn the_phase_follows_from_what_there_is() {
+        use Health::{Healthy, Starting, Unhealthy};
+        use ReplicaState::{Created, Running};
+        let run = |ordinal, health| member(ordinal, Running, health);
+        let table: [(Desired, u32, Vec<(Member, Health)>, &[Step], bool, Phase); 17] = [
+            (Desired::Running, 1, vec![], &[], false, Phase::Pending),
+            (Desired::Running, 1, vec![], &[Step::Fetch], false, Phase::Pulling),
+            (Desired::Running, 1, vec![], &[Step::Create { ordinal: 1, start: true }], false, Phase::Creating),
+            (Desired::Running, 1, vec![], &[], true, Phase::Failed),
+            (Desired::Running, 1, vec![member(1, Created, Starting)], &[], false, Phase::Starting),
+            (Desired::Running, 1, vec![run(1, Starting)], &[], false, Phase::Starting),
+            (Desired::Running, 1, vec![run(1, Healthy)], &[], false, Phase::Running),
+            (Desired::Running, 1, vec![run(1, Healthy)], &[], true, Phase::Running),
+            (Desired::Running, 2, vec![run(1, Healthy), run(2, Unhealthy)], &[], false, Phase::Degraded),
+            (Desired::Running, 1, vec![run(1, Unhealthy)], &[], false, Phase::Unhealthy),
+            (Desired::Running, 1, vec![ended(1, 1)], &[], false, Phase::Starting),
+            (Desired::Running, 1, vec![ended(1, 3)], &[], false, Phase::CrashLoop),
+            (Desired::Running, 1, vec![ended(0, 3)], &[], false, Phase::Exited),
+            (Desired::Running, 1, vec![ended(0, 1)], &[], false, Phase::Exited),
+            (Desired::Stopped, 1, vec![run(1, Healthy)], &[], false, Phase::Stopping),
+            (Desired::Stopped, 1, vec![ended(143, 0)], &[], false, Phase::Stopped),
+            (Desired::Removed, 1, vec![run(1, Healthy)], &[], false, Phase::Deleting),
+        ];
+        for (desired, replicas, members, under_way, failed, expected) in table {
+            let record = record(desired, replicas);
+            let standing = Standing { record: &record, members: &members, under_way, failed, boot: Timestamp::UNIX_EPOCH };
+            assert_eq!(phase(&standing), expected, "{desired:?}, {members:?}, {under_way:?}");
+        }
+    }
+}

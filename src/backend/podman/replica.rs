@@ -1,0 +1,263 @@
+//! What is remembered of one container between two looks at it: its runs, ends, restarts and health. Pure.
+
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+use super::health::HealthTrack;
+use super::observed::Observed;
+use super::plan::{self, Member, Revival};
+use crate::domain::spec::{HealthCheck, ServiceSpec};
+use crate::domain::status::{Exit, Health, Record, Replica, ReplicaState};
+
+/// Exit code shown for a container that the engine could not start.
+const NOT_STARTED: i64 = 127;
+
+/// One container of a service, as its task knows it.
+#[derive(Debug)]
+pub(super) struct Tracked {
+    pub(super) observed: Observed,
+    /// When the engine was asked for `observed`: answers may arrive in another order.
+    as_of: Instant,
+    run: Option<Run>,
+    last_exit: Option<Exit>,
+    restarts: u32,
+    quick_failures: u32,
+    stopped: bool,
+    /// When the engine refused to start it.
+    refused: Option<Timestamp>,
+}
+
+/// One run of the container's process.
+#[derive(Debug)]
+struct Run {
+    started_at: Option<Timestamp>,
+    track: HealthTrack,
+    /// When the next check is due; none while one is under way or when none is needed.
+    next_check: Option<Instant>,
+}
+
+/// A check that is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RunId(Option<Timestamp>);
+
+impl Tracked {
+    pub(super) fn new(observed: Observed, asked: Instant, check: &HealthCheck) -> Self {
+        let mut tracked = Self {
+            as_of: asked,
+            run: None,
+            last_exit: None,
+            restarts: 0,
+            quick_failures: 0,
+            stopped: false,
+            refused: None,
+            observed,
+        };
+        match tracked.observed.state {
+            ReplicaState::Running => tracked.begin_run(check),
+            ReplicaState::Exited => tracked.end_run(),
+            ReplicaState::Created => {}
+        }
+        tracked
+    }
+
+    /// Whether the engine has been asked for it since `moment`.
+    pub(super) fn is_newer_than(&self, moment: Instant) -> bool {
+        self.as_of >= moment
+    }
+
+    /// Takes in what the engine said when it was asked at `asked`; whether its process has ended since the last look.
+    pub(super) fn observe(&mut self, observed: Observed, asked: Instant, check: &HealthCheck) -> bool {
+        if asked < self.as_of {
+            return false;
+        }
+        self.as_of = asked;
+        let before = std::mem::replace(&mut self.observed, observed);
+        let same_run = same_moment(before.started_at, self.observed.started_at);
+        if same_run {
+            self.observed.started_at = before.started_at;
+        }
+        let same_end = same_moment(before.finished_at, self.observed.finished_at);
+        let now = &self.observed;
+        match (before.state, now.state) {
+            (ReplicaState::Running, ReplicaState::Running) if !same_run => {
+                // It ended and was started again between two looks.
+                self.begin_run(check);
+                false
+            }
+            (ReplicaState::Running, ReplicaState::Running) => false,
+            (_, ReplicaState::Running) => {
+                self.begin_run(check);
+                false
+            }
+            (ReplicaState::Exited, ReplicaState::Exited) if same_end => {
+                // The list does not tell why it ended; a closer look does.
+                if let Some(exit) = &mut self.last_exit {
+                    exit.oom_killed |= now.oom_killed;
+                }
+                false
+            }
+            (_, ReplicaState::Exited) => {
+                self.end_run();
+                true
+            }
+            (_, ReplicaState::Created) => {
+                self.run = None;
+                false
+            }
+        }
+    }
+
+    fn begin_run(&mut self, check: &HealthCheck) {
+        let now = Instant::now();
+        let next_check = Some(now + HealthTrack::first_pause(check));
+        self.run = Some(Run { started_at: self.observed.started_at, track: HealthTrack::new(now), next_check });
+        self.refused = None;
+        self.stopped = false;
+    }
+
+    fn end_run(&mut self) {
+        self.run = None;
+        let at = self.observed.finished_at.unwrap_or_else(Timestamp::now);
+        if !self.stopped {
+            let ran = self.observed.started_at.map(|start| at.duration_since(start));
+            if ran.is_some_and(|ran| ran.unsigned_abs() >= plan::RECOVERED) {
+                self.quick_failures = 0;
+            }
+            self.quick_failures = self.quick_failures.saturating_add(1);
+        }
+        self.last_exit =
+            Some(Exit { code: self.observed.exit_code, oom_killed: self.observed.oom_killed, at, last_log_lines: Vec::new() });
+    }
+
+    /// The manager is about to stop it: what follows is not its own end.
+    pub(super) const fn stopping(&mut self) {
+        self.stopped = true;
+    }
+
+    /// The manager started it again; whether that was a restart after its own end.
+    pub(super) const fn restarting(&mut self) -> bool {
+        let own = self.last_exit.is_some() && !self.stopped;
+        if own {
+            self.restarts = self.restarts.saturating_add(1);
+        }
+        own
+    }
+
+    /// The engine could not start it.
+    pub(super) const fn refuse(&mut self, now: Timestamp) {
+        self.refused = Some(now);
+        self.quick_failures = self.quick_failures.saturating_add(1);
+    }
+
+    /// Forgets its failures: the user wants it to be tried anew.
+    pub(super) const fn forgive(&mut self) {
+        self.quick_failures = 0;
+        self.refused = None;
+        self.stopped = true;
+    }
+
+    pub(super) fn last_words(&mut self, lines: Vec<String>) {
+        if let Some(exit) = &mut self.last_exit {
+            exit.last_log_lines = lines;
+        }
+    }
+
+    // ---- health
+
+    pub(super) fn health(&self) -> Health {
+        self.run.as_ref().map_or(Health::Starting, |run| run.track.health)
+    }
+
+    pub(super) fn health_detail(&self) -> Option<&str> {
+        self.run.as_ref()?.track.detail.as_deref()
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.observed.state == ReplicaState::Running && self.health() == Health::Healthy
+    }
+
+    /// Whether its present run, if any, has been asked for its health.
+    pub(super) fn was_asked(&self) -> bool {
+        self.run.as_ref().is_none_or(|run| run.track.was_asked())
+    }
+
+    pub(super) fn next_check(&self) -> Option<Instant> {
+        self.run.as_ref()?.next_check
+    }
+
+    /// Takes the check that is due, if one is.
+    pub(super) fn take_check(&mut self, now: Instant) -> Option<RunId> {
+        let run = self.run.as_mut()?;
+        let due = run.next_check.is_some_and(|due| due <= now);
+        due.then(|| {
+            run.next_check = None;
+            RunId(run.started_at)
+        })
+    }
+
+    /// Takes in the outcome of a check; whether a closer look at the container is called for.
+    pub(super) fn checked(&mut self, of: RunId, outcome: Option<Result<(), String>>, spec: &ServiceSpec) -> bool {
+        let now = Instant::now();
+        let Some(run) = self.run.as_mut().filter(|run| RunId(run.started_at) == of) else { return false };
+        let doubtful = matches!(outcome, Some(Err(_))) && run.track.health == Health::Healthy;
+        if let Some(outcome) = outcome {
+            run.track.record(outcome, &spec.health_check, now);
+        }
+        run.next_check = run.track.pause(&spec.health_check, spec.start_timeout.duration(), now).map(|pause| now + pause);
+        doubtful
+    }
+
+    // ---- what others see
+
+    pub(super) fn member(&self, digest: &str) -> Member {
+        let exit = match (self.observed.state, self.refused) {
+            (ReplicaState::Running, _) => None,
+            (_, Some(refused)) => Some((NOT_STARTED, refused)),
+            (ReplicaState::Exited, None) => self.last_exit.as_ref().map(|exit| (exit.code, exit.at)),
+            (ReplicaState::Created, None) => None,
+        };
+        Member {
+            id: self.observed.id.clone(),
+            ordinal: self.observed.ordinal,
+            generation: self.observed.generation,
+            current: self.observed.digest == digest,
+            state: if exit.is_some() { ReplicaState::Exited } else { self.observed.state },
+            ready: self.is_ready(),
+            started_at: self.observed.started_at,
+            exit,
+            quick_failures: self.quick_failures,
+            stopped: self.stopped,
+        }
+    }
+
+    pub(super) fn replica(&self, record: &Record, boot: Timestamp) -> Replica {
+        let next_start = || match plan::revival(&self.member(&self.observed.digest), record, boot) {
+            Revival::At(moment) if moment > Timestamp::UNIX_EPOCH => Some(moment),
+            _ => None,
+        };
+        Replica {
+            ordinal: self.observed.ordinal,
+            id: self.observed.id.clone(),
+            name: self.observed.name.clone(),
+            state: self.observed.state,
+            health: self.health(),
+            health_detail: self.health_detail().map(str::to_owned),
+            address: self.observed.address.filter(|_| self.observed.state == ReplicaState::Running),
+            spec_digest: self.observed.digest.clone(),
+            started_at: self.observed.started_at,
+            restarts: self.restarts,
+            last_exit: self.last_exit.clone(),
+            next_start: (self.observed.state != ReplicaState::Running).then(next_start).flatten(),
+        }
+    }
+}
+
+/// Whether two descriptions mean the same moment: the engine's list knows whole seconds only.
+fn same_moment(one: Option<Timestamp>, other: Option<Timestamp>) -> bool {
+    let coarse = |moment: &Timestamp| moment.subsec_nanosecond() == 0;
+    match (one, other) {
+        (Some(one), Some(other)) if coarse(&one) || coarse(&other) => one.as_second() == other.as_second(),
+        (one, other) => one == other,
+    }
+}

@@ -1,0 +1,333 @@
+//! The task of one service: it hears of changes, asks the plan what to do, does it, and shows where the service stands.
+//!
+//! It owns everything that is known of the service. Steps run one batch at a time; checks and looks at containers run
+//! beside them.
+
+mod messages;
+mod outcome;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, join_all};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot};
+
+pub(super) use messages::Message;
+use messages::{Aside, FirstLook};
+
+use super::health;
+use super::phase::{Standing, phase};
+use super::plan::{self, Member, Situation, Step};
+use super::records::Stored;
+use super::replica::Tracked;
+use super::shared::Shared;
+use super::steps::{Effect, Job, fetch_first};
+use crate::domain::status::{Progress, Record, ReplicaState, ServiceState};
+use crate::error::{Error, Result};
+
+/// Steps that are under way.
+struct Batch {
+    steps: Vec<Step>,
+    /// Generation of the record that they are done for.
+    generation: u64,
+    outcome: BoxFuture<'static, Vec<Effect>>,
+}
+
+/// The record could not be carried out.
+struct Failed {
+    error: Error,
+    retry: Option<Timestamp>,
+}
+
+/// Replicas that are to be restarted, one after the other.
+#[derive(Default)]
+struct Restarts {
+    queue: VecDeque<String>,
+    /// The one restarted last gets until then to become ready before the next one goes down.
+    gate: Option<(String, Instant)>,
+    waiting: Vec<oneshot::Sender<Result<()>>>,
+}
+
+/// One service and its task's state.
+pub(super) struct Service {
+    shared: Arc<Shared>,
+    record: Arc<Record>,
+    digest: Arc<str>,
+    remove_volumes: bool,
+    containers: BTreeMap<String, Tracked>,
+    image: Option<String>,
+    needs_image: bool,
+    failed: Option<Failed>,
+    /// Failed attempts at the present record.
+    attempts: u32,
+    established: bool,
+    warnings: Vec<String>,
+    progress: Option<Progress>,
+    restarts: Restarts,
+    removals: Vec<oneshot::Sender<Result<()>>>,
+    /// After trouble with the engine, nothing is done before this moment.
+    blocked: Option<Instant>,
+    trouble: u32,
+    wake: Option<Timestamp>,
+    batch: Option<Batch>,
+    aside: FuturesUnordered<BoxFuture<'static, Aside>>,
+    inbox: mpsc::UnboundedSender<Message>,
+    messages: mpsc::UnboundedReceiver<Message>,
+    first_look: Option<FirstLook>,
+    done: bool,
+}
+
+impl Service {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        stored: &Stored,
+        inbox: mpsc::UnboundedSender<Message>,
+        messages: mpsc::UnboundedReceiver<Message>,
+        established: bool,
+        first_look: bool,
+    ) -> Self {
+        let record = stored.record.clone();
+        Self {
+            digest: record.spec.container_digest().into(),
+            remove_volumes: stored.remove_volumes,
+            containers: BTreeMap::new(),
+            image: None,
+            needs_image: fetch_first(&record.spec),
+            failed: None,
+            attempts: 0,
+            established,
+            warnings: shared.abilities().warnings_for(&record.spec),
+            progress: None,
+            restarts: Restarts::default(),
+            removals: Vec::new(),
+            blocked: None,
+            trouble: 0,
+            wake: None,
+            batch: None,
+            aside: FuturesUnordered::new(),
+            inbox,
+            messages,
+            first_look: first_look.then(|| FirstLook(shared.clone())),
+            done: false,
+            record,
+            shared,
+        }
+    }
+
+    /// Works for the service until it is gone or the backend stops.
+    pub(super) async fn run(mut self) {
+        let cancelled = self.shared.cancelled.clone();
+        while !self.done {
+            // What has arrived is taken in as a whole before anything follows from it.
+            while let Ok(message) = self.messages.try_recv() {
+                self.hear(message);
+            }
+            self.replan();
+            self.launch_checks();
+            self.publish();
+            self.finish_first_look();
+            let timer = self.timer();
+            tokio::select! {
+                () = cancelled.cancelled() => return,
+                message = self.messages.recv() => {
+                    if let Some(message) = message {
+                        self.hear(message);
+                    }
+                }
+                effects = outcome(&mut self.batch) => self.finish_batch(effects),
+                Some(aside) = self.aside.next() => self.take_aside(aside),
+                () = sleep_until(timer), if timer.is_some() => {}
+            }
+        }
+        self.end();
+    }
+
+    /// The service is gone.
+    fn end(mut self) {
+        self.shared.forget(&self.record.name);
+        self.shared.view.remove(&self.record.name);
+        self.messages.close();
+        while let Ok(message) = self.messages.try_recv() {
+            if let Message::Remove(reply) = message {
+                self.removals.push(reply);
+            }
+        }
+        for reply in self.removals.drain(..) {
+            let _ = reply.send(Ok(()));
+        }
+    }
+
+    fn members(&self) -> Vec<Member> {
+        self.containers.values().map(|container| container.member(&self.digest)).collect()
+    }
+
+    /// Asks the plan, unless something is under way or the engine is in trouble.
+    fn replan(&mut self) {
+        let now = Instant::now();
+        if self.batch.is_some() || self.blocked.is_some_and(|until| until > now) {
+            return;
+        }
+        self.blocked = None;
+        let members = self.members();
+        self.advance_restarts(&members, now);
+        let situation = Situation {
+            record: &self.record,
+            members: &members,
+            needs_image: self.needs_image,
+            failed: self.failed.as_ref().map(|failed| failed.retry),
+            established: self.established,
+            restart: self.restarts.gate.is_none().then(|| self.restarts.queue.front().map(String::as_str)).flatten(),
+            boot: self.shared.boot,
+            now: Timestamp::now(),
+        };
+        let plan = plan::plan(&situation);
+        self.wake = plan.wake;
+        if plan.steps.is_empty() {
+            let complete = (1..=self.record.spec.replicas).all(|ordinal| members.iter().any(|member| member.ordinal == ordinal));
+            self.established |= complete && self.failed.is_none();
+            return;
+        }
+        self.begin(plan.steps);
+    }
+
+    fn begin(&mut self, steps: Vec<Step>) {
+        for step in &steps {
+            if let Step::Stop { id } | Step::Restart { id } | Step::Remove { id } = step {
+                self.containers.entry(id.clone()).and_modify(Tracked::stopping);
+            }
+        }
+        if steps.iter().any(|step| matches!(step, Step::Fetch | Step::Create { .. })) {
+            self.failed = None;
+        }
+        let inbox = self.inbox.clone();
+        let job = Job {
+            shared: self.shared.clone(),
+            record: self.record.clone(),
+            digest: self.digest.clone(),
+            image: self.image.clone(),
+            remove_volumes: self.remove_volumes,
+            progress: Arc::new(move |progress| {
+                let _ = inbox.send(Message::Progress(progress));
+            }),
+        };
+        let outcome = join_all(steps.iter().cloned().map(|step| job.clone().perform(step)));
+        let generation = self.record.generation;
+        self.batch =
+            Some(Batch { steps, generation, outcome: outcome.map(|effects| effects.into_iter().flatten().collect()).boxed() });
+    }
+
+    /// Lets the next restart go ahead when the last one is ready again or has had its time.
+    fn advance_restarts(&mut self, members: &[Member], now: Instant) {
+        let ready = |id: &str| members.iter().any(|member| member.id == id && member.ready);
+        if self.restarts.gate.as_ref().is_some_and(|(id, until)| ready(id) || *until <= now) {
+            self.restarts.gate = None;
+        }
+        let runs = |id: &String| members.iter().any(|member| member.id == *id && member.state == ReplicaState::Running);
+        while self.restarts.queue.front().is_some_and(|id| !runs(id)) {
+            self.restarts.queue.pop_front();
+        }
+        if self.restarts.queue.is_empty() {
+            self.answer_restarts(&Ok(()));
+        }
+    }
+
+    fn answer_restarts(&mut self, answer: &Result<()>) {
+        for reply in self.restarts.waiting.drain(..) {
+            let _ = reply.send(answer.clone());
+        }
+    }
+
+    // ---- health
+
+    fn launch_checks(&mut self) {
+        let now = Instant::now();
+        let check = &self.record.spec.health_check;
+        for (id, container) in &mut self.containers {
+            let Some(run) = container.take_check(now) else { continue };
+            let (shared, id, address, check) = (self.shared.clone(), id.clone(), container.observed.address, check.clone());
+            let ask = async move {
+                let _turn = shared.checks.acquire().await;
+                let outcome = health::probe(&shared.engine, &id, address, &check).await;
+                Aside::Checked { id, run, outcome }
+            };
+            self.aside.push(ask.boxed());
+        }
+    }
+
+    /// When something is due though nothing happens.
+    fn timer(&self) -> Option<Instant> {
+        let now = Timestamp::now();
+        let wake = self.wake.filter(|_| self.batch.is_none());
+        let wake = wake.map(|wake| Instant::now() + Duration::try_from(wake.duration_since(now)).unwrap_or_default());
+        let checks = self.containers.values().filter_map(Tracked::next_check).min();
+        let gate = self.restarts.gate.as_ref().map(|(_, until)| *until);
+        let blocked = self.blocked.filter(|_| self.batch.is_none());
+        [wake, checks, gate, blocked].into_iter().flatten().min()
+    }
+
+    // ---- what others see
+
+    fn publish(&self) {
+        let members: Vec<_> = self.containers.values().map(|one| (one.member(&self.digest), one.health())).collect();
+        let under_way = self.batch.as_ref().map_or(&[][..], |batch| &batch.steps);
+        let standing = Standing {
+            record: &self.record,
+            members: &members,
+            under_way,
+            failed: self.failed.is_some(),
+            boot: self.shared.boot,
+        };
+        let mut replicas: Vec<_> =
+            self.containers.values().map(|container| container.replica(&self.record, self.shared.boot)).collect();
+        replicas.sort_by(|one, other| (one.ordinal, &one.name).cmp(&(other.ordinal, &other.name)));
+        let state = ServiceState {
+            record: self.record.clone(),
+            phase: phase(&standing),
+            replicas,
+            failure: self.failed.as_ref().map(|failed| failed.error.clone()),
+            progress: self.progress.clone(),
+            warnings: self.warnings.clone(),
+        };
+        let before = self.shared.view.get(&self.record.name);
+        if !before.is_some_and(|before| same(&before, &state)) {
+            self.shared.view.put(state);
+        }
+    }
+
+    /// The first look is over when every container that ran has been asked for its health.
+    fn finish_first_look(&mut self) {
+        if self.first_look.is_some() && self.containers.values().all(Tracked::was_asked) {
+            self.first_look = None;
+        }
+    }
+}
+
+/// Whether nothing that readers see has changed.
+fn same(before: &ServiceState, after: &ServiceState) -> bool {
+    let detail = |state: &ServiceState| state.failure.as_ref().map(|failure| failure.detail.clone());
+    Arc::ptr_eq(&before.record, &after.record)
+        && before.phase == after.phase
+        && before.replicas == after.replicas
+        && before.progress == after.progress
+        && before.warnings == after.warnings
+        && detail(before) == detail(after)
+}
+
+/// The outcome of the steps that are under way; never, when there are none.
+async fn outcome(batch: &mut Option<Batch>) -> Vec<Effect> {
+    match batch {
+        Some(batch) => (&mut batch.outcome).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
+    }
+}

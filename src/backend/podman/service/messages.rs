@@ -1,0 +1,271 @@
+//! What a service's task hears of: changes of its record, of its containers, and wishes of callers.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt as _;
+use jiff::Timestamp;
+use tokio::sync::oneshot;
+
+use super::super::client::EngineError;
+use super::super::observed::{Inspected, Observed};
+use super::super::records::Stored;
+use super::super::replica::{RunId, Tracked};
+use super::super::shared::Shared;
+use super::super::steps::fetch_first;
+use super::super::{logs, plan::Step};
+use super::Service;
+use crate::domain::status::{Desired, Progress, ReplicaState};
+use crate::error::{Error, Kind, Result};
+
+/// Something a service's task is told.
+#[derive(Debug)]
+pub(in super::super) enum Message {
+    /// The record, as it was found or written.
+    Record(Stored),
+    /// Its containers in the engine's list, which was asked for at the moment given.
+    Listed(Vec<Observed>, Instant),
+    /// The engine says that something happened to a container at that time.
+    Touched(String, Timestamp),
+    /// The list of volumes does not have its record.
+    RecordMissing,
+    /// The engine answers again.
+    Connected,
+    /// How far the pull is.
+    Progress(Progress),
+    /// Restart every replica that runs.
+    Restart(oneshot::Sender<Result<()>>),
+    /// Answer when nothing is left of it; the record of the deletion comes separately.
+    Remove(oneshot::Sender<Result<()>>),
+}
+
+/// What runs beside the steps.
+pub(super) enum Aside {
+    Checked {
+        id: String,
+        run: RunId,
+        outcome: Option<Result<(), String>>,
+    },
+    Looked {
+        id: String,
+        asked: Instant,
+        found: Result<Option<Observed>, EngineError>,
+    },
+    LastWords {
+        id: String,
+        lines: Vec<String>,
+    },
+    /// The record was missing and has been written again, or others have deleted the service.
+    Rewritten {
+        still_exists: bool,
+    },
+}
+
+/// Counts as one of the first looks until it is dropped, also by a panic.
+pub(super) struct FirstLook(pub(super) Arc<Shared>);
+
+impl Drop for FirstLook {
+    fn drop(&mut self) {
+        self.0.seen();
+    }
+}
+
+impl Service {
+    pub(super) fn hear(&mut self, message: Message) {
+        match message {
+            Message::Record(stored) => self.change_record(&stored),
+            Message::Listed(containers, asked) => self.take_list(containers, asked),
+            Message::Touched(id, at) => self.touched(&id, at),
+            Message::RecordMissing => self.rewrite_record(),
+            Message::Connected => self.blocked = None,
+            Message::Progress(progress) => self.progress = self.is_fetching().then_some(progress),
+            Message::Restart(reply) => self.restart(reply),
+            Message::Remove(reply) => self.removals.push(reply),
+        }
+    }
+
+    fn is_fetching(&self) -> bool {
+        self.batch.as_ref().is_some_and(|batch| batch.steps.contains(&Step::Fetch))
+    }
+
+    fn change_record(&mut self, stored: &Stored) {
+        if stored.record.generation <= self.record.generation {
+            return;
+        }
+        let digest = stored.record.spec.container_digest();
+        if *digest != *self.digest {
+            self.needs_image = fetch_first(&stored.record.spec);
+            self.image = None;
+            self.digest = digest.into();
+        }
+        self.record = stored.record.clone();
+        self.remove_volumes = stored.remove_volumes;
+        self.warnings = self.shared.abilities().warnings_for(&self.record.spec);
+        self.failed = None;
+        self.attempts = 0;
+        self.blocked = None;
+        if self.record.desired != Desired::Running {
+            self.restarts.queue.clear();
+            let error = Error::new(Kind::Cancelled, "the service was stopped or deleted while it was restarted");
+            self.answer_restarts(&Err(error));
+        }
+        // A pull may be dropped half-way; what is still wanted of it is asked for again.
+        if self.is_fetching() {
+            self.batch = None;
+            self.progress = None;
+        }
+    }
+
+    fn take_list(&mut self, listed: Vec<Observed>, asked: Instant) {
+        // What the list does not have, or has in another state, gets a closer look: a list is coarse, and may be older
+        // than what has been done since.
+        let known: Vec<_> = self.containers.iter().map(|(id, one)| (id.clone(), one.is_newer_than(asked))).collect();
+        for (id, newer) in known {
+            if !newer && !listed.iter().any(|observed| observed.id == id) {
+                self.look(id);
+            }
+        }
+        for observed in listed {
+            let check = &self.record.spec.health_check;
+            match self.containers.get(&observed.id) {
+                None if observed.state == ReplicaState::Exited => {
+                    let id = observed.id.clone();
+                    self.containers.insert(id.clone(), Tracked::new(observed, asked, check));
+                    self.look(id.clone());
+                    self.collect_last_words(id);
+                }
+                None => {
+                    self.containers.insert(observed.id.clone(), Tracked::new(observed, asked, check));
+                }
+                Some(known) if known.is_newer_than(asked) => {}
+                Some(known) if known.observed.state != observed.state || known.observed.address != observed.address => {
+                    self.look(observed.id);
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    fn touched(&mut self, id: &str, at: Timestamp) {
+        // The engine's own steps come back as events a quarter of a second later; what was looked at since is known.
+        let age = Duration::try_from(Timestamp::now().duration_since(at)).unwrap_or_default();
+        let since = Instant::now().checked_sub(age);
+        let known = self.containers.get(id).zip(since).is_some_and(|(container, since)| container.is_newer_than(since));
+        if !known {
+            self.look(id.to_owned());
+        }
+    }
+
+    /// Asks the engine about one container.
+    pub(super) fn look(&self, id: String) {
+        let (shared, port) = (self.shared.clone(), self.record.spec.port);
+        let look = async move {
+            let asked = Instant::now();
+            let found = match shared.engine.inspect::<Inspected>(&id).await {
+                Ok(inspected) => Ok(Some(Observed::of_inspected(inspected, port, shared.settings.publish_address))),
+                Err(error) if error.is_missing() => Ok(None),
+                Err(error) => Err(error),
+            };
+            Aside::Looked { id, asked, found }
+        };
+        self.aside.push(look.boxed());
+    }
+
+    /// Collects what a container that ended wrote last.
+    pub(super) fn collect_last_words(&self, id: String) {
+        let shared = self.shared.clone();
+        let collect = async move {
+            let lines = logs::last_lines(&shared.engine, &id).await;
+            Aside::LastWords { id, lines }
+        };
+        self.aside.push(collect.boxed());
+    }
+
+    pub(super) fn take_aside(&mut self, aside: Aside) {
+        match aside {
+            Aside::Checked { id, run, outcome } => {
+                let Some(container) = self.containers.get_mut(&id) else { return };
+                // It may have died: that is known sooner by asking than by the engine's event.
+                if container.checked(run, outcome, &self.record.spec) {
+                    self.look(id);
+                }
+            }
+            Aside::Looked { id, asked, found } => match found {
+                Ok(Some(observed)) => self.see(observed, asked),
+                Ok(None) => {
+                    if self.containers.get(&id).is_some_and(|container| !container.is_newer_than(asked)) {
+                        self.containers.remove(&id);
+                    }
+                }
+                Err(error) => tracing::debug!(service = %self.record.name, container = id, %error, "cannot look at a container"),
+            },
+            Aside::LastWords { id, lines } => {
+                if let Some(container) = self.containers.get_mut(&id) {
+                    container.last_words(lines);
+                }
+            }
+            Aside::Rewritten { still_exists } => self.done |= !still_exists,
+        }
+    }
+
+    /// Takes in what the engine said of a container.
+    pub(super) fn see(&mut self, observed: Observed, asked: Instant) {
+        let check = &self.record.spec.health_check;
+        let id = observed.id.clone();
+        let ended = match self.containers.get_mut(&id) {
+            Some(container) => container.observe(observed, asked, check),
+            None => {
+                let ended = observed.state == ReplicaState::Exited;
+                self.containers.insert(id.clone(), Tracked::new(observed, asked, check));
+                ended
+            }
+        };
+        if ended && self.record.desired == Desired::Running {
+            self.collect_last_words(id);
+        }
+    }
+
+    fn restart(&mut self, reply: oneshot::Sender<Result<()>>) {
+        if self.record.desired != Desired::Running {
+            let error = Error::new(Kind::Conflict, format!("the service '{}' is not meant to run", self.record.name));
+            let _ = reply.send(Err(error.remedy("start it instead")));
+            return;
+        }
+        // What waits for its next attempt gets it now.
+        self.failed = None;
+        self.blocked = None;
+        let (running, ended): (Vec<_>, Vec<_>) =
+            self.containers.values_mut().partition(|container| container.observed.state == ReplicaState::Running);
+        ended.into_iter().for_each(Tracked::forgive);
+        let mut running: Vec<_> = running.into_iter().map(|one| (one.observed.ordinal, one.observed.id.clone())).collect();
+        running.sort();
+        self.restarts.queue = running.into_iter().map(|(_, id)| id).collect();
+        self.restarts.waiting.push(reply);
+    }
+
+    /// Somebody took the record away. While there are containers it is written again; without, and not by us, the
+    /// service was deleted by another manager.
+    fn rewrite_record(&self) {
+        if self.record.desired == Desired::Removed {
+            return;
+        }
+        let (shared, record) = (self.shared.clone(), self.record.clone());
+        let keep = !self.containers.is_empty() || self.batch.is_some();
+        let rewrite = async move {
+            let volume = shared.names.record(&record.name, record.generation);
+            match shared.engine.volume_labels(&volume).await {
+                Ok(None) if keep => {
+                    tracing::warn!(service = %record.name, "the record of the service was missing; it is written again");
+                    let written = super::super::records::write(&shared.engine, &shared.names, &record, false).await;
+                    if let Err(error) = written {
+                        tracing::error!(service = %record.name, %error, "the record could not be written again");
+                    }
+                    Aside::Rewritten { still_exists: true }
+                }
+                Ok(None) => Aside::Rewritten { still_exists: false },
+                Ok(Some(_)) | Err(_) => Aside::Rewritten { still_exists: true },
+            }
+        };
+        self.aside.push(rewrite.boxed());
+    }
+}

@@ -1,0 +1,100 @@
+//! What the Podman backend is told by the composition root. It reads no environment and no files itself.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::backend::RegistryCredentials;
+use crate::domain::status::Record;
+
+/// Finds the value of a secret by its name; `None` when the manager does not know it.
+pub type SecretSource = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+/// Further labels for the containers of a service, such as those that a proxy reads.
+pub type LabelSource = Arc<dyn Fn(&Record) -> BTreeMap<String, String> + Send + Sync>;
+/// Finds the credentials for an image reference.
+pub type CredentialSource = Arc<dyn Fn(&str) -> Option<RegistryCredentials> + Send + Sync>;
+
+/// Settings of the Podman backend.
+#[derive(Clone)]
+pub struct Settings {
+    /// Socket of an engine that somebody else runs. It is waited for, never started.
+    pub socket: Option<PathBuf>,
+    /// Sockets that are used when something answers there, before an engine is started.
+    pub known_sockets: Vec<PathBuf>,
+    /// Folder for the socket and log of the engine that the manager starts itself; made with mode 0700.
+    pub runtime_dir: PathBuf,
+    /// The Podman program.
+    pub binary: PathBuf,
+    /// Name of this installation: prefix of everything it makes, and value of its owner's label. Letters and digits.
+    pub instance: String,
+    /// The internal network of all services. Services with egress are also in `NETWORK-egress`.
+    pub network: String,
+    /// Address of the host on which ports are published.
+    pub publish_address: IpAddr,
+    /// Time between two full comparisons with the engine.
+    pub reconcile_interval: Duration,
+    /// A limit that cannot be enforced is an error rather than a warning.
+    pub require_limits: bool,
+    /// Longest time a pull may take.
+    pub pull_timeout: Duration,
+    /// How many containers are created, started or stopped at the same time.
+    pub concurrent_operations: usize,
+    /// How many health checks run at the same time.
+    pub concurrent_checks: usize,
+    /// Bytes of log that are kept of each container.
+    pub log_bytes: u64,
+    /// Values of secrets.
+    pub secrets: SecretSource,
+    /// Further labels of containers.
+    pub labels: LabelSource,
+    /// Credentials for registries.
+    pub credentials: CredentialSource,
+}
+
+impl Settings {
+    /// The defaults, with the folder for what the manager itself starts.
+    #[must_use]
+    pub fn new(runtime_dir: PathBuf) -> Self {
+        Self {
+            socket: None,
+            known_sockets: Vec::new(),
+            runtime_dir,
+            binary: PathBuf::from("podman"),
+            instance: "mcp".to_owned(),
+            network: "mcp-network".to_owned(),
+            publish_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            reconcile_interval: Duration::from_secs(30),
+            require_limits: false,
+            pull_timeout: Duration::from_secs(600),
+            concurrent_operations: 8,
+            concurrent_checks: 64,
+            log_bytes: 10 << 20,
+            secrets: Arc::new(|_| None),
+            labels: Arc::new(|_| BTreeMap::new()),
+            credentials: Arc::new(|_| None),
+        }
+    }
+
+    /// Name of the network that leads to the outside.
+    #[must_use]
+    pub fn egress_network(&self) -> String {
+        format!("{}-egress", self.network)
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Settings")
+            .field("socket", &self.socket)
+            .field("runtime_dir", &self.runtime_dir)
+            .field("binary", &self.binary)
+            .field("instance", &self.instance)
+            .field("network", &self.network)
+            .field("publish_address", &self.publish_address)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,157 @@
+//! What the parts of the backend have in common: the engine, the view, the limits on what runs at the same time.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use jiff::Timestamp;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::abilities::Abilities;
+use super::client::{Engine, EngineError};
+use super::images::Images;
+use super::names::{self, Names};
+use super::records::Stored;
+use super::secrets::Secrets;
+use super::service::{Message, Service};
+use super::settings::Settings;
+use super::view::View;
+use crate::domain::name::ServiceName;
+use crate::lifecycle::Tasks;
+use crate::telemetry::Metrics;
+
+/// The common parts.
+pub(super) struct Shared {
+    pub(super) settings: Settings,
+    pub(super) names: Names,
+    pub(super) engine: Engine,
+    pub(super) view: View,
+    pub(super) metrics: Metrics,
+    pub(super) images: Images,
+    pub(super) secrets: Secrets,
+    /// Work on containers, bounded: the engine does not get faster by more of it.
+    pub(super) operations: Semaphore,
+    /// Health checks, bounded.
+    pub(super) checks: Semaphore,
+    /// The engine has no init process to put into containers.
+    pub(super) no_init: AtomicBool,
+    /// When this machine was started.
+    pub(super) boot: Timestamp,
+    pub(super) cancelled: CancellationToken,
+    tasks: Tasks,
+    abilities: RwLock<Arc<Abilities>>,
+    services: Mutex<HashMap<ServiceName, mpsc::UnboundedSender<Message>>>,
+    /// Services that have not been looked at since the start, plus one for the list of them.
+    unseen: AtomicUsize,
+    listed: AtomicBool,
+}
+
+impl Shared {
+    pub(super) fn new(settings: Settings, names: Names, engine: Engine, tasks: Tasks, metrics: Metrics, boot: Timestamp) -> Self {
+        Self {
+            operations: Semaphore::new(settings.concurrent_operations.max(1)),
+            checks: Semaphore::new(settings.concurrent_checks.max(1)),
+            settings,
+            names,
+            engine,
+            view: View::new(),
+            metrics,
+            images: Images::default(),
+            secrets: Secrets::default(),
+            no_init: AtomicBool::new(false),
+            boot,
+            cancelled: CancellationToken::new(),
+            tasks,
+            abilities: RwLock::default(),
+            services: Mutex::default(),
+            unseen: AtomicUsize::new(1),
+            listed: AtomicBool::new(false),
+        }
+    }
+
+    /// What the engine can do; empty until it has answered for the first time.
+    pub(super) fn abilities(&self) -> Arc<Abilities> {
+        self.abilities.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_abilities(&self, abilities: Abilities) {
+        *self.abilities.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(abilities);
+    }
+
+    /// Makes the two networks of the installation, unless they exist.
+    pub(super) async fn ensure_networks(&self) -> Result<(), EngineError> {
+        let owner = (names::OWNER, self.names.owner());
+        let egress = self.settings.egress_network();
+        let (internal, egress) = tokio::join!(
+            self.engine.ensure_network(&self.settings.network, true, owner),
+            self.engine.ensure_network(&egress, false, owner)
+        );
+        internal.and(egress)
+    }
+
+    // ---- the services' tasks
+
+    /// Tells a service's task something; whether there is one.
+    pub(super) fn tell(&self, service: &str, message: Message) -> bool {
+        let services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
+        services.get(service).is_some_and(|inbox| inbox.send(message).is_ok())
+    }
+
+    /// Whether a task works for the service.
+    pub(super) fn has(&self, service: &str) -> bool {
+        let services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
+        services.get(service).is_some_and(|inbox| !inbox.is_closed())
+    }
+
+    /// The services that tasks work for.
+    pub(super) fn service_names(&self) -> Vec<ServiceName> {
+        self.services.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
+    /// Starts the task of a service and gives it its first message; when there is a task already, it gets the message.
+    pub(super) fn adopt(self: &Arc<Self>, stored: &Stored, first: Message, established: bool, first_look: bool) {
+        let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = stored.record.name.clone();
+        let first = match services.get(&name).filter(|inbox| !inbox.is_closed()) {
+            Some(inbox) => {
+                let _ = inbox.send(Message::Record(stored.clone()));
+                let _ = inbox.send(first);
+                return;
+            }
+            None => first,
+        };
+        let (inbox, messages) = mpsc::unbounded_channel();
+        let _ = inbox.send(first);
+        services.insert(name, inbox.clone());
+        if first_look {
+            self.unseen.fetch_add(1, Ordering::Relaxed);
+        }
+        let service = Service::new(self.clone(), stored, inbox, messages, established, first_look);
+        self.tasks.spawn("service", service.run());
+    }
+
+    /// Forgets the task of a service, which calls this as the last thing it does.
+    pub(super) fn forget(&self, service: &ServiceName) {
+        self.services.lock().unwrap_or_else(PoisonError::into_inner).remove(service);
+    }
+
+    /// Whether the list of everything has never been taken in as a whole.
+    pub(super) fn is_first_list(&self) -> bool {
+        !self.listed.load(Ordering::Acquire)
+    }
+
+    /// The list of everything has been taken in.
+    pub(super) fn listed(&self) {
+        if !self.listed.swap(true, Ordering::AcqRel) {
+            self.seen();
+        }
+    }
+
+    /// One of the things that the first look consists of is done; the last one makes the view complete.
+    pub(super) fn seen(&self) {
+        if self.unseen.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.view.synced();
+        }
+    }
+}

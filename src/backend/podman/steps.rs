@@ -1,0 +1,300 @@
+//! Carrying out the steps of a plan on the engine. Every step can be repeated: what is done already counts as done.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio::sync::SemaphorePermit;
+
+use super::client::EngineError;
+use super::container::{Blueprint, needs_image_user};
+use super::errors;
+use super::images::{Image, OnProgress, Wanted};
+use super::observed::{Inspected, Observed};
+use super::plan::Step;
+use super::shared::Shared;
+use crate::domain::spec::{MountSource, PullPolicy, ServiceSpec};
+use crate::domain::status::{Desired, Record};
+use crate::error::{Error, Kind, Result};
+
+/// What a step is done for.
+#[derive(Clone)]
+pub(super) struct Job {
+    pub(super) shared: Arc<Shared>,
+    pub(super) record: Arc<Record>,
+    pub(super) digest: Arc<str>,
+    /// The reference by which the engine knows the image, when that is not the spec's.
+    pub(super) image: Option<String>,
+    pub(super) remove_volumes: bool,
+    pub(super) progress: OnProgress,
+}
+
+/// What came of a step.
+#[derive(Debug)]
+pub(super) enum Effect {
+    /// A container as it is now, and when the engine was asked.
+    Seen(Observed, Instant),
+    /// A container that is no more.
+    Gone(String),
+    /// A container was started by the manager.
+    Started(String),
+    /// What the engine had to say about a creation.
+    Warned(Vec<String>),
+    /// The image is not at hand.
+    ImageNeeded,
+    /// The image is at hand under this reference.
+    ImageReady(String),
+    /// The record cannot be carried out.
+    Failed(Error),
+    /// An existing container could not be started.
+    Refused(String, Error),
+    /// Nothing of the service is left.
+    Purged,
+    /// The step could not be done now and is repeated later.
+    Again(Error),
+}
+
+impl Job {
+    /// Carries out one step. Only `Fetch` may be dropped half-way.
+    pub(super) async fn perform(self, step: Step) -> Vec<Effect> {
+        let done = match &step {
+            Step::Fetch => self.fetch().await,
+            Step::Create { ordinal, start } => self.create(*ordinal, *start).await,
+            Step::Start { id } => self.start(id).await,
+            Step::Stop { id } => self.stop(id).await,
+            Step::Restart { id } => self.restart(id).await,
+            Step::Remove { id } => self.remove(id).await,
+            Step::Abandon { new, old: _ } => self.abandon(new).await,
+            Step::Purge => self.purge().await,
+        };
+        done.unwrap_or_else(|error| vec![Effect::Again(error)])
+    }
+
+    /// A turn among the operations that run at the same time. The semaphore is never closed.
+    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.shared.operations.acquire().await.ok()
+    }
+
+    async fn seen(&self, id: &str) -> Result<Effect, EngineError> {
+        let asked = Instant::now();
+        let inspected: Inspected = self.shared.engine.inspect(id).await?;
+        let observed = Observed::of_inspected(inspected, self.record.spec.port, self.shared.settings.publish_address);
+        Ok(Effect::Seen(observed, asked))
+    }
+
+    async fn fetch(&self) -> Result<Vec<Effect>> {
+        let abilities = self.shared.abilities();
+        let spec = &self.record.spec;
+        let wanted = Wanted {
+            image: &spec.image,
+            policy: spec.pull_policy,
+            credentials: (self.shared.settings.credentials)(&spec.image),
+            timeout: self.shared.settings.pull_timeout,
+            architecture: &abilities.architecture,
+            progress: self.progress.clone(),
+        };
+        match self.shared.images.fetch(&self.shared.engine, &self.shared.metrics, wanted).await {
+            Ok(fetched) => Ok(vec![Effect::ImageReady(fetched.reference)]),
+            Err(error) if error.kind == Kind::BackendUnavailable => Err(error),
+            Err(error) => Ok(vec![Effect::Failed(error)]),
+        }
+    }
+
+    async fn create(&self, ordinal: u32, start: bool) -> Result<Vec<Effect>> {
+        let shared = &*self.shared;
+        let spec = &*self.record.spec;
+        let held = match shared.secrets.hold(&shared.engine, &shared.names, &shared.settings.secrets, spec).await {
+            Ok(held) => held,
+            Err(error) if error.kind == Kind::BackendUnavailable => return Err(error),
+            Err(error) => return Ok(vec![Effect::Failed(error)]),
+        };
+        let _turn = self.turn().await;
+        let id = match self.make(ordinal, &held.names).await {
+            Ok((id, warnings)) => {
+                let mut effects = vec![Effect::Warned(warnings)];
+                if !start {
+                    effects.push(self.seen(&id).await.map_err(|error| errors::engine(error, "look at the new container"))?);
+                    return Ok(effects);
+                }
+                (id, effects)
+            }
+            Err(Unmade::NoImage) => return Ok(vec![Effect::ImageNeeded]),
+            Err(Unmade::Because(error)) if error.kind == Kind::BackendUnavailable => return Err(error),
+            Err(Unmade::Because(error)) => return Ok(vec![Effect::Failed(error)]),
+        };
+        let (id, mut effects) = id;
+        match shared.engine.start(&id).await {
+            Ok(()) => {
+                effects.push(self.seen(&id).await.map_err(|error| errors::engine(error, "look at the new container"))?);
+                Ok(effects)
+            }
+            Err(error) if error.is_away() => Err(errors::engine(error, "start the container")),
+            Err(error) => {
+                let removed = shared.engine.remove(&id, Duration::ZERO).await;
+                effects.push(Effect::Failed(errors::start(error, spec)));
+                if let Err(error) = removed {
+                    effects.push(self.seen(&id).await.map_err(|_| errors::engine(error, "remove a container"))?);
+                }
+                Ok(effects)
+            }
+        }
+    }
+
+    /// Makes a container and answers its id and the engine's warnings.
+    async fn make(&self, ordinal: u32, secrets: &BTreeMap<String, String>) -> Result<(String, Vec<String>), Unmade> {
+        let shared = &*self.shared;
+        let spec = &*self.record.spec;
+        let abilities = shared.abilities();
+        let image = self.image.as_deref().unwrap_or(&spec.image);
+        let described = if needs_image_user(spec) {
+            let described = shared.engine.image::<Image>(image).await;
+            Some(described.map_err(|error| errors::engine(error, "look at the image"))?.ok_or(Unmade::NoImage)?)
+        } else {
+            None
+        };
+        let mut networks_made = false;
+        loop {
+            let blueprint = Blueprint {
+                settings: &shared.settings,
+                names: &shared.names,
+                abilities: &abilities,
+                record: &self.record,
+                digest: &self.digest,
+                ordinal,
+                image,
+                image_user: described.as_ref().map(Image::user),
+                secrets,
+                init: !shared.no_init.load(Ordering::Relaxed),
+            };
+            let init = blueprint.init;
+            let error = match shared.engine.create(&blueprint.request()?).await {
+                Ok(created) => return Ok((created.id, created.warnings.unwrap_or_default())),
+                Err(error) => error,
+            };
+            if error.says("image not known") {
+                return Err(Unmade::NoImage);
+            } else if error.says("name is already in use") {
+                // Made by an attempt whose answer was lost, or by another manager: it is the one.
+                let name = shared.names.container(&self.record.name, self.record.generation, ordinal);
+                return Ok((name, Vec::new()));
+            } else if init && error.says("init binary") {
+                tracing::warn!("the engine has no init process (catatonit); containers run without one");
+                shared.no_init.store(true, Ordering::Relaxed);
+            } else if error.says("network not found") && !networks_made {
+                networks_made = true;
+                shared.ensure_networks().await.map_err(|error| errors::engine(error, "make the network"))?;
+            } else {
+                return Err(errors::start(error, spec).into());
+            }
+        }
+    }
+
+    async fn start(&self, id: &str) -> Result<Vec<Effect>> {
+        let shared = &*self.shared;
+        let _held = shared.secrets.hold(&shared.engine, &shared.names, &shared.settings.secrets, &self.record.spec).await?;
+        let _turn = self.turn().await;
+        match shared.engine.start(id).await {
+            Ok(()) => {
+                let seen = self.seen(id).await.map_err(|error| errors::engine(error, "look at the container"))?;
+                Ok(vec![Effect::Started(id.to_owned()), seen])
+            }
+            Err(error) if error.is_missing() => Ok(vec![Effect::Gone(id.to_owned())]),
+            Err(error) if error.is_away() => Err(errors::engine(error, "start the container")),
+            Err(error) => Ok(vec![Effect::Refused(id.to_owned(), errors::start(error, &self.record.spec))]),
+        }
+    }
+
+    async fn stop(&self, id: &str) -> Result<Vec<Effect>> {
+        match self.shared.engine.stop(id).await {
+            Err(error) if error.is_missing() => Ok(vec![Effect::Gone(id.to_owned())]),
+            Err(error) => Err(errors::engine(error, "stop the container")),
+            Ok(()) => Ok(vec![self.seen(id).await.map_err(|error| errors::engine(error, "look at the container"))?]),
+        }
+    }
+
+    async fn restart(&self, id: &str) -> Result<Vec<Effect>> {
+        let mut effects = self.stop(id).await?;
+        if !effects.iter().any(|effect| matches!(effect, Effect::Gone(_))) {
+            effects.extend(self.start(id).await?.into_iter().filter(|effect| !matches!(effect, Effect::Started(_))));
+        }
+        Ok(effects)
+    }
+
+    async fn remove(&self, id: &str) -> Result<Vec<Effect>> {
+        let answer = self.shared.engine.remove(id, self.record.spec.stop_timeout.duration()).await;
+        answer.map_err(|error| errors::engine(error, "remove a container"))?;
+        Ok(vec![Effect::Gone(id.to_owned())])
+    }
+
+    async fn abandon(&self, new: &str) -> Result<Vec<Effect>> {
+        let answer = self.shared.engine.remove(new, Duration::ZERO).await;
+        answer.map_err(|error| errors::engine(error, "remove a container"))?;
+        Ok(vec![Effect::Gone(new.to_owned())])
+    }
+
+    /// Takes away what outlives the containers, the records last: until then a successor can finish this.
+    async fn purge(&self) -> Result<Vec<Effect>> {
+        let shared = &*self.shared;
+        let fault = |error| errors::engine(error, "remove the records of the service");
+        let snapshot = shared.view.snapshot();
+        let others = snapshot.services.values().filter(|other| other.record.name != self.record.name);
+        let others: Vec<&ServiceSpec> =
+            others.filter(|other| other.record.desired != Desired::Removed).map(|other| &*other.record.spec).collect();
+        shared.secrets.release(&shared.engine, &shared.names, &self.record.spec, others.iter().copied()).await?;
+        if self.remove_volumes {
+            self.remove_volumes(&others).await?;
+        }
+        // Older generations may be left from an interrupted change.
+        let found = shared.engine.volumes(super::names::SERVICE, self.record.name.as_str()).await.map_err(fault)?;
+        let mut generations: Vec<u64> = found
+            .iter()
+            .filter_map(|volume| shared.names.parse_record(&volume.name))
+            .filter(|(name, generation)| *name == self.record.name && *generation <= self.record.generation)
+            .map(|(_, generation)| generation)
+            .collect();
+        generations.sort_unstable();
+        for generation in generations {
+            shared.engine.remove_volume(&shared.names.record(&self.record.name, generation)).await.map_err(fault)?;
+        }
+        Ok(vec![Effect::Purged])
+    }
+
+    /// Removes the named volumes that no other service uses.
+    async fn remove_volumes(&self, others: &[&ServiceSpec]) -> Result<()> {
+        for mount in &self.record.spec.volumes {
+            let MountSource::Volume(name) = &mount.source else { continue };
+            let used = others.iter().any(|other| other.volumes.iter().any(|theirs| theirs.source == mount.source));
+            if used {
+                continue;
+            }
+            match self.shared.engine.remove_volume(name).await {
+                Ok(_) => {}
+                // A container of somebody else's uses it: then it is not ours alone.
+                Err(error) if error.says("being used") => {
+                    tracing::info!(service = %self.record.name, volume = name, "the volume is in use elsewhere and stays");
+                }
+                Err(error) => return Err(errors::engine(error, "remove a volume")),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why a container was not made.
+enum Unmade {
+    NoImage,
+    Because(Error),
+}
+
+impl From<Error> for Unmade {
+    fn from(error: Error) -> Self {
+        Self::Because(error)
+    }
+}
+
+/// Whether the image must be fetched before the first attempt to create a container. Otherwise the attempt itself tells,
+/// which saves a question in the usual case that the image is there.
+pub(super) fn fetch_first(spec: &ServiceSpec) -> bool {
+    spec.pull_policy == PullPolicy::Always
+}

@@ -1,0 +1,223 @@
+//! The engine's own process: `podman system service`, started when nothing answers, started again when it dies.
+//!
+//! It serves the API only: containers have parents of their own and go on without it.
+
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::UnixStream;
+use tokio::process::{Child, Command};
+use tokio_util::sync::CancellationToken;
+
+use super::client::Engine;
+use super::settings::Settings;
+use crate::error::{Error, Kind, Result};
+use crate::telemetry::Metrics;
+
+/// How long a started engine may take to answer.
+const START: Duration = Duration::from_secs(15);
+/// How long it may take to end when it is asked to.
+const STOP: Duration = Duration::from_secs(5);
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+const SOCKET: &str = "podman.sock";
+const LOG: &str = "podman-service.log";
+
+/// Where the engine is, and whether it is ours to run.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// Somebody else runs it.
+    Theirs(PathBuf),
+    /// The manager runs it.
+    Ours(Supervisor),
+}
+
+impl Place {
+    /// The first engine that answers, or else the place for one of our own.
+    pub(super) async fn find(settings: &Settings) -> Self {
+        if let Some(socket) = &settings.socket {
+            return Self::Theirs(socket.clone());
+        }
+        for socket in &settings.known_sockets {
+            if Engine::new(socket).ping().await.is_ok() {
+                return Self::Theirs(socket.clone());
+            }
+        }
+        Self::Ours(Supervisor { binary: settings.binary.clone(), folder: settings.runtime_dir.clone(), child: None })
+    }
+
+    pub(super) fn socket(&self) -> PathBuf {
+        match self {
+            Self::Theirs(socket) => socket.clone(),
+            Self::Ours(supervisor) => supervisor.socket(),
+        }
+    }
+}
+
+/// Runs the engine's process.
+#[derive(Debug)]
+pub(super) struct Supervisor {
+    binary: PathBuf,
+    folder: PathBuf,
+    /// The process, when this manager started it; an earlier one may have left one running.
+    child: Option<Child>,
+}
+
+impl Supervisor {
+    fn socket(&self) -> PathBuf {
+        self.folder.join(SOCKET)
+    }
+
+    /// Makes sure that an engine answers: one that an earlier manager left, or a new one.
+    pub(super) async fn ensure(&mut self) -> Result<()> {
+        let engine = Engine::new(&self.socket());
+        if engine.ping().await.is_ok() {
+            return Ok(());
+        }
+        self.start().map_err(|error| self.cannot_start(&error.to_string()))?;
+        let deadline = Instant::now() + START;
+        loop {
+            if engine.ping().await.is_ok() {
+                return Ok(());
+            }
+            if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
+                self.child = None;
+                let said = self.last_line().await;
+                return Err(self.cannot_start(&format!("it ended with {status}: {said}")));
+            }
+            if Instant::now() > deadline {
+                self.stop().await;
+                return Err(self.cannot_start("it does not answer"));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn cannot_start(&self, reason: &str) -> Error {
+        let detail = format!("the container engine ({}) cannot be started: {reason}", self.binary.display());
+        Error::new(Kind::BackendUnavailable, detail).remedy("install Podman, or see what `mcp-manager doctor` says")
+    }
+
+    fn start(&mut self) -> std::io::Result<()> {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        std::fs::set_permissions(&self.folder, std::fs::Permissions::from_mode(0o700))?;
+        // A socket file that nobody serves would keep the engine from making its own.
+        match std::fs::remove_file(self.socket()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        // A file rather than a pipe: the engine must not lose its standard error with the manager.
+        let log = std::fs::File::create(self.folder.join(LOG))?;
+        let child = Command::new(&self.binary)
+            .args(["system", "service", "--time=0"])
+            .arg(format!("unix://{}", self.socket().display()))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            // Signals of the manager's terminal are not for it.
+            .process_group(0)
+            .spawn()?;
+        tracing::info!(binary = %self.binary.display(), pid = child.id(), socket = %self.socket().display(), "started the container engine");
+        self.child = Some(child);
+        Ok(())
+    }
+
+    async fn last_line(&self) -> String {
+        let log = tokio::fs::read_to_string(self.folder.join(LOG)).await.unwrap_or_default();
+        log.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing").to_owned()
+    }
+
+    /// Keeps an engine running until `cancelled`, and stops it then.
+    pub(super) async fn run(&mut self, metrics: &Metrics, cancelled: CancellationToken) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let began = Instant::now();
+            let gone = tokio::select! {
+                () = cancelled.cancelled() => break,
+                reason = self.attend() => reason,
+            };
+            tracing::warn!(reason = gone, "the container engine is gone; it is started again");
+            if began.elapsed() > LONGEST_PAUSE {
+                pause = FIRST_PAUSE;
+            }
+            tokio::select! {
+                () = cancelled.cancelled() => break,
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            match self.ensure().await {
+                Ok(()) => metrics.engine_restarts.inc(),
+                Err(error) => tracing::error!(%error, "the container engine could not be started again"),
+            }
+        }
+        self.stop().await;
+    }
+
+    /// Returns when the engine does not answer any more; says why.
+    async fn attend(&mut self) -> String {
+        let socket = self.socket();
+        match &mut self.child {
+            Some(child) => {
+                let status = child.wait().await.map_or_else(|error| error.to_string(), |status| status.to_string());
+                self.child = None;
+                // What was started may have been a front for the process that really serves.
+                if Engine::new(&socket).ping().await.is_ok() {
+                    return hung_up(&socket).await;
+                }
+                status
+            }
+            None => hung_up(&socket).await,
+        }
+    }
+
+    /// Asks the engine to end, also one that an earlier manager left here, and makes it end.
+    async fn stop(&mut self) {
+        let server = server_of(&self.socket()).await;
+        let Some(pid) = self.child.as_ref().and_then(Child::id).and_then(|pid| i32::try_from(pid).ok()).or(server) else {
+            return;
+        };
+        signal(pid, Signal::TERM);
+        let deadline = Instant::now() + STOP;
+        loop {
+            let ended = match &mut self.child {
+                Some(child) => child.try_wait().map_or(true, |status| status.is_some()),
+                None => !Path::new(&format!("/proc/{pid}")).exists(),
+            };
+            if ended {
+                break;
+            }
+            if Instant::now() > deadline {
+                signal(pid, Signal::KILL);
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.child = None;
+    }
+}
+
+/// Returns when whoever serves the socket closes a connection, which its end does.
+async fn hung_up(socket: &Path) -> String {
+    let Ok(mut stream) = UnixStream::connect(socket).await else { return "nothing listens on its socket".to_owned() };
+    let mut byte = [0_u8; 1];
+    let _ = stream.read(&mut byte).await;
+    if Engine::new(socket).ping().await.is_ok() { "it closed the connection".to_owned() } else { "it ended".to_owned() }
+}
+
+/// The process that serves a socket, when it is a process of the same user.
+async fn server_of(socket: &Path) -> Option<i32> {
+    let stream = UnixStream::connect(socket).await.ok()?;
+    let peer = stream.peer_cred().ok()?;
+    peer.pid().filter(|pid| *pid > 0 && peer.uid() == rustix::process::getuid().as_raw())
+}
+
+fn signal(pid: i32, signal: Signal) {
+    if let Some(pid) = Pid::from_raw(pid) {
+        // It may have ended by itself in the meantime.
+        let _ = rustix::process::kill_process(pid, signal);
+    }
+}

@@ -1,0 +1,227 @@
+//! Keeps up with the engine: its list at the start and every so often, its events in between.
+//!
+//! Events only say where to look; what is so is always asked. The record volumes of other managers on the same engine
+//! are followed in the same way.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use jiff::Timestamp;
+use podman_api::models::Event;
+use tokio_util::sync::CancellationToken;
+
+use super::abilities::Abilities;
+use super::client::EngineError;
+use super::names;
+use super::observed::{Inspected, Listed, Observed};
+use super::records::{self, Stored};
+use super::service::Message;
+use super::shared::Shared;
+use crate::domain::name::ServiceName;
+
+/// Pauses between attempts to reach the engine.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Follows the engine until `cancelled`.
+pub(super) async fn follow(shared: Arc<Shared>, cancelled: CancellationToken) {
+    let mut pause = FIRST_PAUSE;
+    let mut told = false;
+    loop {
+        let began = Instant::now();
+        let ended = tokio::select! {
+            () = cancelled.cancelled() => break,
+            ended = session(&shared) => ended,
+        };
+        let was_connected = shared.view.snapshot().connected;
+        shared.view.connected(false);
+        shared.metrics.engine_connected.set(0);
+        if was_connected || !told {
+            tracing::warn!(socket = %shared.engine.socket().display(), reason = %ended, "no connection to the container engine");
+            told = true;
+        }
+        pause = if began.elapsed() > LONGEST_PAUSE { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
+        tokio::select! {
+            () = cancelled.cancelled() => break,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// One connection's time; answers why it ended.
+async fn session(shared: &Arc<Shared>) -> EngineError {
+    match attend(shared).await {
+        Ok(()) => EngineError::Away("the stream of events ended".to_owned()),
+        Err(error) => error,
+    }
+}
+
+async fn attend(shared: &Arc<Shared>) -> Result<(), EngineError> {
+    shared.set_abilities(Abilities::of(shared.engine.info().await?));
+    shared.ensure_networks().await?;
+    // Events are asked for from a moment before the list, so that nothing falls between the two.
+    let since = Timestamp::now().as_second() - 1;
+    let mut events = shared.engine.events(since);
+    reconcile(shared).await?;
+    shared.view.connected(true);
+    shared.metrics.engine_connected.set(1);
+    for name in shared.service_names() {
+        shared.tell(name.as_str(), Message::Connected);
+    }
+    tracing::info!(socket = %shared.engine.socket().display(), "connected to the container engine");
+    let mut tick = tokio::time::interval(shared.settings.reconcile_interval);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    tick.reset();
+    loop {
+        tokio::select! {
+            event = events.next() => match event {
+                Some(Ok(event)) => take_event(shared, &event).await?,
+                Some(Err(EngineError::Odd(error))) => tracing::debug!(error, "an event could not be read"),
+                Some(Err(error)) => return Err(error),
+                None => return Ok(()),
+            },
+            _ = tick.tick() => {
+                reconcile(shared).await?;
+                shared.view.connected(true);
+            }
+        }
+    }
+}
+
+/// Compares everything with the engine.
+async fn reconcile(shared: &Arc<Shared>) -> Result<(), EngineError> {
+    let outcome = compare(shared).await;
+    let result = if outcome.is_ok() { "ok" } else { "failed" };
+    shared.metrics.reconciles.with_label_values(&[result]).inc();
+    outcome
+}
+
+async fn compare(shared: &Arc<Shared>) -> Result<(), EngineError> {
+    let names = &shared.names;
+    let asked = Instant::now();
+    // Containers first: a container in the list had its record before, so a record that is missing is really missing.
+    let listed = shared.engine.containers(names::OWNER, names.owner()).await?;
+    let publish = shared.settings.publish_address;
+    let mut containers: BTreeMap<ServiceName, Vec<Listed>> = BTreeMap::new();
+    for listed in listed.iter().filter_map(|listed| Observed::of_listed(listed, publish)) {
+        containers.entry(listed.service.clone()).or_default().push(listed);
+    }
+    let found = records::load(&shared.engine, names).await?;
+    let first_look = shared.is_first_list();
+    for stored in found.newest.values() {
+        let name = &stored.record.name;
+        let observed: Vec<_> = containers.remove(name).unwrap_or_default().into_iter().map(|one| one.observed).collect();
+        take_record(shared, stored, observed, asked, first_look).await?;
+    }
+    for name in shared.service_names() {
+        if !found.newest.contains_key(&name) {
+            let observed = containers.remove(&name).unwrap_or_default().into_iter().map(|one| one.observed).collect();
+            shared.tell(name.as_str(), Message::Listed(observed, asked));
+            shared.tell(name.as_str(), Message::RecordMissing);
+        }
+    }
+    for (name, orphans) in containers {
+        restore(shared, &name, orphans, asked, first_look).await?;
+    }
+    for volume in found.outdated {
+        shared.engine.remove_volume(&volume).await?;
+    }
+    shared.listed();
+    Ok(())
+}
+
+/// Gives a record to its service's task, or starts one for it.
+async fn take_record(
+    shared: &Arc<Shared>,
+    stored: &Stored,
+    observed: Vec<Observed>,
+    asked: Instant,
+    first_look: bool,
+) -> Result<(), EngineError> {
+    let name = &stored.record.name;
+    if shared.has(name.as_str()) {
+        shared.tell(name.as_str(), Message::Record(stored.clone()));
+        shared.tell(name.as_str(), Message::Listed(observed, asked));
+        return Ok(());
+    }
+    // The list may be older than a deletion that has finished since: only what still exists gets a task.
+    if records::get(&shared.engine, &shared.names, name, stored.record.generation).await?.is_some() {
+        let established = !observed.is_empty();
+        shared.adopt(stored, Message::Listed(observed, asked), established, first_look);
+    }
+    Ok(())
+}
+
+/// Containers without a record: somebody pruned the volumes. The newest container's own copy becomes the record again.
+async fn restore(
+    shared: &Arc<Shared>,
+    name: &ServiceName,
+    orphans: Vec<Listed>,
+    asked: Instant,
+    first_look: bool,
+) -> Result<(), EngineError> {
+    let Some(record) = orphans.iter().filter_map(|orphan| orphan.record.clone()).max_by_key(|record| record.generation) else {
+        tracing::warn!(service = %name, "containers of a service have no record and carry none that can be read; they are left alone");
+        return Ok(());
+    };
+    // A deletion that was finished meanwhile has taken the containers too.
+    match shared.engine.inspect::<Inspected>(&orphans[0].observed.id).await {
+        Ok(_) => {}
+        Err(error) if error.is_missing() => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    tracing::warn!(service = %name, generation = record.generation, "the record of a service was gone; it is written again from its container");
+    if let Err(error) = records::write(&shared.engine, &shared.names, &record, false).await {
+        tracing::error!(service = %name, %error, "the record could not be written again");
+        return Ok(());
+    }
+    let stored = Stored { record, remove_volumes: false };
+    let observed = orphans.into_iter().map(|orphan| orphan.observed).collect();
+    shared.adopt(&stored, Message::Listed(observed, asked), true, first_look);
+    Ok(())
+}
+
+/// Looks where an event points.
+async fn take_event(shared: &Arc<Shared>, event: &Event) -> Result<(), EngineError> {
+    let nanoseconds = i128::from(event.time_nano);
+    let at = Timestamp::from_nanosecond(nanoseconds).unwrap_or_else(|_| Timestamp::now());
+    let attributes = &event.actor.attributes;
+    match (event.typ.as_str(), event.action.as_str()) {
+        ("container", action @ ("start" | "died" | "remove")) => {
+            if attributes.get(names::OWNER).map(String::as_str) != Some(shared.names.owner()) {
+                return Ok(());
+            }
+            let Some(service) = attributes.get(names::SERVICE) else { return Ok(()) };
+            count(shared, action, at);
+            shared.tell(service, Message::Touched(event.actor.id.clone(), at));
+        }
+        ("volume", action @ ("create" | "remove")) => {
+            let volume = attributes.get("name").map_or(event.actor.id.as_str(), String::as_str);
+            let Some((service, generation)) = shared.names.parse_record(volume) else { return Ok(()) };
+            let known = shared.view.get(&service).is_some_and(|state| state.record.generation >= generation);
+            if known && action == "create" {
+                return Ok(());
+            }
+            count(shared, action, at);
+            match records::get(&shared.engine, &shared.names, &service, generation).await? {
+                Some(stored) => take_record(shared, &stored, Vec::new(), Instant::now(), false).await?,
+                None => {
+                    let newest = shared.view.get(&service).is_some_and(|state| state.record.generation == generation);
+                    if newest {
+                        shared.tell(service.as_str(), Message::RecordMissing);
+                    }
+                }
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn count(shared: &Shared, kind: &str, at: Timestamp) {
+    let lag = Timestamp::now().duration_since(at).as_secs_f64().max(0.0);
+    shared.metrics.engine_events.with_label_values(&[kind]).inc();
+    shared.metrics.event_lag.with_label_values(&[kind]).observe(lag);
+}
