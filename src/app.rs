@@ -8,9 +8,10 @@ use tokio::net::TcpListener;
 
 use crate::audit::Audit;
 use crate::auth::Authenticator;
-use crate::backend::Backend;
 use crate::backend::memory::{Engine, Memory};
-use crate::config::{BackendKind, Config};
+use crate::backend::podman::{self, Podman};
+use crate::backend::{Backend, RegistryCredentials};
+use crate::config::{BackendKind, Config, registry_credentials};
 use crate::error::{Error, Kind, Result};
 use crate::gateway::{self, Gateway};
 use crate::lifecycle::{self, Tasks};
@@ -38,7 +39,7 @@ pub async fn run(config: Config) -> Result<()> {
     let settings = registry::Settings { dir: config.templates.dir.clone(), debounce: TEMPLATE_DEBOUNCE };
     let registry = Registry::open(settings, &tasks, &metrics).await?;
     let audit = Audit::open(config.audit.file.clone()).await?;
-    let backend = backend(&config, &routing, &tasks, &metrics)?;
+    let backend = backend(&config, &routing, &tasks, &metrics).await?;
     let gateway =
         config.gateway.enabled.then(|| Gateway::new(backend.view(), gateway_settings(&config, domain.clone()), &metrics, &tasks));
     let environment = config.environment.clone();
@@ -94,13 +95,45 @@ async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener> {
     })
 }
 
-fn backend(config: &Config, routing: &routing::Settings, tasks: &Tasks, metrics: &Metrics) -> Result<Arc<dyn Backend>> {
+async fn backend(config: &Config, routing: &routing::Settings, tasks: &Tasks, metrics: &Metrics) -> Result<Arc<dyn Backend>> {
     match config.backend.kind {
         BackendKind::Memory => {
             tracing::warn!("the memory backend runs nothing: services are only pretended");
             Ok(Arc::new(Memory::over(Engine::new(Duration::from_millis(20)), tasks.clone())))
         }
-        BackendKind::Auto | BackendKind::Podman => Err(Error::new(Kind::NotSupported, "podman")),
+        // Podman is all there is to be found at present.
+        BackendKind::Auto | BackendKind::Podman => {
+            Ok(Podman::connect(podman_settings(config, routing), tasks.clone(), metrics.clone()).await?)
+        }
+    }
+}
+
+fn podman_settings(config: &Config, routing: &routing::Settings) -> podman::Settings {
+    let (secrets, routing) = (config.secret_source(), routing.clone());
+    let credentials_file = config.backend.registry_credentials_file.clone();
+    podman::Settings {
+        socket: config.backend.socket.clone(),
+        known_sockets: config.directories.podman_sockets(),
+        binary: config.backend.podman.clone(),
+        arguments: config.backend.podman_arguments(),
+        instance: config.backend.instance.clone(),
+        network: config.backend.network.clone(),
+        require_limits: config.backend.require_limits,
+        reconcile_interval: config.backend.reconcile_interval.duration(),
+        pull_timeout: config.backend.pull_timeout.duration(),
+        secrets: Arc::new(move |name| match secrets.get(name) {
+            Ok(value) => Ok(Some(value.reveal().to_owned())),
+            // The engine may have one of that name.
+            Err(error) if error.kind == Kind::Invalid => Ok(None),
+            Err(error) => Err(error),
+        }),
+        labels: Arc::new(move |record| routing::traefik_labels(&record.name, &record.spec, &routing)),
+        credentials: Arc::new(move |image| {
+            let Some(file) = &credentials_file else { return Ok(None) };
+            let found = registry_credentials(file, image)?;
+            Ok(found.map(|(username, password)| RegistryCredentials { username, password }))
+        }),
+        ..podman::Settings::new(config.directories.runtime())
     }
 }
 

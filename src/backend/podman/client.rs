@@ -30,7 +30,7 @@ const API: &str = "/v4.3.1/libpod";
 /// Questions that the engine answers from its own state.
 const SHORT: Duration = Duration::from_secs(30);
 /// Work on containers, which may copy an image's files.
-const LONG: Duration = Duration::from_secs(300);
+const LONG: Duration = Duration::from_mins(5);
 /// Longest answer read into memory.
 const MAX_ANSWER: usize = 64 << 20;
 

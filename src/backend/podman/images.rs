@@ -108,11 +108,11 @@ async fn pull(engine: &Engine, wanted: &Wanted<'_>) -> Result<Fetched> {
     let mut reference = wanted.image.to_owned();
     let mut outcome = pull_reference(engine, &reference, wanted).await?;
     // Names without a registry mean Docker Hub to everybody, also where the engine is not told so.
-    if let (Err(message), Some(full)) = (&outcome, full_name(wanted.image)) {
-        if message.contains("short-name") {
-            reference = full;
-            outcome = pull_reference(engine, &reference, wanted).await?;
-        }
+    if let (Err(message), Some(full)) = (&outcome, full_name(wanted.image))
+        && message.contains("short-name")
+    {
+        reference = full;
+        outcome = pull_reference(engine, &reference, wanted).await?;
     }
     outcome.map_err(|message| errors::pull(wanted.image, &message))?;
     let image = engine.image::<Image>(&reference).await.map_err(|error| errors::engine(error, "look at the pulled image"))?;

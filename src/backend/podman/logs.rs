@@ -39,10 +39,11 @@ pub(super) async fn stream(shared: Arc<Shared>, service: ServiceName, query: Log
     let state = shared.view.get(&service).ok_or_else(|| Error::not_found("service", service.as_str(), []))?;
     let wanted: Vec<Replica> =
         state.replicas.iter().filter(|one| query.replica.is_none_or(|wanted| wanted == one.ordinal)).cloned().collect();
-    if let (Some(wanted_ordinal), true) = (query.replica, wanted.is_empty()) {
-        if wanted_ordinal == 0 || wanted_ordinal > state.record.spec.replicas {
-            return Err(Error::new(Kind::NotFound, format!("the service '{service}' has no replica {wanted_ordinal}")));
-        }
+    if let Some(ordinal) = query.replica
+        && wanted.is_empty()
+        && !(1..=state.record.spec.replicas).contains(&ordinal)
+    {
+        return Err(Error::new(Kind::NotFound, format!("the service '{service}' has no replica {ordinal}")));
     }
     if query.follow {
         return Ok(follow(shared, service, query, &wanted).await?.boxed());

@@ -73,7 +73,7 @@ const RESTART: Duration = Duration::from_secs(5);
 pub struct Podman {
     shared: Arc<Shared>,
     /// The engine's process, when it is ours to run; taken by [`Backend::run`].
-    supervisor: Mutex<Option<Supervisor>>,
+    supervisor: Mutex<Option<Box<Supervisor>>>,
     stats: stats::Samples,
 }
 
@@ -307,10 +307,14 @@ impl Backend for Podman {
     ) -> Result<ImageInfo> {
         self.ready().await?;
         let abilities = self.shared.abilities();
+        let credentials = match credentials {
+            Some(credentials) => Some(credentials),
+            None => self.shared.settings.credentials_for(image).await?,
+        };
         let wanted = Wanted {
             image,
             policy,
-            credentials: credentials.or_else(|| (self.shared.settings.credentials)(image)),
+            credentials,
             timeout: self.shared.settings.pull_timeout,
             architecture: &abilities.architecture,
             progress,

@@ -56,7 +56,7 @@ impl Names {
 
     /// The engine's secret that holds a value which the manager knows.
     pub(super) fn secret(&self, name: &str) -> String {
-        format!("{}.{name}", self.instance)
+        format!("{}-{name}", self.instance)
     }
 }
 

@@ -106,12 +106,14 @@ mod tests {
         (Member { exit: Some((code, at)), quick_failures, ..member }, health)
     }
 
+    type Row<'a> = (Desired, u32, Vec<(Member, Health)>, &'a [Step], bool, Phase);
+
     #[test]
     fn the_phase_follows_from_what_there_is() {
         use Health::{Healthy, Starting, Unhealthy};
         use ReplicaState::{Created, Running};
         let run = |ordinal, health| member(ordinal, Running, health);
-        let table: [(Desired, u32, Vec<(Member, Health)>, &[Step], bool, Phase); 17] = [
+        let table: [Row<'_>; 17] = [
             (Desired::Running, 1, vec![], &[], false, Phase::Pending),
             (Desired::Running, 1, vec![], &[Step::Fetch], false, Phase::Pulling),
             (Desired::Running, 1, vec![], &[Step::Create { ordinal: 1, start: true }], false, Phase::Creating),

@@ -14,11 +14,11 @@ use crate::domain::status::{Desired, Record, ReplicaState};
 /// Pause before the first restart of a container that ended by itself; doubles with each failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// Longest pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// So many failures in a row are a crash loop.
 pub(super) const CRASH_LOOP: u32 = 3;
 /// A container that ran so long has recovered from its earlier failures.
-pub(super) const RECOVERED: Duration = Duration::from_secs(60);
+pub(super) const RECOVERED: Duration = Duration::from_mins(1);
 /// Exit codes of processes that the end of a machine took down.
 const KILLED: [i64; 2] = [137, 143];
 
@@ -48,8 +48,8 @@ pub(super) struct Situation<'a> {
     pub(super) members: &'a [Member],
     /// The image must be fetched before a container can be made.
     pub(super) needs_image: bool,
-    /// The present record could not be carried out; tried again at the time given, if any.
-    pub(super) failed: Option<Option<Timestamp>>,
+    /// Whether the present record may be tried.
+    pub(super) attempt: Attempt,
     /// All of it has stood at least once: a later failure does not take down what there is.
     pub(super) established: bool,
     /// The container that is to be restarted now.
@@ -57,6 +57,17 @@ pub(super) struct Situation<'a> {
     /// When the machine was started.
     pub(super) boot: Timestamp,
     pub(super) now: Timestamp,
+}
+
+/// Whether a record may be tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Attempt {
+    /// Nothing speaks against it.
+    Open,
+    /// It failed for a reason that may pass, and is tried again then.
+    At(Timestamp),
+    /// It failed, and stays so until the record changes.
+    Never,
 }
 
 /// One thing to do.
@@ -168,18 +179,17 @@ fn standstill(situation: &Situation<'_>) -> Plan {
 
 fn operation(situation: &Situation<'_>) -> Plan {
     let mut plan = Plan::default();
-    let halted = match situation.failed {
-        Some(Some(retry)) if retry <= situation.now => false,
-        Some(retry) => {
-            if !situation.established {
-                plan.steps.extend(situation.members.iter().map(remove));
-            }
-            retry.into_iter().for_each(|retry| plan.wake_at(retry));
+    let halted = match situation.attempt {
+        Attempt::Open => false,
+        Attempt::At(moment) if moment <= situation.now => false,
+        Attempt::At(moment) => {
+            plan.wake_at(moment);
             true
         }
-        None => false,
+        Attempt::Never => true,
     };
     if halted && !situation.established {
+        plan.steps.extend(situation.members.iter().map(remove));
         return plan;
     }
     let replicas = situation.record.spec.replicas;

@@ -73,11 +73,8 @@ impl Tracked {
         }
         self.as_of = asked;
         let before = std::mem::replace(&mut self.observed, observed);
-        let same_run = same_moment(before.started_at, self.observed.started_at);
-        if same_run {
-            self.observed.started_at = before.started_at;
-        }
-        let same_end = same_moment(before.finished_at, self.observed.finished_at);
+        let same_run = before.started_at == self.observed.started_at;
+        let same_end = before.finished_at == self.observed.finished_at;
         let now = &self.observed;
         match (before.state, now.state) {
             (ReplicaState::Running, ReplicaState::Running) if !same_run => {
@@ -90,13 +87,7 @@ impl Tracked {
                 self.begin_run(check);
                 false
             }
-            (ReplicaState::Exited, ReplicaState::Exited) if same_end => {
-                // The list does not tell why it ended; a closer look does.
-                if let Some(exit) = &mut self.last_exit {
-                    exit.oom_killed |= now.oom_killed;
-                }
-                false
-            }
+            (ReplicaState::Exited, ReplicaState::Exited) if same_end => false,
             (_, ReplicaState::Exited) => {
                 self.end_run();
                 true
@@ -212,10 +203,9 @@ impl Tracked {
 
     pub(super) fn member(&self, digest: &str) -> Member {
         let exit = match (self.observed.state, self.refused) {
-            (ReplicaState::Running, _) => None,
-            (_, Some(refused)) => Some((NOT_STARTED, refused)),
             (ReplicaState::Exited, None) => self.last_exit.as_ref().map(|exit| (exit.code, exit.at)),
-            (ReplicaState::Created, None) => None,
+            (ReplicaState::Exited | ReplicaState::Created, Some(refused)) => Some((NOT_STARTED, refused)),
+            (ReplicaState::Running, _) | (ReplicaState::Created, None) => None,
         };
         Member {
             id: self.observed.id.clone(),
@@ -250,14 +240,5 @@ impl Tracked {
             last_exit: self.last_exit.clone(),
             next_start: (self.observed.state != ReplicaState::Running).then(next_start).flatten(),
         }
-    }
-}
-
-/// Whether two descriptions mean the same moment: the engine's list knows whole seconds only.
-fn same_moment(one: Option<Timestamp>, other: Option<Timestamp>) -> bool {
-    let coarse = |moment: &Timestamp| moment.subsec_nanosecond() == 0;
-    match (one, other) {
-        (Some(one), Some(other)) if coarse(&one) || coarse(&other) => one.as_second() == other.as_second(),
-        (one, other) => one == other,
     }
 }

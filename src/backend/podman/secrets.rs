@@ -11,7 +11,7 @@ use tokio::sync::{RwLock, RwLockReadGuard};
 use super::client::Engine;
 use super::errors;
 use super::names::Names;
-use super::settings::SecretSource;
+use super::settings::Settings;
 use crate::domain::spec::ServiceSpec;
 use crate::error::Result;
 
@@ -30,16 +30,10 @@ pub(super) struct Held<'a> {
 
 impl Secrets {
     /// Makes sure that the engine has the secrets of a spec whose values the manager knows.
-    pub(super) async fn hold(
-        &self,
-        engine: &Engine,
-        names: &Names,
-        source: &SecretSource,
-        spec: &ServiceSpec,
-    ) -> Result<Held<'_>> {
+    pub(super) async fn hold(&self, engine: &Engine, names: &Names, settings: &Settings, spec: &ServiceSpec) -> Result<Held<'_>> {
         let mut held = BTreeMap::new();
         for (variable, secret) in &spec.secrets {
-            let name = match source(secret) {
+            let name = match settings.secret(secret).await? {
                 Some(value) => {
                     let name = names.secret(secret);
                     self.write(engine, &name, &value).await?;

@@ -21,11 +21,12 @@ use messages::{Aside, FirstLook};
 
 use super::health;
 use super::phase::{Standing, phase};
-use super::plan::{self, Member, Situation, Step};
+use super::plan::{self, Attempt, Member, Situation, Step};
 use super::records::Stored;
 use super::replica::Tracked;
 use super::shared::Shared;
-use super::steps::{Effect, Job, fetch_first};
+use super::steps::{Effect, Job};
+use crate::domain::spec::{PullPolicy, ServiceSpec};
 use crate::domain::status::{Progress, Record, ReplicaState, ServiceState};
 use crate::error::{Error, Result};
 
@@ -40,7 +41,25 @@ struct Batch {
 /// The record could not be carried out.
 struct Failed {
     error: Error,
-    retry: Option<Timestamp>,
+    again: Attempt,
+}
+
+/// What is known of the image.
+#[derive(PartialEq, Eq)]
+enum ImageState {
+    /// It may well be there. The attempt to create a container tells, which saves a question in the usual case.
+    Assumed,
+    /// It must be fetched first.
+    Needed,
+    /// It was fetched, and the engine knows it by this reference.
+    Ready(String),
+}
+
+impl ImageState {
+    /// Before the first container of a spec is made.
+    fn before(spec: &ServiceSpec) -> Self {
+        if spec.pull_policy == PullPolicy::Always { Self::Needed } else { Self::Assumed }
+    }
 }
 
 /// Replicas that are to be restarted, one after the other.
@@ -59,8 +78,7 @@ pub(super) struct Service {
     digest: Arc<str>,
     remove_volumes: bool,
     containers: BTreeMap<String, Tracked>,
-    image: Option<String>,
-    needs_image: bool,
+    image: ImageState,
     failed: Option<Failed>,
     /// Failed attempts at the present record.
     attempts: u32,
@@ -95,8 +113,7 @@ impl Service {
             digest: record.spec.container_digest().into(),
             remove_volumes: stored.remove_volumes,
             containers: BTreeMap::new(),
-            image: None,
-            needs_image: fetch_first(&record.spec),
+            image: ImageState::before(&record.spec),
             failed: None,
             attempts: 0,
             established,
@@ -177,8 +194,8 @@ impl Service {
         let situation = Situation {
             record: &self.record,
             members: &members,
-            needs_image: self.needs_image,
-            failed: self.failed.as_ref().map(|failed| failed.retry),
+            needs_image: self.image == ImageState::Needed,
+            attempt: self.failed.as_ref().map_or(Attempt::Open, |failed| failed.again),
             established: self.established,
             restart: self.restarts.gate.is_none().then(|| self.restarts.queue.front().map(String::as_str)).flatten(),
             boot: self.shared.boot,
@@ -208,7 +225,10 @@ impl Service {
             shared: self.shared.clone(),
             record: self.record.clone(),
             digest: self.digest.clone(),
-            image: self.image.clone(),
+            image: match &self.image {
+                ImageState::Ready(reference) => Some(reference.clone()),
+                ImageState::Assumed | ImageState::Needed => None,
+            },
             remove_volumes: self.remove_volumes,
             progress: Arc::new(move |progress| {
                 let _ = inbox.send(Message::Progress(progress));

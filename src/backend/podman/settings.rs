@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use crate::backend::RegistryCredentials;
 use crate::domain::status::Record;
+use crate::error::{Error, Result};
 
-/// Finds the value of a secret by its name; `None` when the manager does not know it.
-pub type SecretSource = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+/// Finds the value of a secret by its name; `None` when the manager does not know it. May read files.
+pub type SecretSource = Arc<dyn Fn(&str) -> Result<Option<String>> + Send + Sync>;
 /// Further labels for the containers of a service, such as those that a proxy reads.
 pub type LabelSource = Arc<dyn Fn(&Record) -> BTreeMap<String, String> + Send + Sync>;
-/// Finds the credentials for an image reference.
-pub type CredentialSource = Arc<dyn Fn(&str) -> Option<RegistryCredentials> + Send + Sync>;
+/// Finds the credentials for an image reference. May read files.
+pub type CredentialSource = Arc<dyn Fn(&str) -> Result<Option<RegistryCredentials>> + Send + Sync>;
 
 /// Settings of the Podman backend.
 #[derive(Clone)]
@@ -28,6 +29,8 @@ pub struct Settings {
     pub runtime_dir: PathBuf,
     /// The Podman program.
     pub binary: PathBuf,
+    /// Its arguments before the command, for an engine that the manager starts.
+    pub arguments: Vec<String>,
     /// Name of this installation: prefix of everything it makes, and value of its owner's label. Letters and digits.
     pub instance: String,
     /// The internal network of all services. Services with egress are also in `NETWORK-egress`.
@@ -63,19 +66,32 @@ impl Settings {
             known_sockets: Vec::new(),
             runtime_dir,
             binary: PathBuf::from("podman"),
+            arguments: Vec::new(),
             instance: "mcp".to_owned(),
             network: "mcp-network".to_owned(),
             publish_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             reconcile_interval: Duration::from_secs(30),
             require_limits: false,
-            pull_timeout: Duration::from_secs(600),
+            pull_timeout: Duration::from_mins(10),
             concurrent_operations: 8,
             concurrent_checks: 64,
             log_bytes: 10 << 20,
-            secrets: Arc::new(|_| None),
+            secrets: Arc::new(|_| Ok(None)),
             labels: Arc::new(|_| BTreeMap::new()),
-            credentials: Arc::new(|_| None),
+            credentials: Arc::new(|_| Ok(None)),
         }
+    }
+
+    /// The value of a secret, looked up where blocking is allowed.
+    pub(super) async fn secret(&self, name: &str) -> Result<Option<String>> {
+        let (source, name) = (self.secrets.clone(), name.to_owned());
+        blocking(move || source(&name)).await
+    }
+
+    /// The credentials for an image, looked up where blocking is allowed.
+    pub(super) async fn credentials_for(&self, image: &str) -> Result<Option<RegistryCredentials>> {
+        let (source, image) = (self.credentials.clone(), image.to_owned());
+        blocking(move || source(&image)).await
     }
 
     /// Name of the network that leads to the outside.
@@ -83,6 +99,11 @@ impl Settings {
     pub fn egress_network(&self) -> String {
         format!("{}-egress", self.network)
     }
+}
+
+async fn blocking<T: Send + 'static>(look: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let looked = tokio::task::spawn_blocking(look).await;
+    looked.unwrap_or_else(|error| Err(Error::internal("a file could not be looked at", error)))
 }
 
 impl fmt::Debug for Settings {

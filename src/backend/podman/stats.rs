@@ -53,14 +53,14 @@ impl Samples {
         if running.is_empty() {
             return Ok(Vec::new());
         }
-        let mut stats = if shared.abilities().enforces_memory() || !shared.abilities().rootless {
+        let mut all = if shared.abilities().enforces_memory() || !shared.abilities().rootless {
             from_engine(shared, &running).await?
         } else {
             from_processes(shared, &running).await?
         };
         let now = Instant::now();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        for (replica, figures) in running.iter().zip(&mut stats) {
+        for (replica, figures) in running.iter().zip(&mut all) {
             if let Some((then, cpu)) = last.insert(replica.id.clone(), (now, figures.cpu_seconds)) {
                 let elapsed = now.duration_since(then).as_secs_f64();
                 figures.cpu_percent = (elapsed > 0.0).then(|| ((figures.cpu_seconds - cpu) / elapsed * 100.0).max(0.0));
@@ -68,7 +68,7 @@ impl Samples {
         }
         // Containers come and go; what was not asked about for a day is forgotten.
         last.retain(|_, (then, _)| now.duration_since(*then).as_secs() < 86_400);
-        Ok(stats)
+        Ok(all)
     }
 }
 

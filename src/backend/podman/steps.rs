@@ -14,7 +14,7 @@ use super::images::{Image, OnProgress, Wanted};
 use super::observed::{Inspected, Observed};
 use super::plan::Step;
 use super::shared::Shared;
-use crate::domain::spec::{MountSource, PullPolicy, ServiceSpec};
+use crate::domain::spec::{MountSource, ServiceSpec};
 use crate::domain::status::{Desired, Record};
 use crate::error::{Error, Kind, Result};
 
@@ -86,10 +86,14 @@ impl Job {
     async fn fetch(&self) -> Result<Vec<Effect>> {
         let abilities = self.shared.abilities();
         let spec = &self.record.spec;
+        let credentials = match self.shared.settings.credentials_for(&spec.image).await {
+            Ok(credentials) => credentials,
+            Err(error) => return Ok(vec![Effect::Failed(error)]),
+        };
         let wanted = Wanted {
             image: &spec.image,
             policy: spec.pull_policy,
-            credentials: (self.shared.settings.credentials)(&spec.image),
+            credentials,
             timeout: self.shared.settings.pull_timeout,
             architecture: &abilities.architecture,
             progress: self.progress.clone(),
@@ -104,7 +108,7 @@ impl Job {
     async fn create(&self, ordinal: u32, start: bool) -> Result<Vec<Effect>> {
         let shared = &*self.shared;
         let spec = &*self.record.spec;
-        let held = match shared.secrets.hold(&shared.engine, &shared.names, &shared.settings.secrets, spec).await {
+        let held = match shared.secrets.hold(&shared.engine, &shared.names, &shared.settings, spec).await {
             Ok(held) => held,
             Err(error) if error.kind == Kind::BackendUnavailable => return Err(error),
             Err(error) => return Ok(vec![Effect::Failed(error)]),
@@ -192,7 +196,11 @@ impl Job {
 
     async fn start(&self, id: &str) -> Result<Vec<Effect>> {
         let shared = &*self.shared;
-        let _held = shared.secrets.hold(&shared.engine, &shared.names, &shared.settings.secrets, &self.record.spec).await?;
+        let _held = match shared.secrets.hold(&shared.engine, &shared.names, &shared.settings, &self.record.spec).await {
+            Ok(held) => held,
+            Err(error) if error.kind == Kind::BackendUnavailable => return Err(error),
+            Err(error) => return Ok(vec![Effect::Refused(id.to_owned(), error)]),
+        };
         let _turn = self.turn().await;
         match shared.engine.start(id).await {
             Ok(()) => {
@@ -291,10 +299,4 @@ impl From<Error> for Unmade {
     fn from(error: Error) -> Self {
         Self::Because(error)
     }
-}
-
-/// Whether the image must be fetched before the first attempt to create a container. Otherwise the attempt itself tells,
-/// which saves a question in the usual case that the image is there.
-pub(super) fn fetch_first(spec: &ServiceSpec) -> bool {
-    spec.pull_policy == PullPolicy::Always
 }

@@ -22,6 +22,8 @@ use crate::telemetry::Metrics;
 const START: Duration = Duration::from_secs(15);
 /// How long it may take to end when it is asked to.
 const STOP: Duration = Duration::from_secs(5);
+/// How long the manager's own connections may take to close.
+const CLOSE: Duration = Duration::from_millis(300);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const SOCKET: &str = "podman.sock";
@@ -33,7 +35,7 @@ pub(super) enum Place {
     /// Somebody else runs it.
     Theirs(PathBuf),
     /// The manager runs it.
-    Ours(Supervisor),
+    Ours(Box<Supervisor>),
 }
 
 impl Place {
@@ -47,7 +49,8 @@ impl Place {
                 return Self::Theirs(socket.clone());
             }
         }
-        Self::Ours(Supervisor { binary: settings.binary.clone(), folder: settings.runtime_dir.clone(), child: None })
+        let (binary, arguments) = (settings.binary.clone(), settings.arguments.clone());
+        Self::Ours(Box::new(Supervisor { binary, arguments, folder: settings.runtime_dir.clone(), child: None }))
     }
 
     pub(super) fn socket(&self) -> PathBuf {
@@ -62,6 +65,7 @@ impl Place {
 #[derive(Debug)]
 pub(super) struct Supervisor {
     binary: PathBuf,
+    arguments: Vec<String>,
     folder: PathBuf,
     /// The process, when this manager started it; an earlier one may have left one running.
     child: Option<Child>,
@@ -113,6 +117,7 @@ impl Supervisor {
         // A file rather than a pipe: the engine must not lose its standard error with the manager.
         let log = std::fs::File::create(self.folder.join(LOG))?;
         let child = Command::new(&self.binary)
+            .args(&self.arguments)
             .args(["system", "service", "--time=0"])
             .arg(format!("unix://{}", self.socket().display()))
             .stdin(Stdio::null())
@@ -174,8 +179,17 @@ impl Supervisor {
         }
     }
 
-    /// Asks the engine to end, also one that an earlier manager left here, and makes it end.
+    /// Asks the engine to end, also one that an earlier manager left here, and makes it end. While another manager uses
+    /// it, it stays: the last one takes it down.
     async fn stop(&mut self) {
+        let deadline = Instant::now() + CLOSE;
+        while connections(&self.socket()) > 0 {
+            if Instant::now() > deadline {
+                tracing::info!("the container engine stays: another manager uses it");
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         let server = server_of(&self.socket()).await;
         let Some(pid) = self.child.as_ref().and_then(Child::id).and_then(|pid| i32::try_from(pid).ok()).or(server) else {
             return;
@@ -208,6 +222,21 @@ async fn hung_up(socket: &Path) -> String {
     if Engine::new(socket).ping().await.is_ok() { "it closed the connection".to_owned() } else { "it ended".to_owned() }
 }
 
+/// How many connections to the socket are open, as the kernel's table of sockets says.
+fn connections(socket: &Path) -> usize {
+    let table = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    established(&table, &socket.display().to_string())
+}
+
+/// Counts the established connections of one path: state 03, in the sixth column.
+fn established(table: &str, path: &str) -> usize {
+    let connected = |line: &&str| {
+        let mut columns = line.split_whitespace();
+        columns.nth(5) == Some("03") && columns.nth(1) == Some(path)
+    };
+    table.lines().filter(connected).count()
+}
+
 /// The process that serves a socket, when it is a process of the same user.
 async fn server_of(socket: &Path) -> Option<i32> {
     let stream = UnixStream::connect(socket).await.ok()?;
@@ -219,5 +248,41 @@ fn signal(pid: i32, signal: Signal) {
     if let Some(pid) = Pid::from_raw(pid) {
         // It may have ended by itself in the meantime.
         let _ = rustix::process::kill_process(pid, signal);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn open_connections_are_counted_and_listening_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("s");
+        let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+        assert_eq!(connections(&socket), 0);
+        let client = UnixStream::connect(&socket).await.unwrap();
+        let (served, _) = listener.accept().await.unwrap();
+        assert_eq!(connections(&socket), 1);
+        drop((client, served));
+        assert_eq!(connections(&socket), 0);
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_cannot_be_started_says_why() {
+        let folder = tempfile::tempdir().unwrap();
+        let supervisor = |binary: &str, arguments: &[&str]| Supervisor {
+            binary: binary.into(),
+            arguments: arguments.iter().map(|word| (*word).to_owned()).collect(),
+            folder: folder.path().join("run"),
+            child: None,
+        };
+        let error = supervisor("/nowhere/podman", &[]).ensure().await.unwrap_err();
+        assert_eq!(error.kind, Kind::BackendUnavailable);
+        assert!(error.detail.contains("/nowhere/podman") && error.remedy.is_some(), "{error}");
+        let error = supervisor("sh", &["-c", "echo no id maps >&2; exit 3"]).ensure().await.unwrap_err();
+        assert!(error.detail.contains("exit status: 3: no id maps"), "{error}");
+        let mode = std::fs::metadata(folder.path().join("run")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "nobody else reaches the socket");
     }
 }

@@ -24,6 +24,8 @@ use crate::domain::name::ServiceName;
 /// Pauses between attempts to reach the engine.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// So many services are taken over at the same time.
+const AT_ONCE: usize = 8;
 
 /// Follows the engine until `cancelled`.
 pub(super) async fn follow(shared: Arc<Shared>, cancelled: CancellationToken) {
@@ -110,11 +112,15 @@ async fn compare(shared: &Arc<Shared>) -> Result<(), EngineError> {
     }
     let found = records::load(&shared.engine, names).await?;
     let first_look = shared.is_first_list();
-    for stored in found.newest.values() {
-        let name = &stored.record.name;
-        let observed: Vec<_> = containers.remove(name).unwrap_or_default().into_iter().map(|one| one.observed).collect();
-        take_record(shared, stored, observed, asked, first_look).await?;
+    let records = found.newest.values().map(|stored| {
+        let observed = containers.remove(&stored.record.name).unwrap_or_default().into_iter().map(|one| one.observed).collect();
+        take_record(shared, stored, observed, asked, first_look)
+    });
+    let mut records = futures_util::stream::iter(records.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
+    while let Some(taken) = records.next().await {
+        taken?;
     }
+    drop(records);
     for name in shared.service_names() {
         if !found.newest.contains_key(&name) {
             let observed = containers.remove(&name).unwrap_or_default().into_iter().map(|one| one.observed).collect();
@@ -123,7 +129,7 @@ async fn compare(shared: &Arc<Shared>) -> Result<(), EngineError> {
         }
     }
     for (name, orphans) in containers {
-        restore(shared, &name, orphans, asked, first_look).await?;
+        restore(shared, &name, orphans, first_look).await?;
     }
     for volume in found.outdated {
         shared.engine.remove_volume(&volume).await?;
@@ -148,20 +154,13 @@ async fn take_record(
     }
     // The list may be older than a deletion that has finished since: only what still exists gets a task.
     if records::get(&shared.engine, &shared.names, name, stored.record.generation).await?.is_some() {
-        let established = !observed.is_empty();
-        shared.adopt(stored, Message::Listed(observed, asked), established, first_look);
+        adopt(shared, stored, observed, first_look).await?;
     }
     Ok(())
 }
 
 /// Containers without a record: somebody pruned the volumes. The newest container's own copy becomes the record again.
-async fn restore(
-    shared: &Arc<Shared>,
-    name: &ServiceName,
-    orphans: Vec<Listed>,
-    asked: Instant,
-    first_look: bool,
-) -> Result<(), EngineError> {
+async fn restore(shared: &Arc<Shared>, name: &ServiceName, orphans: Vec<Listed>, first_look: bool) -> Result<(), EngineError> {
     let Some(record) = orphans.iter().filter_map(|orphan| orphan.record.clone()).max_by_key(|record| record.generation) else {
         tracing::warn!(service = %name, "containers of a service have no record and carry none that can be read; they are left alone");
         return Ok(());
@@ -179,7 +178,26 @@ async fn restore(
     }
     let stored = Stored { record, remove_volumes: false };
     let observed = orphans.into_iter().map(|orphan| orphan.observed).collect();
-    shared.adopt(&stored, Message::Listed(observed, asked), true, first_look);
+    adopt(shared, &stored, observed, first_look).await
+}
+
+/// Starts the task of a service that exists. The list is coarse (whole seconds, no reasons of ends), so each container is
+/// looked at first.
+async fn adopt(shared: &Arc<Shared>, stored: &Stored, listed: Vec<Observed>, first_look: bool) -> Result<(), EngineError> {
+    let asked = Instant::now();
+    let mut observed = Vec::new();
+    for listed in listed {
+        match shared.engine.inspect::<Inspected>(&listed.id).await {
+            Ok(inspected) => {
+                let publish = shared.settings.publish_address;
+                observed.push(Observed::of_inspected(inspected, stored.record.spec.port, publish));
+            }
+            Err(error) if error.is_missing() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let established = !observed.is_empty();
+    shared.adopt(stored, Message::Found(observed, asked), established, first_look);
     Ok(())
 }
 
@@ -205,14 +223,10 @@ async fn take_event(shared: &Arc<Shared>, event: &Event) -> Result<(), EngineErr
                 return Ok(());
             }
             count(shared, action, at);
-            match records::get(&shared.engine, &shared.names, &service, generation).await? {
-                Some(stored) => take_record(shared, &stored, Vec::new(), Instant::now(), false).await?,
-                None => {
-                    let newest = shared.view.get(&service).is_some_and(|state| state.record.generation == generation);
-                    if newest {
-                        shared.tell(service.as_str(), Message::RecordMissing);
-                    }
-                }
+            if let Some(stored) = records::get(&shared.engine, &shared.names, &service, generation).await? {
+                take_record(shared, &stored, Vec::new(), Instant::now(), false).await?;
+            } else if shared.view.get(&service).is_some_and(|state| state.record.generation == generation) {
+                shared.tell(service.as_str(), Message::RecordMissing);
             }
         }
         _ => {}

@@ -2,6 +2,7 @@
 
 mod claims;
 mod memory;
+mod podman;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -63,7 +63,7 @@ fn situation<'a>(record: &'a Record, members: &'a [Member]) -> Situation<'a> {
         record,
         members,
         needs_image: false,
-        failed: None,
+        attempt: Attempt::Open,
         established: true,
         restart: None,
         boot: at(100),
@@ -245,9 +245,9 @@ fn an_old_container_that_serves_nobody_makes_room() {
 fn a_failed_creation_leaves_nothing() {
     let record = replicas(2);
     let members = [running(1), created(2)];
-    let failed = Situation { failed: Some(None), established: false, ..situation(&record, &members) };
+    let failed = Situation { attempt: Attempt::Never, established: false, ..situation(&record, &members) };
     assert_eq!(plan(&failed).steps, [removed("c1"), removed("c2")]);
-    let empty = Situation { failed: Some(None), established: false, ..situation(&record, &[]) };
+    let empty = Situation { attempt: Attempt::Never, established: false, ..situation(&record, &[]) };
     assert_eq!(plan(&empty), Plan::default());
 }
 
@@ -256,16 +256,16 @@ fn a_failed_change_keeps_what_there_was() {
     let record = replicas(2);
     let crashed = Member { state: ReplicaState::Exited, ready: false, exit: Some((1, at(1500))), ..old(2) };
     let members = [old(1), crashed];
-    let failed = Situation { failed: Some(None), ..situation(&record, &members) };
+    let failed = Situation { attempt: Attempt::Never, ..situation(&record, &members) };
     assert_eq!(plan(&failed).steps, [start("old2")], "the old ones go on, also with their restarts");
 }
 
 #[test]
 fn a_failure_that_may_pass_is_tried_again_in_time() {
     let record = replicas(1);
-    let waiting = Situation { failed: Some(Some(at(2040))), established: false, ..situation(&record, &[]) };
+    let waiting = Situation { attempt: Attempt::At(at(2040)), established: false, ..situation(&record, &[]) };
     assert_eq!(plan(&waiting), Plan { steps: vec![], wake: Some(at(2040)) });
-    let due = Situation { failed: Some(Some(at(2010))), established: false, ..situation(&record, &[]) };
+    let due = Situation { attempt: Attempt::At(at(2010)), established: false, ..situation(&record, &[]) };
     assert_eq!(plan(&due).steps, [create(1, true)]);
 }
 

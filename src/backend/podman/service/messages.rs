@@ -12,9 +12,8 @@ use super::super::observed::{Inspected, Observed};
 use super::super::records::Stored;
 use super::super::replica::{RunId, Tracked};
 use super::super::shared::Shared;
-use super::super::steps::fetch_first;
 use super::super::{logs, plan::Step};
-use super::Service;
+use super::{ImageState, Service};
 use crate::domain::status::{Desired, Progress, ReplicaState};
 use crate::error::{Error, Kind, Result};
 
@@ -23,6 +22,8 @@ use crate::error::{Error, Kind, Result};
 pub(in super::super) enum Message {
     /// The record, as it was found or written.
     Record(Stored),
+    /// Its containers at the start of its task, looked at since the moment given.
+    Found(Vec<Observed>, Instant),
     /// Its containers in the engine's list, which was asked for at the moment given.
     Listed(Vec<Observed>, Instant),
     /// The engine says that something happened to a container at that time.
@@ -74,6 +75,7 @@ impl Service {
     pub(super) fn hear(&mut self, message: Message) {
         match message {
             Message::Record(stored) => self.change_record(&stored),
+            Message::Found(containers, asked) => self.found(containers, asked),
             Message::Listed(containers, asked) => self.take_list(containers, asked),
             Message::Touched(id, at) => self.touched(&id, at),
             Message::RecordMissing => self.rewrite_record(),
@@ -94,8 +96,7 @@ impl Service {
         }
         let digest = stored.record.spec.container_digest();
         if *digest != *self.digest {
-            self.needs_image = fetch_first(&stored.record.spec);
-            self.image = None;
+            self.image = ImageState::before(&stored.record.spec);
             self.digest = digest.into();
         }
         self.record = stored.record.clone();
@@ -126,23 +127,21 @@ impl Service {
             }
         }
         for observed in listed {
-            let check = &self.record.spec.health_check;
-            match self.containers.get(&observed.id) {
-                None if observed.state == ReplicaState::Exited => {
-                    let id = observed.id.clone();
-                    self.containers.insert(id.clone(), Tracked::new(observed, asked, check));
-                    self.look(id.clone());
-                    self.collect_last_words(id);
-                }
-                None => {
-                    self.containers.insert(observed.id.clone(), Tracked::new(observed, asked, check));
-                }
-                Some(known) if known.is_newer_than(asked) => {}
-                Some(known) if known.observed.state != observed.state || known.observed.address != observed.address => {
-                    self.look(observed.id);
-                }
-                Some(_) => {}
+            let known = self.containers.get(&observed.id);
+            let as_known = known.is_some_and(|known| {
+                known.is_newer_than(asked)
+                    || (known.observed.state == observed.state && known.observed.address == observed.address)
+            });
+            if !as_known {
+                self.look(observed.id);
             }
+        }
+    }
+
+    /// Takes in containers that were looked at before the task began.
+    fn found(&mut self, containers: Vec<Observed>, asked: Instant) {
+        for observed in containers {
+            self.see(observed, asked);
         }
     }
 
@@ -212,13 +211,12 @@ impl Service {
     pub(super) fn see(&mut self, observed: Observed, asked: Instant) {
         let check = &self.record.spec.health_check;
         let id = observed.id.clone();
-        let ended = match self.containers.get_mut(&id) {
-            Some(container) => container.observe(observed, asked, check),
-            None => {
-                let ended = observed.state == ReplicaState::Exited;
-                self.containers.insert(id.clone(), Tracked::new(observed, asked, check));
-                ended
-            }
+        let ended = if let Some(container) = self.containers.get_mut(&id) {
+            container.observe(observed, asked, check)
+        } else {
+            let ended = observed.state == ReplicaState::Exited;
+            self.containers.insert(id.clone(), Tracked::new(observed, asked, check));
+            ended
         };
         if ended && self.record.desired == Desired::Running {
             self.collect_last_words(id);

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::super::errors;
-use super::super::plan::Step;
+use super::super::plan::{Attempt, Step};
 use super::super::replica::Tracked;
 use super::super::steps::Effect;
-use super::{Batch, Failed, Service};
+use super::{Batch, Failed, ImageState, Service};
 use crate::domain::status::Desired;
 use crate::error::{Error, Kind};
 
@@ -16,7 +16,7 @@ use crate::error::{Error, Kind};
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const FIRST_RETRY: Duration = Duration::from_secs(30);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-const LONGEST_RETRY: Duration = Duration::from_secs(600);
+const LONGEST_RETRY: Duration = Duration::from_mins(10);
 
 fn grown(first: Duration, times: u32, longest: Duration) -> Duration {
     first.saturating_mul(2_u32.saturating_pow(times.min(20))).min(longest)
@@ -30,7 +30,9 @@ impl Service {
         // What was tried for an earlier record says nothing about the present one.
         let present = generation == self.record.generation;
         if present {
-            steps.iter().for_each(|step| self.abandoned(step));
+            for step in &steps {
+                self.abandoned(step);
+            }
         }
         for effect in effects {
             if present || !matches!(effect, Effect::Failed(_)) {
@@ -83,15 +85,12 @@ impl Service {
                     }
                 }
             }
-            Effect::ImageNeeded if self.image.is_some() => {
+            Effect::ImageNeeded if matches!(self.image, ImageState::Ready(_)) => {
                 let detail = format!("the image {} was fetched and is gone again", self.record.spec.image);
                 self.fail(Error::new(Kind::ImageNotFound, detail).remedy("see who removes images on this machine"), false);
             }
-            Effect::ImageNeeded => self.needs_image = true,
-            Effect::ImageReady(reference) => {
-                self.needs_image = false;
-                self.image = Some(reference);
-            }
+            Effect::ImageNeeded => self.image = ImageState::Needed,
+            Effect::ImageReady(reference) => self.image = ImageState::Ready(reference),
             Effect::Failed(error) => {
                 // A replica that stood before is wanted back; a change that is refused waits for the next change.
                 let changing = self.containers.values().any(|container| *container.observed.digest != *self.digest);
@@ -100,15 +99,16 @@ impl Service {
             }
             Effect::Refused(id, error) => self.refused(&id, error),
             Effect::Purged => self.done = true,
-            Effect::Again(error) => self.again(error),
+            Effect::Again(error) => self.again(&error),
         }
     }
 
     fn fail(&mut self, error: Error, again: bool) {
-        let retry = again.then(|| Timestamp::now() + grown(FIRST_RETRY, self.attempts, LONGEST_RETRY));
+        let pause = grown(FIRST_RETRY, self.attempts, LONGEST_RETRY);
+        let again = if again { Attempt::At(Timestamp::now() + pause) } else { Attempt::Never };
         self.attempts = self.attempts.saturating_add(1);
         tracing::warn!(service = %self.record.name, %error, "the service could not be brought to what its record says");
-        self.failed = Some(Failed { error, retry });
+        self.failed = Some(Failed { error, again });
     }
 
     /// A container that exists could not be started. Of a service that never stood, that is a failed creation.
@@ -125,7 +125,7 @@ impl Service {
     }
 
     /// The engine could not be asked, or a removal failed: later.
-    fn again(&mut self, error: Error) {
+    fn again(&mut self, error: &Error) {
         self.blocked = Some(Instant::now() + grown(FIRST_PAUSE, self.trouble, LONGEST_PAUSE));
         self.trouble = self.trouble.saturating_add(1);
         tracing::warn!(service = %self.record.name, %error, "a step failed and is repeated");
