@@ -112,9 +112,7 @@ build() {
 }
 
 build_echo_image() {
-  local folder=$installation/images/echo
-  as_target mkdir -p "$folder"
-  put_file "$checkout/docker/echo/Dockerfile" "$folder/Dockerfile" 644
+  local folder=$installation/docker/echo
   put_file "$binaries/mcp-echo" "$folder/mcp-echo" 755
   step "building the image $echo_image from the binary alone"
   as_target podman image exists "$echo_image" || remember image "$echo_image"

@@ -27,6 +27,8 @@ install_files() {
   as_target mkdir -p "$state" "$installation/bin"
   put_file "$binaries/mcp-manager" "$manager" 755
   install_templates
+  # The recipes of the images that the templates name.
+  tar -C "$checkout" -cf - docker | as_target tar -C "$installation" --no-same-owner -xf -
 }
 
 # install_templates: ships templates, keeping what was edited, added or deleted since they were last shipped.
