@@ -40,7 +40,14 @@ pub struct CommandLine {
 #[command(next_help_heading = "Common options")]
 pub struct Common {
     /// Address of the manager.
-    #[arg(long, global = true, value_name = "URL", env = "MCP_MANAGER_SERVER", default_value = "http://127.0.0.1:8000")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "MCP_MANAGER_SERVER",
+        hide_env_values = true,
+        default_value = "http://127.0.0.1:8000"
+    )]
     pub server: String,
     /// Key for the manager; better given by the variable, since others can see command lines.
     #[arg(long, global = true, value_name = "KEY", env = "MCP_MANAGER_API_KEY", hide_env_values = true)]
@@ -134,6 +141,9 @@ pub enum Command {
     },
     /// Show the version.
     Version,
+    /// Print the reference of all commands, in Markdown.
+    #[command(hide = true)]
+    Reference,
 }
 
 /// Where settings come from besides the environment.
@@ -178,7 +188,7 @@ pub struct Run {
     #[arg(long, short, value_name = "IMAGE")]
     pub image: Option<String>,
     /// Port on which the service listens inside its container.
-    #[arg(long, short, value_name = "PORT")]
+    #[arg(long, short, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
     /// Environment variable; without a value it is taken from here. May be repeated.
     #[arg(long, short, value_name = "NAME[=VALUE]")]

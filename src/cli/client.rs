@@ -48,7 +48,7 @@ impl Client {
             builder = builder.resolve_to_addrs(&host, &loopback.map(|address| SocketAddr::new(address, 0)));
         }
         let http = builder.build().map_err(|error| Error::internal("the HTTP client cannot be made", error))?;
-        Ok(Self { http, base, key: common.api_key.clone() })
+        Ok(Self { http, base, key: common.api_key.as_deref().map(usable_key).transpose()? })
     }
 
     /// Asks for a document.
@@ -133,6 +133,16 @@ impl Client {
     }
 }
 
+/// The key without the line end that files give it. What cannot stand in a header is not repeated, for it is secret.
+fn usable_key(key: &str) -> Outcome<String> {
+    let key = key.trim();
+    if !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(key.to_owned());
+    }
+    let remedy = "give the key alone, as 'mcp-manager auth key' showed it";
+    Err(Error::invalid_field("--api-key", "is empty or holds characters that no key has", remedy).into())
+}
+
 /// The error that a problem document tells of.
 pub fn error_of(problem: Problem) -> Error {
     let slug = problem.r#type.rsplit(':').next().unwrap_or_default();
@@ -162,6 +172,15 @@ mod tests {
         for bad in ["", "127.0.0.1:8000", "https://x", "ftp://x", "http://"] {
             assert!(Client::new(&common(bad)).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_key_is_taken_without_its_line_end_and_never_repeated() {
+        let with = |key: &str| Client::new(&Common { api_key: Some(key.to_owned()), ..common("http://127.0.0.1:8000") });
+        assert_eq!(with("mcpm_1\n").unwrap().key.as_deref(), Some("mcpm_1"));
+        let Err(Trouble::Error(code, error)) = with("hunter2 x") else { panic!("taken") };
+        assert_eq!(code, super::super::exit::Code::Usage);
+        assert!(!error.to_string().contains("hunter2"));
     }
 
     #[test]

@@ -90,7 +90,12 @@ pub fn report(trouble: &Trouble, as_json: bool) -> ExitCode {
 }
 
 fn json_text(error: &Error, code: Code) -> String {
-    let problem = Problem::from(error.clone()).member("exit_code", json!(code as u8));
+    let mut problem = Problem::from(error.clone()).member("exit_code", json!(code as u8));
+    if code == Code::Unreachable {
+        // The kinds of errors are the manager's; not to reach it is the client's own.
+        "urn:mcp-manager:problem:manager-unreachable".clone_into(&mut problem.r#type);
+        "The manager does not answer".clone_into(&mut problem.title);
+    }
     serde_json::to_string(&problem).unwrap_or_default()
 }
 
@@ -101,13 +106,11 @@ pub fn human_text(error: &Error) -> String {
     if error.fields.len() > 1 {
         lines.extend(error.fields.iter().map(|field| format!("  {field}")));
     }
-    let mut cause = error.source.as_deref().map(|cause| cause as &dyn std::error::Error);
-    while let Some(inner) = cause {
-        let message = inner.to_string();
-        if !lines.iter().any(|line| line.contains(&message)) {
-            lines.push(format!("  because: {message}"));
-        }
-        cause = inner.source();
+    // The innermost cause says what happened; those around it only say that something did.
+    let causes =
+        std::iter::successors(error.source.as_deref().map(|cause| cause as &dyn std::error::Error), |cause| cause.source());
+    if let Some(cause) = causes.last().map(ToString::to_string).filter(|cause| !error.detail.contains(cause.as_str())) {
+        lines.push(format!("  because: {cause}"));
     }
     if let Some(remedy) = &error.remedy {
         lines.push(format!("{} {remedy}", "remedy:".green().bold()));

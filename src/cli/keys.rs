@@ -35,7 +35,8 @@ pub fn make(output: &Output, arguments: &Key) -> Outcome {
         "added to {}; restart the manager with ENABLE_AUTH=true to make it count. The key is shown this once:",
         file.display()
     ));
-    if output.json {
+    // One value, to be put into a variable by scripts: text unless JSON was asked for.
+    if output.explicit_json {
         return output.document(&json!({"name": arguments.name, "role": arguments.role, "key": secret, "file": file}));
     }
     output.text(&secret)

@@ -22,11 +22,11 @@ pub async fn list(client: &Client, output: &Output, list: &List) -> Outcome {
         query.push(("label", list.label.join(",")));
     }
     let services = all(client, query).await?;
-    if output.quiet {
-        return services.iter().try_for_each(|service| output.text(&service.name));
-    }
     if output.json {
         return output.document(&services);
+    }
+    if output.quiet {
+        return services.iter().try_for_each(|service| output.text(&service.name));
     }
     if services.is_empty() {
         output.note("no services; 'mcp-manager run NAME' creates one, 'mcp-manager template ls' shows from what");
@@ -84,10 +84,7 @@ pub async fn containers(client: &Client, output: &Output, names: &[String]) -> O
         .buffered(AT_ONCE)
         .try_collect()
         .await?;
-    let replicas = details.iter().flat_map(|detail| detail.instances.iter().map(|replica| (&detail.summary.name, replica)));
-    if output.quiet {
-        return replicas.into_iter().try_for_each(|(_, replica)| output.text(&replica.name));
-    }
+    let mut replicas = details.iter().flat_map(|detail| detail.instances.iter().map(|replica| (&detail.summary.name, replica)));
     if output.json {
         let list: Vec<Json> = replicas
             .map(|(service, replica)| {
@@ -97,6 +94,9 @@ pub async fn containers(client: &Client, output: &Output, names: &[String]) -> O
             })
             .collect();
         return output.document(&list);
+    }
+    if output.quiet {
+        return replicas.try_for_each(|(_, replica)| output.text(&replica.name));
     }
     let rows = replicas.map(|(service, replica)| [vec![Value::plain(service)], replica_row(replica)].concat());
     output.table(&[&["SERVICE"][..], &REPLICA_HEADER].concat(), rows.collect())
@@ -171,8 +171,8 @@ pub async fn status(client: &Client, output: &Output, name: &str) -> Outcome {
         ("limits", format!("memory {}, cpu {}, pids {}", spec.memory_limit, spec.cpu_limit, spec.pids_limit)),
         ("restart", spec.restart_policy.to_string()),
         ("environment", pairs.join("\n")),
-        ("created", format!("{} ({} ago)", summary.created_at, age(summary.created_at))),
-        ("changed", format!("{} (generation {})", detail.updated_at, detail.generation)),
+        ("created", format!("{:.0} ({} ago)", summary.created_at, age(summary.created_at))),
+        ("changed", format!("{:.0} (generation {})", detail.updated_at, detail.generation)),
         ("warnings", detail.warnings.join("\n")),
         ("loosened", detail.loosened.join("\n")),
     ])?;

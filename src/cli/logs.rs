@@ -16,7 +16,7 @@ use crate::rest::LogPage;
 
 /// `mcp-manager logs`. Lines are written as the service wrote them, its standard error to ours; with `--json` each is an
 /// object a line. Piping does not turn them into JSON: lines are what is looked for in logs.
-pub async fn logs(client: &Client, output: &Output, arguments: &Logs, explicit_json: bool) -> Outcome {
+pub async fn logs(client: &Client, output: &Output, arguments: &Logs) -> Outcome {
     let path = service_path(&arguments.name, "/logs")?;
     let mut query: Query = vec![("tail", arguments.tail.to_string())];
     query.extend(arguments.since.clone().map(|since| ("since", since)));
@@ -29,7 +29,7 @@ pub async fn logs(client: &Client, output: &Output, arguments: &Logs, explicit_j
     let detail: ServiceDetail = client.get(&service_path(&arguments.name, "")?, &Query::new()).await?;
     let several = detail.summary.replicas > 1 && arguments.replica.is_none();
     let show = |line: &LogLine| {
-        if explicit_json {
+        if output.explicit_json {
             return output.line(line);
         }
         let time = line.timestamp.filter(|_| arguments.timestamps).map(|time| format!("{time} ")).unwrap_or_default();

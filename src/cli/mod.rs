@@ -10,7 +10,7 @@ mod lists;
 mod logs;
 mod output;
 mod progress;
-pub mod reference;
+mod reference;
 mod request;
 mod services;
 mod settings;
@@ -55,12 +55,13 @@ fn run(line: &CommandLine) -> Outcome {
         Command::Serve(arguments) => serve(&settings::load(arguments)?),
         Command::Doctor(arguments) => {
             let config = settings::load(&arguments.settings)?;
-            client_runtime()?.block_on(doctor::command(&output, &config, line.common.json))
+            client_runtime()?.block_on(doctor::command(&output, &config))
         }
         Command::Config(command) => settings::command(&output, command),
         Command::Auth(AuthCommand::Key(arguments)) => keys::make(&output, arguments),
         Command::Completion { shell } => completion(&output, *shell),
-        Command::Version => version(&output, line.common.json),
+        Command::Version => version(&output),
+        Command::Reference => output.text(&reference::markdown()),
         Command::Template(TemplateCommand::Validate { files }) => templates::validate(&output, files),
         Command::Template(TemplateCommand::Schema) => templates::schema(&output),
         _ => client_runtime()?.block_on(ask(line, &output)),
@@ -77,7 +78,7 @@ async fn ask(line: &CommandLine, output: &Output) -> Outcome {
         Command::Ls(arguments) => lists::list(client, output, arguments).await,
         Command::Ps(arguments) => lists::containers(client, output, &arguments.names).await,
         Command::Status(arguments) => lists::status(client, output, &arguments.name).await,
-        Command::Logs(arguments) => logs::logs(client, output, arguments, line.common.json).await,
+        Command::Logs(arguments) => logs::logs(client, output, arguments).await,
         Command::Start(arguments) => services::set(client, output, Verb::Start, arguments).await,
         Command::Stop(arguments) => services::set(client, output, Verb::Stop, arguments).await,
         Command::Restart(arguments) => services::set(client, output, Verb::Restart, arguments).await,
@@ -126,9 +127,9 @@ fn completion(output: &Output, shell: clap_complete::Shell) -> Outcome {
 }
 
 /// `mcp-manager version`.
-fn version(output: &Output, as_json: bool) -> Outcome {
+fn version(output: &Output) -> Outcome {
     let version = env!("CARGO_PKG_VERSION");
-    if as_json {
+    if output.explicit_json {
         return output.document(&json!({"name": "mcp-manager", "version": version}));
     }
     output.text(&format!("mcp-manager {version}"))

@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal as _, Write as _};
 
-use comfy_table::{Cell, Color, ContentArrangement, Table};
+use comfy_table::{Cell, Color, ColumnConstraint, ContentArrangement, Table, Width};
 use serde::Serialize;
 
 use super::arguments::{Common, OutputFormat};
@@ -16,6 +16,8 @@ pub struct Output {
     pub json: bool,
     /// Nothing but results and errors.
     pub quiet: bool,
+    /// The user said `--json`: so are errors, and what is text by default.
+    pub explicit_json: bool,
     colour: anstream::ColorChoice,
 }
 
@@ -25,13 +27,14 @@ impl Output {
         let stdout = std::io::stdout();
         let json = match common.output {
             _ if common.json => true,
-            OutputFormat::Auto => !stdout.is_terminal(),
+            // Who asks for less wants names, wherever they go.
+            OutputFormat::Auto => !stdout.is_terminal() && !common.quiet,
             OutputFormat::Table => false,
             OutputFormat::Json => true,
         };
         // anstream knows NO_COLOR, CLICOLOR and what the terminal can do.
         let colour = anstream::AutoStream::choice(&stdout);
-        Self { json, quiet: common.quiet, colour }
+        Self { json, quiet: common.quiet, explicit_json: common.json, colour }
     }
 
     /// Whether somebody watches who wants to see progress.
@@ -68,19 +71,17 @@ impl Output {
         let used: Vec<usize> =
             (0..header.len()).filter(|column| rows.iter().any(|row| !row[*column].text.is_empty()) || *column == 0).collect();
         let mut table = Table::new();
-        table.load_style(comfy_table::presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+        table.load_style(comfy_table::presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
         if self.colour == anstream::ColorChoice::Never {
             table.force_no_tty();
         } else {
             table.enforce_styling();
         }
-        if !std::io::stdout().is_terminal() {
-            table.set_content_arrangement(ContentArrangement::Disabled);
-        }
         table.set_header(used.iter().map(|column| Cell::new(header[*column])));
         for row in rows {
             table.add_row(used.iter().map(|column| row[*column].cell()));
         }
+        wrap_last_column(&mut table);
         // Programs that cut columns expect no padding at the edges.
         let lines: Vec<String> = table.lines().map(|line| line.trim().to_owned()).collect();
         self.text(&lines.join("\n"))
@@ -97,6 +98,28 @@ impl Output {
         }
         Ok(())
     }
+}
+
+/// Fewer columns than this are not worth wrapping a text into.
+const NARROW: u16 = 24;
+
+/// Names and addresses are never broken, for they are copied; on a terminal with room for it, the last column, which holds
+/// sentences, is wrapped into what is left.
+fn wrap_last_column(table: &mut Table) {
+    let Some(terminal) = table.width().filter(|_| std::io::stdout().is_terminal()) else { return };
+    let widths = table.column_max_content_widths();
+    // Two spaces stand between columns.
+    let others: u16 = widths.iter().rev().skip(1).map(|width| width + 2).sum();
+    let room = terminal.saturating_sub(others + 2);
+    if let Some(column) = widths.len().checked_sub(1).filter(|_| room >= NARROW).and_then(|last| table.column_mut(last)) {
+        column.set_constraint(ColumnConstraint::UpperBoundary(Width::Fixed(room)));
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+    }
+}
+
+/// `1 warning`, `2 warnings`.
+pub fn counted(number: usize, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }
 
 /// A value in a table.

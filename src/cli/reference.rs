@@ -16,7 +16,7 @@ pub fn markdown() -> String {
     root.build();
     let mut text = String::new();
     section(&mut text, &mut root, "mcp-manager");
-    text
+    text.trim_start().to_owned()
 }
 
 fn section(text: &mut String, command: &mut Command, path: &str) {
@@ -25,12 +25,25 @@ fn section(text: &mut String, command: &mut Command, path: &str) {
     let help = command.render_long_help().to_string();
     let help = if top { help.as_str() } else { help.split("\nCommon options:").next().unwrap_or(&help) };
     // Writing to a String cannot fail.
-    let _ = write!(text, "\n## `{path}`\n\n```text\n{}\n```\n", help.trim_end());
-    let names: Vec<String> =
-        command.get_subcommands().map(|sub| sub.get_name().to_owned()).filter(|name| name != "help").collect();
+    let _ = write!(text, "\n## `{path}`\n\n```text\n");
+    let mut lines = help.trim_end().lines();
+    let _ = lines.try_for_each(|line| writeln!(text, "{}", line.trim_end()));
+    text.push_str("```\n");
+    let shown = command.get_subcommands().filter(|sub| !sub.is_hide_set() && sub.get_name() != "help");
+    let names: Vec<String> = shown.map(|sub| sub.get_name().to_owned()).collect();
     for name in names {
         if let Some(sub) = command.find_subcommand_mut(&name) {
             section(text, sub, &format!("{path} {name}"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_document_of_the_command_line_says_what_the_help_says() {
+        let document = include_str!("../../docs/cli.md");
+        let (_, written) = document.split_once("<!-- From here on: mcp-manager reference -->\n\n").unwrap();
+        assert_eq!(written, super::markdown(), "write it again with: mcp-manager reference");
     }
 }

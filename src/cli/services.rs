@@ -34,7 +34,7 @@ pub async fn apply(client: &Client, output: &Output, services: Vec<(String, Valu
     for (name, body) in services {
         let started = Instant::now();
         let work = async { client.change(Method::PUT, &service_path(&name, "")?, &query(wait), Some(&body)).await };
-        all.add(output, watched(client, output, &name, work).await, started, wait)?;
+        all.add(output, &name, watched(client, output, &name, work).await, started, wait)?;
     }
     all.finish(output)
 }
@@ -58,7 +58,7 @@ pub async fn set(client: &Client, output: &Output, verb: Verb, arguments: &Names
     for name in &arguments.names {
         let started = Instant::now();
         let work = async { client.change(Method::POST, &service_path(name, end)?, &query(arguments.wait), None::<&()>).await };
-        all.add(output, watched(client, output, name, work).await, started, arguments.wait)?;
+        all.add(output, name, watched(client, output, name, work).await, started, arguments.wait)?;
     }
     all.finish(output)
 }
@@ -78,7 +78,7 @@ pub async fn scale(client: &Client, output: &Output, scale: &Scale) -> Outcome {
 /// `mcp-manager rm`.
 pub async fn remove(client: &Client, output: &Output, arguments: &Remove) -> Outcome {
     let query: Query = if arguments.volumes { vec![("volumes", "true".to_owned())] } else { Vec::new() };
-    let mut trouble = None;
+    let mut trouble: Option<Code> = None;
     let mut removed = Vec::new();
     for name in &arguments.names {
         let work = async { client.delete(&service_path(name, "")?, &query).await };
@@ -86,7 +86,7 @@ pub async fn remove(client: &Client, output: &Output, arguments: &Remove) -> Out
             Ok(()) => removed.push((name, true)),
             Err(missing) if missing.code() == Code::NotFound && arguments.ignore_missing => removed.push((name, false)),
             Err(stop @ (Trouble::BrokenPipe | Trouble::Error(Code::Interrupted | Code::Unreachable, _))) => return Err(stop),
-            Err(other) => keep_first(&mut trouble, other, output),
+            Err(other) => note_first(&mut trouble, other, name, output),
         }
     }
     if output.json {
@@ -99,33 +99,33 @@ pub async fn remove(client: &Client, output: &Output, arguments: &Remove) -> Out
             output.text(&text)?;
         }
     }
-    trouble.map_or(Ok(()), Err)
+    trouble.map_or(Ok(()), |code| Err(Trouble::Said(code)))
 }
 
 /// The results of one command for several services.
 #[derive(Default)]
 struct Several {
     details: Vec<ServiceDetail>,
-    trouble: Option<Trouble>,
+    trouble: Option<Code>,
 }
 
 impl Several {
     /// Takes a result; fails only when it makes no sense to go on.
-    fn add(&mut self, output: &Output, result: Outcome<ServiceDetail>, started: Instant, wait: WaitFor) -> Outcome {
+    fn add(&mut self, output: &Output, name: &str, result: Outcome<ServiceDetail>, started: Instant, wait: WaitFor) -> Outcome {
         match result {
             Ok(detail) => {
                 if !output.json {
                     show(output, &detail, started)?;
                 }
                 if let Err(unhealthy) = health(output, &detail, wait) {
-                    self.trouble.get_or_insert(unhealthy);
+                    self.trouble.get_or_insert(unhealthy.code());
                 }
                 self.details.push(detail);
                 Ok(())
             }
             Err(stop @ (Trouble::BrokenPipe | Trouble::Error(Code::Interrupted | Code::Unreachable, _))) => Err(stop),
             Err(other) => {
-                keep_first(&mut self.trouble, other, output);
+                note_first(&mut self.trouble, other, name, output);
                 Ok(())
             }
         }
@@ -135,17 +135,17 @@ impl Several {
         if output.json {
             output.document(&self.details)?;
         }
-        self.trouble.map_or(Ok(()), Err)
+        self.trouble.map_or(Ok(()), |code| Err(Trouble::Said(code)))
     }
 }
 
-/// Keeps the first trouble for the end, and shows the others at once, so that none is lost.
-fn keep_first(first: &mut Option<Trouble>, other: Trouble, output: &Output) {
-    if first.is_none() {
-        *first = Some(other);
-    } else {
-        super::exit::report(&other, output.json);
+/// Shows a trouble with one of several services; the first decides the exit code.
+fn note_first(first: &mut Option<Code>, mut other: Trouble, name: &str, output: &Output) {
+    if let Trouble::Error(_, error) = &mut other {
+        error.detail = format!("{name}: {}", error.detail);
     }
+    super::exit::report(&other, output.explicit_json);
+    first.get_or_insert(other.code());
 }
 
 fn query(wait: WaitFor) -> Query {

@@ -16,12 +16,12 @@ use crate::rest::TemplateList;
 /// `mcp-manager template ls`.
 pub async fn list(client: &Client, output: &Output) -> Outcome {
     let list: TemplateList = client.get("/templates", &Query::new()).await?;
+    if output.json {
+        return output.document(&list.templates);
+    }
     if output.quiet {
         let mut usable = list.templates.iter().filter(|template| template.usable && template.default);
         return usable.try_for_each(|template| output.text(&template.name));
-    }
-    if output.json {
-        return output.document(&list.templates);
     }
     if list.templates.is_empty() {
         output.note("no templates; 'mcp-manager config show' says which directory they come from (templates.dir)");

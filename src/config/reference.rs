@@ -1,4 +1,4 @@
-//! The settings as documents: the table of docs/configuration.md and the JSON Schema of the file.
+//! The settings as a document: the tables of docs/configuration.md.
 
 use std::fmt::Write as _;
 
@@ -31,5 +31,15 @@ fn default(setting: &Setting) -> String {
         serde_json::Value::String(text) => format!("`{text}`"),
         serde_json::Value::Array(list) if list.is_empty() => "none".to_owned(),
         value => format!("`{value}`"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_document_of_the_settings_says_what_the_code_says() {
+        let document = include_str!("../../docs/configuration.md");
+        let (_, written) = document.split_once("<!-- From here on: mcp-manager config reference -->\n\n").unwrap();
+        assert_eq!(written, super::markdown(), "write it again with: mcp-manager config reference");
     }
 }

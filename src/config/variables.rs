@@ -9,6 +9,9 @@ use crate::domain::nearest;
 pub const CONFIG_FILE: &str = "MCP_MANAGER_CONFIG";
 const OTHERS: [&str; 3] = [CONFIG_FILE, "MCP_MANAGER_SERVER", "MCP_MANAGER_API_KEY"];
 
+/// Sections whose settings have names that say nothing without them: `MCP_MANAGER_URL` would be taken for something else.
+const NEED_THEIR_SECTION: [&str; 4] = ["audit", "redis", "secrets", "templates"];
+
 /// A variable that sets a setting.
 #[derive(Debug, Clone)]
 pub struct Variable {
@@ -21,23 +24,20 @@ pub struct Variable {
 }
 
 /// The names of the variables that set `setting`, the weakest first: its bare names, the same with the prefix, prefix and
-/// field where no other section has such a field, and prefix, section and field.
+/// field where that is clear without the section, and prefix, section and field.
 #[must_use]
 pub fn names(setting: &Setting, settings: &[Setting]) -> Vec<String> {
     let upper = |text: &str| format!("MCP_MANAGER_{}", text.to_ascii_uppercase());
     let mut names: Vec<String> = setting.bare_variables.iter().map(ToString::to_string).collect();
     names.extend(setting.bare_variables.iter().map(|name| upper(name)));
-    if settings.iter().filter(|other| other.field == setting.field).count() == 1 {
+    let alone = settings.iter().filter(|other| other.field == setting.field).count() == 1;
+    if alone && !NEED_THEIR_SECTION.contains(&setting.section) {
         names.push(upper(setting.field));
     }
     names.push(upper(&format!("{}_{}", setting.section, setting.field)));
-    let mut unique: Vec<String> = Vec::new();
-    for name in names {
-        if !unique.contains(&name) {
-            unique.push(name);
-        }
-    }
-    unique
+    // Of a name that two rules make, the stronger stays.
+    let again = |at: usize| names[at + 1..].contains(&names[at]);
+    (0..names.len()).filter(|at| !again(*at)).map(|at| names[at].clone()).collect()
 }
 
 /// The variables that are set, the weakest first, and warnings about those that do nothing.

@@ -120,12 +120,12 @@ impl Manager {
             let live = BroadcastStream::new(receiver)
                 .filter_map(|event| std::future::ready(event.ok()))
                 .filter(move |event| std::future::ready(wanted.as_ref().is_none_or(|name| event.service == *name)));
-            let mut ended = false;
-            let live = live.take_while(move |event| {
-                let go_on = !ended;
-                ended = owned.is_some() && event.kind == "removed";
-                std::future::ready(go_on)
+            // The stream ends with the service's removal at once, not with the event after it, which never comes.
+            let live = live.flat_map(move |event| {
+                let end = (owned.is_some() && event.kind == "removed").then_some(None);
+                futures_util::stream::iter(std::iter::once(Some(event)).chain(end))
             });
+            let live = live.take_while(|event| std::future::ready(event.is_some())).filter_map(std::future::ready);
             let all = futures_util::stream::iter(first).chain(live).take_until(stopping.cancelled_owned());
             Ok(all.boxed())
         };

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "in a test, a panic is how a claim fails")]
 
 mod api;
+mod cli;
 mod contract;
 mod echo;
 mod support;

@@ -1,5 +1,5 @@
 //! `mcp-manager doctor`: looks at everything that rootless containers need and says, for each, how it is, what that means
-//! and which command puts it right. It changes nothing.
+//! and which command puts it right. It puts nothing right itself.
 
 mod identity;
 mod kernel;
@@ -10,7 +10,7 @@ mod podman;
 use serde::Serialize;
 
 use super::exit::{Code, Outcome, Trouble};
-use super::output::Output;
+use super::output::{Output, counted};
 use crate::config::{BackendKind, Config};
 use machine::Machine;
 
@@ -54,19 +54,19 @@ impl Finding {
 
 /// Looks at everything and shows what was found; fails when a check does. A report is for people, so only `--json` makes
 /// it JSON.
-pub async fn command(output: &Output, config: &Config, as_json: bool) -> Outcome {
+pub async fn command(output: &Output, config: &Config) -> Outcome {
     let findings = look(config).await;
     let failed = findings.iter().filter(|finding| finding.state == State::Fail).count();
     let warned = findings.iter().filter(|finding| finding.state == State::Warn).count();
-    if as_json {
+    if output.explicit_json {
         output.document(&serde_json::json!({"ok": failed == 0, "failed": failed, "warnings": warned, "checks": findings}))?;
     } else {
         let mut shown = findings.iter().filter(|finding| !output.quiet || finding.state != State::Ok);
         shown.try_for_each(|finding| output.text(&line(finding)))?;
         let sum = match (failed, warned) {
             (0, 0) => "everything is as it should be".to_owned(),
-            (0, warned) => format!("services can run; {warned} warnings"),
-            (failed, warned) => format!("services cannot run: {failed} checks failed, {warned} warnings"),
+            (0, warned) => format!("services can run; {}", counted(warned, "warning")),
+            (failed, warned) => format!("services cannot run; {}, {}", counted(failed, "failure"), counted(warned, "warning")),
         };
         output.text(&format!("\n{sum}"))?;
     }
@@ -83,7 +83,10 @@ async fn look(config: &Config) -> Vec<Finding> {
     } else {
         findings.extend(identity::check(&machine));
         findings.extend(kernel::check(&machine, config.backend.require_limits));
-        findings.extend(podman::check(&machine, config).await);
+        // Root's Podman has its own storage and settings, so what it says would be about another one.
+        if machine.uid != 0 {
+            findings.extend(podman::check(&machine, config).await);
+        }
     }
     findings.extend(manager::check(config).await);
     findings

@@ -1,5 +1,6 @@
 //! What several tests need: running programs, and clients that speak to them. No claims here.
 
+pub mod command;
 pub mod echo;
 #[allow(dead_code, reason = "parts without a test yet")]
 pub mod machine;

@@ -1,0 +1,7 @@
+//! The command line, run as a program: against `mcp-manager serve` on the memory backend, against managers that misbehave,
+//! on a terminal, and alone.
+
+mod alone;
+mod misbehaving;
+mod services;
+mod terminal;
