@@ -65,6 +65,7 @@ up() {
   local began=$SECONDS
   port_must_be_ours
   remember_folders
+  mkdir -p "$cache/logs"
   # shellcheck disable=SC2046 # one word each
   ensure_packages "$cache/logs/apt.log" $(basic_packages) $(podman_packages) $([ -n "$binaries" ] || build_packages)
   set_up_rootless
@@ -107,7 +108,6 @@ build() {
   binaries=$CARGO_TARGET_DIR/$(host_triple)/release
   [ -x "$binaries/mcp-manager" ] || check_disk "$CARGO_TARGET_DIR" 3000 "the build"
   step "building the binaries (a first build takes 5 to 15 minutes; $(cargo --version))"
-  mkdir -p "$cache/logs"
   cargo_here build --release --locked --bins 2>&1 | tee "$cache/logs/build.log" || cargo_failed "the build failed" "$cache/logs/build.log"
 }
 
