@@ -152,7 +152,7 @@ fn manager_settings(config: &Config, address: SocketAddr) -> manager::Settings {
         defaults: config.spec_defaults(),
         max_containers: config.limits.max_containers,
         domain: config.server.domain.clone(),
-        public_port: config.server.public_port.or(Some(address.port())).filter(|port| *port != 80),
+        public_port: config.server.url_port(address.port()),
         public_scheme: config.server.public_scheme.to_string(),
         max_wait: config.server.max_wait.duration(),
     }

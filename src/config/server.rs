@@ -21,7 +21,7 @@ section! {
     pub struct Server in "server" {
         /// Address and port of API, gateway and documentation.
         listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 8000));
-        /// Host names, besides its own, under which the API may be called (`api.example.org`); `*` allows all. The check
+        /// Host names, besides its own, under which the API may be called (`api.example.org`, `*.example.org`); `*` allows all. The check
         /// keeps web pages of strangers from reaching the API through a browser (DNS rebinding).
         allowed_hosts: Vec<String> = Vec::new();
         /// Origins of web pages that may call the API from a browser; `*` for all, nothing for none.
@@ -63,9 +63,16 @@ impl Server {
         };
         check.that(host_name(&self.domain), "domain", "is not a host name", "write e.g. localhost or mcp.example.org");
         for host in &self.allowed_hosts {
-            let right = host == "*" || host_name(host) || host.parse::<std::net::IpAddr>().is_ok();
+            // `*.example.org` stands for all names below it.
+            let name = host.strip_prefix("*.").unwrap_or(host);
+            let right = host == "*" || host_name(name) || host.parse::<std::net::IpAddr>().is_ok();
             let message = format!("'{}' is not a host name", host.escape_debug());
-            check.that(right, "allowed_hosts", message, "write names without scheme and port, e.g. api.example.org, or *");
+            check.that(
+                right,
+                "allowed_hosts",
+                message,
+                "write names without scheme and port, e.g. api.example.org or *.example.org, or *",
+            );
         }
         for origin in &self.cors_origins {
             let right = origin == "*" || origin_is_complete(origin);
@@ -83,10 +90,10 @@ impl Server {
         check.that(!twice, "traefik_provider_listen", "is the same address as listen", "use another port");
     }
 
-    /// The port in the URLs of services; `None` when it is the scheme's own.
+    /// The port in the URLs of services, for a manager that listens on `listening`; `None` when it is the scheme's own.
     #[must_use]
-    pub fn url_port(&self) -> Option<u16> {
-        let port = self.public_port.unwrap_or(self.listen.port());
+    pub fn url_port(&self, listening: u16) -> Option<u16> {
+        let port = self.public_port.unwrap_or(listening);
         let own = if self.public_scheme == Scheme::Http { 80 } else { 443 };
         (port != own).then_some(port)
     }
@@ -99,4 +106,35 @@ fn origin_is_complete(origin: &str) -> bool {
         && uri.authority().is_some()
         && !origin.ends_with('/')
         && uri.path_and_query().is_none_or(|path| path == "/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schemes_own_port_is_left_out_of_urls() {
+        let server = |scheme, port| Server { public_scheme: scheme, public_port: port, ..Server::default() };
+        assert_eq!(server(Scheme::Http, None).url_port(8000), Some(8000));
+        assert_eq!(server(Scheme::Http, Some(80)).url_port(8000), None);
+        assert_eq!(server(Scheme::Https, Some(443)).url_port(8000), None);
+        assert_eq!(server(Scheme::Https, Some(80)).url_port(8000), Some(80));
+    }
+
+    #[test]
+    fn hosts_and_origins_are_names_and_not_addresses_of_pages() {
+        let wrong = |server: Server| {
+            let mut check = Check::default();
+            server.validate(&mut check);
+            check.problems.len()
+        };
+        let hosts =
+            |hosts: &[&str]| Server { allowed_hosts: hosts.iter().map(ToString::to_string).collect(), ..Server::default() };
+        assert_eq!(wrong(hosts(&["a.example", "*.example.org", "*", "10.0.0.1", "::1"])), 0);
+        assert_eq!(wrong(hosts(&["http://a", "a:80", "a/b", "", "*.*.a", "a..b"])), 6);
+        let origins =
+            |list: &[&str]| Server { cors_origins: list.iter().map(ToString::to_string).collect(), ..Server::default() };
+        assert_eq!(wrong(origins(&["*", "https://a.example", "http://localhost:3000"])), 0);
+        assert_eq!(wrong(origins(&["a.example", "https://a.example/", "https://a.example/x", "https://"])), 4);
+    }
 }

@@ -2,7 +2,10 @@
 //! readers that go away.
 
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
+use mcp_manager::lifecycle::Tasks;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -12,18 +15,19 @@ use crate::support::eventually;
 use crate::support::product::{Options, Product, signal};
 
 /// A program that answers every request with these bytes, or not at all. Its address, and a count of requests.
-async fn program(answer: Option<String>) -> (String, std::sync::Arc<std::sync::atomic::AtomicUsize>) {
+async fn program(answer: Option<String>) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
-    let count = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = Arc::new(AtomicUsize::new(0));
     let counter = count.clone();
-    tokio::spawn(async move {
+    // It ends with the test's runtime.
+    Tasks::default().spawn("program", async move {
         let mut held = Vec::new();
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut request = vec![0; 65536];
             let _ = stream.read(&mut request).await;
-            counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            counter.fetch_add(1, SeqCst);
             match &answer {
                 Some(answer) => stream.write_all(answer.as_bytes()).await.unwrap(),
                 None => held.push(stream),
@@ -33,8 +37,8 @@ async fn program(answer: Option<String>) -> (String, std::sync::Arc<std::sync::a
     (address, count)
 }
 
-fn answer(status: &str, body: &str) -> Option<String> {
-    Some(format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len()))
+fn answer(status: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
 }
 
 #[tokio::test]
@@ -62,7 +66,7 @@ async fn an_address_that_cannot_work_is_refused_before_anything_is_sent() {
 async fn another_program_in_the_managers_place_is_told_as_such() {
     for (status, body) in [("404 Not Found", "<html>nothing here</html>"), ("200 OK", "<html>hello</html>"), ("200 OK", "[1, 2]")]
     {
-        let (address, _) = program(answer(status, body)).await;
+        let (address, _) = program(Some(answer(status, body))).await;
         let ran = User::of(&address).run("ls").await;
         assert_eq!(ran.code, 5, "{body}: {ran:#?}");
         assert!(ran.stderr.contains("--server"), "{body}: {ran:#?}");
@@ -85,7 +89,7 @@ async fn a_service_that_is_not_healthy_in_time_has_an_exit_code_of_its_own() {
     detail["status"] = json!("unhealthy");
     detail["ready_replicas"] = json!(0);
     detail["message"] = json!("replica 1: /health answers 500");
-    let (address, _) = program(answer("201 Created", &detail.to_string())).await;
+    let (address, _) = program(Some(answer("201 Created", &detail.to_string()))).await;
     let ran = User::of(&address).run("run echo").await;
     assert_eq!(ran.code, 7, "{ran:#?}");
     assert!(ran.stderr.contains("/health answers 500") && ran.stderr.contains("mcp-manager logs echo"), "{ran:#?}");
@@ -96,7 +100,7 @@ async fn a_service_that_is_not_healthy_in_time_has_an_exit_code_of_its_own() {
 async fn an_interrupted_wait_says_that_the_manager_goes_on() {
     let (address, asked) = program(None).await;
     let child = User::of(&address).spawn("run echo");
-    eventually("the request is sent", async || asked.load(std::sync::atomic::Ordering::SeqCst) > 0).await;
+    eventually("the request is sent", async || asked.load(SeqCst) > 0).await;
     signal(i32::try_from(child.id().unwrap()).unwrap(), rustix::process::Signal::INT);
     let ran = Ran::end_of(child).await;
     assert_eq!(ran.code, 130, "{ran:#?}");

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::product::Product;
 
 /// No command of these tests takes longer.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A user with a home of their own, no other variables than those given, and a manager to talk to.
 pub struct User {
