@@ -78,7 +78,7 @@ up() {
   step "done in $((SECONDS - began)) s; the manager goes on running as $target, process $(manager_pid)."
   note "API:      http://localhost:$port       (documentation: http://localhost:$port/docs)"
   note "Services: http://NAME.localhost:$port"
-  note "Command:  $manager ls"
+  note "Command:  $([ "$port" = 8000 ] || echo "MCP_MANAGER_SERVER=http://localhost:$port ")$manager ls"
   note "Log:      $manager_log"
   note "Stop it:  kill $(manager_pid)   (its containers go on; run this script to start it again)"
   note "Remove everything: $0 --down$([ "$user" = mcp-manager ] || echo " --user $user")"
