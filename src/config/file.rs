@@ -35,7 +35,7 @@ impl File {
         }
     }
 
-    fn parse(text: &str, path: &Path, settings: &[Setting]) -> Self {
+    pub(super) fn parse(text: &str, path: &Path, settings: &[Setting]) -> Self {
         let mut file = Self::default();
         let line_of = |offset: usize| text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1;
         let (table, syntax_errors) = DeTable::parse_recoverable(text);

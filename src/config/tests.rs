@@ -210,3 +210,26 @@ fn no_variable_belongs_to_two_settings_and_every_setting_says_what_it_does() {
         assert!(!setting.meaning.contains('|'), "{} would break the table", setting.path());
     }
 }
+
+proptest::proptest! {
+    // Each case loads all settings once for each of them.
+    #![proptest_config(proptest::test_runner::Config::with_cases(24))]
+
+    #[test]
+    fn no_file_and_no_variable_makes_the_manager_panic(text in "(\\PC|\n|\\[|=|\"){0,80}", value in "\\PC{0,40}", section in "[a-z]{1,8}") {
+        let settings = settings();
+        let named = format!("[{section}]\n{text}");
+        for text in [&text, &named] {
+            let _ = file::File::parse(text, Path::new("x"), &settings);
+        }
+        for setting in &settings {
+            let inputs = Inputs {
+                file: None,
+                flags: vec![Flag { name: "--set".into(), path: setting.path(), value: value.clone() }],
+                environment: Environment::default(),
+                directories: Directories::default(),
+            };
+            let _ = load(&inputs);
+        }
+    }
+}

@@ -2,9 +2,11 @@
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::process::Command;
 
 use super::Finding;
 use crate::config::Config;
@@ -14,8 +16,35 @@ use crate::registry::check_file;
 pub async fn check(config: &Config) -> Vec<Finding> {
     let mut findings = settings(config);
     findings.push(address(config.server.listen).await);
+    findings.extend(names(&config.server.domain).await);
     findings.push(templates(config));
     findings
+}
+
+/// Whether programs of this machine find services by name. Browsers and curl know names below localhost by themselves;
+/// others ask the system. Without `getent` there is nobody to ask.
+async fn names(domain: &str) -> Option<Finding> {
+    const CHECK: &str = "names";
+    let name = format!("echo.{domain}");
+    let asked = Command::new("getent").args(["ahosts", &name]).stdin(Stdio::null()).kill_on_drop(true).output();
+    let answer = tokio::time::timeout(Duration::from_secs(5), asked).await.ok()?.ok()?;
+    let first = String::from_utf8_lossy(&answer.stdout).split_whitespace().next().map(str::to_owned);
+    Some(match first {
+        Some(address) => Finding::ok(CHECK, format!("{name} is {address}")),
+        None if domain == "localhost" => {
+            let message =
+                "the system does not know names below localhost; browsers and curl do, other programs will not find services";
+            Finding::warn(
+                CHECK,
+                message,
+                "sudo apt-get install libnss-myhostname\nor ask at the manager's address with the header 'Host: NAME.localhost'",
+            )
+        }
+        None => {
+            let message = format!("nobody knows {name}, so services are not found by name");
+            Finding::warn(CHECK, message, format!("point *.{domain} at this machine, or set server.domain to localhost"))
+        }
+    })
 }
 
 fn settings(config: &Config) -> Vec<Finding> {
