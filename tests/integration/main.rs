@@ -5,6 +5,7 @@
 mod api;
 mod cli;
 mod contract;
+mod documents;
 mod echo;
 mod support;
 mod templates;

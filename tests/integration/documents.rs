@@ -1,0 +1,178 @@
+//! Claims about the documents of the repository: what the product has is in them, and their links lead somewhere.
+//! Whether their sentences are true is for people to check.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use mcp_manager::domain::status::Phase;
+use mcp_manager::domain::template::{Template, json_schema};
+use mcp_manager::error::Kind;
+use serde_json::Value;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The things in `wanted` for which `document` has none of their spellings.
+fn missing<T: AsRef<str>>(document: &str, wanted: impl IntoIterator<Item = T>) -> Vec<String> {
+    let text = read(document);
+    let wanted: Vec<String> = wanted.into_iter().map(|one| one.as_ref().to_owned()).collect();
+    assert!(!wanted.is_empty(), "nothing to look for in {document}");
+    wanted.into_iter().filter(|one| !text.contains(one.as_str())).collect()
+}
+
+/// The first cells of all rows of all tables of a document.
+fn first_cells(document: &str) -> BTreeSet<String> {
+    let text = read(document);
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" |"));
+    rows.map(|(cell, _)| cell.to_owned()).collect()
+}
+
+fn properties(schema: &Value) -> impl Iterator<Item = &String> {
+    schema["properties"].as_object().unwrap().keys()
+}
+
+#[test]
+fn every_endpoint_is_described() {
+    let document = serde_json::to_value(mcp_manager::rest::openapi_document()).unwrap();
+    let paths = document["paths"].as_object().unwrap();
+    let each = paths.iter().flat_map(|(path, methods)| {
+        methods.as_object().unwrap().keys().map(move |method| format!("`{} {path}`", method.to_uppercase()))
+    });
+    assert_eq!(missing("docs/api.md", each), Vec::<String>::new());
+}
+
+#[test]
+fn every_problem_is_described_with_its_status() {
+    let text = read("docs/api.md");
+    for kind in Kind::ALL {
+        let row = text.lines().find(|line| line.starts_with(&format!("| `{}` |", kind.slug())));
+        let row = row.unwrap_or_else(|| panic!("no row for {}", kind.slug()));
+        let status = format!("| {}", mcp_manager::problem::status(kind).as_u16());
+        assert!(row.contains(&status), "{row}: not {status}");
+    }
+}
+
+#[test]
+fn every_status_of_a_service_is_described() {
+    assert_eq!(missing("docs/api.md", Phase::ALL.map(|phase| format!("`{}`", phase.as_str()))), Vec::<String>::new());
+}
+
+#[test]
+fn every_field_of_a_template_is_described() {
+    let schema = json_schema();
+    let cells = first_cells("docs/templates.md").into_iter().collect::<Vec<_>>().join(" ");
+    // What is nested is described under its full name.
+    let health = properties(&schema["$defs"]["HealthCheckInput"]).filter(|name| *name != "cmd");
+    let nested = health.map(|name| format!("`health_check.{name}`"));
+    let flat = properties(&schema).filter(|name| *name != "health_check").map(|name| format!("`{name}`"));
+    let missing: Vec<String> = flat.chain(nested).filter(|name| !cells.contains(name.as_str())).collect();
+    assert_eq!(missing, Vec::<String>::new());
+}
+
+#[test]
+fn every_metric_is_described_and_no_other() {
+    let source = read("src/telemetry/metrics.rs");
+    // Each metric is made under its name without the prefix, on the same line or the next.
+    let made = source.split("make.").skip(1).filter_map(|made| {
+        let (kind, rest) = made.split_once('(')?;
+        let is_maker = ["counter", "counters", "gauge", "gauges", "histograms"].contains(&kind);
+        is_maker.then(|| rest.split('"').nth(1)).flatten()
+    });
+    let made: BTreeSet<String> = made.map(|name| format!("`mcp_manager_{name}`")).collect();
+    assert!(made.len() > 15, "{made:?}");
+    let described = first_cells("docs/metrics.md").into_iter().filter(|cell| cell.starts_with('`')).collect();
+    assert_eq!(made, described);
+}
+
+#[test]
+fn every_shipped_template_is_in_the_readme_and_this_version_in_the_changelog() {
+    let files = std::fs::read_dir(root().join("templates")).unwrap().map(|entry| entry.unwrap().path());
+    let names = files.filter_map(|path| path.file_stem().map(|stem| format!("`{}`", stem.to_string_lossy())));
+    assert_eq!(missing("README.md", names), Vec::<String>::new());
+    assert_eq!(missing("CHANGELOG.md", [env!("CARGO_PKG_VERSION")]), Vec::<String>::new());
+}
+
+#[test]
+fn every_example_in_json_is_valid_and_so_are_the_templates_among_them() {
+    let (mut templates, mut examples) = (0, 0);
+    for file in markdown(root()) {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for block in text.split("```json\n").skip(1).filter_map(|rest| rest.split_once("```")).map(|(block, _)| block) {
+            let example: Value =
+                serde_json::from_str(block).unwrap_or_else(|error| panic!("{}: {error} in {block}", file.display()));
+            examples += 1;
+            if example.get("image").is_some() && example.get("name").is_some() {
+                Template::from_document(&example, None).unwrap_or_else(|errors| panic!("{}: {errors:?}", file.display()));
+                templates += 1;
+            }
+        }
+    }
+    assert!(templates >= 2 && examples > templates, "only {templates} templates among {examples} examples were found");
+}
+
+#[test]
+fn every_relative_link_leads_to_a_file_and_a_heading() {
+    let mut broken = Vec::new();
+    let mut seen = 0;
+    for file in markdown(root()) {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let folder = file.parent().unwrap();
+        for target in links(&text).filter(|target| !target.contains("://")) {
+            seen += 1;
+            let (path, heading) = target.split_once('#').map_or((target, None), |(path, heading)| (path, Some(heading)));
+            let to = if path.is_empty() { file.clone() } else { folder.join(path) };
+            let found =
+                to.exists() && heading.is_none_or(|heading| headings(&std::fs::read_to_string(&to).unwrap()).contains(heading));
+            if !found {
+                broken.push(format!("{}: {target}", file.strip_prefix(root()).unwrap().display()));
+            }
+        }
+    }
+    assert!(seen > 20, "only {seen} links were found");
+    assert_eq!(broken, Vec::<String>::new());
+}
+
+/// Every Markdown file below `folder`, but for what builds and tools leave there.
+fn markdown(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() && !name.starts_with('.') && !["target", "node_modules"].contains(&name.as_str()) {
+            found.extend(markdown(&path));
+        } else if name.ends_with(".md") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// The text without its fenced blocks, whose contents are no Markdown.
+fn prose(text: &str) -> impl Iterator<Item = &str> {
+    let mut fenced = false;
+    text.lines().filter(move |line| {
+        let fence = line.trim_start().starts_with("```");
+        fenced ^= fence;
+        !fenced && !fence
+    })
+}
+
+/// The targets of `[text](target)`.
+fn links(text: &str) -> impl Iterator<Item = &str> {
+    prose(text).flat_map(|line| line.split("](").skip(1)).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target)
+}
+
+/// The names by which headings are linked: lower case, spaces as dashes, without other signs.
+fn headings(text: &str) -> BTreeSet<String> {
+    let lines = prose(text).filter_map(|line| line.strip_prefix('#'));
+    let anchor = |line: &str| {
+        let plain = line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+        plain.chars().filter(|sign| sign.is_alphanumeric() || "-_".contains(*sign)).collect::<String>()
+    };
+    lines.map(anchor).collect()
+}
