@@ -34,9 +34,10 @@ main() {
   choose_cache
   if [ "${1:-}" = --down ]; then undo_rootless || true; step "removed (the cache $cache stays)"; exit 0; fi
   filters=("$@")
-  exec 9<"$checkout/scripts/test.sh"
-  flock -n 9 || { step "waiting for another run to end"; flock 9; }
   mkdir -p "$cache/logs"
+  # One run at a time, of whichever checkout: the user and its Podman are shared.
+  exec 9>"$cache/test.lock"
+  flock -n 9 || { step "waiting for another run to end"; flock 9; }
   began=$SECONDS
   get_tools
   if [ ${#filters[@]} = 0 ]; then checks; fi
