@@ -87,17 +87,18 @@ start_manager() {
 # launch SETTING...: the manager as a process of its own, not of this script's terminal; its id goes to manager.pid.
 # Where systemd runs, as a unit of the target's own systemd, because only there it gets cgroups to hand on.
 launch() {
+  local settings setting named=()
   as_target rm -f "$state/manager.pid"
-  # shellcheck disable=SC2016 # the inner shell expands
-  local start='echo $$ >"$1/manager.pid"; exec "$2" serve >>"$1/manager.log" 2>&1 </dev/null' settings
+  put_file "$checkout/scripts/lib/launch.sh" "$installation/bin/launch" 755
   if has_systemd; then
     target_settings
+    for setting in "${settings[@]}" "$@"; do named+=("--setenv=${setting%%=*}"); done
     # KillMode=process: the unit also holds the processes behind the containers' networks, which go on.
-    as_target systemd-run --user --quiet --collect --unit=mcp-manager --property=KillMode=process \
-      env -i "${settings[@]}" "$@" sh -c "$start" sh "$state" "$manager" ||
+    as_target env "$@" systemd-run --user --quiet --collect --unit=mcp-manager --property=KillMode=process \
+      "${named[@]}" "$installation/bin/launch" "$state" "$manager" ||
       fail "systemd did not start the manager" "systemd's message is above."
   else
-    as_target setsid --fork env "$@" sh -c "$start" sh "$state" "$manager"
+    as_target setsid --fork env "$@" "$installation/bin/launch" "$state" "$manager"
   fi
 }
 

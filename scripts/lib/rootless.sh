@@ -97,6 +97,7 @@ ensure_subids() {
 
 ensure_runtime_folder() {
   if has_systemd; then
+    delegate_cgroups
     # The target's own systemd gives it its runtime folder, its cgroups, and keeps containers when nobody is logged in.
     if [ ! -e "/var/lib/systemd/linger/$target" ]; then
       step "letting $target's processes live without a login (loginctl enable-linger)"
@@ -120,6 +121,18 @@ ensure_runtime_folder() {
     as_root mkdir -p -m 755 "$(dirname "$target_runtime")"
   fi
   as_root install -d -o "$target_uid" -g "$target_gid" -m 700 "$target_runtime"
+}
+
+# delegate_cgroups: systemd gives users memory and pids, but not the CPU, whose limits would not count then. It reads
+# this when it starts the user's session, so that only a user whom we made gets it: nobody's session is restarted.
+delegate_cgroups() {
+  local folder=/etc/systemd/system/user@$target_uid.service.d
+  [ -n "$(recalled user)" ] && [ ! -d "$folder" ] || return 0
+  step "letting $target limit its containers' CPU ($folder)"
+  remember folder "$folder"
+  mkdir -p "$folder"
+  printf '[Service]\nDelegate=cpu cpuset io memory pids\n' >"$folder/50-mcp-manager.conf"
+  systemctl daemon-reload
 }
 
 # ensure_devices: the two devices that rootless containers open, with the access Debian's udev gives them.
