@@ -83,7 +83,7 @@ pub type LogStream = BoxStream<'static, Result<LogLine>>;
 
 /// Where services run.
 ///
-/// Contract, checked by `tests/integration/contract.rs`:
+/// Contract, checked by `tests/integration/contract/`:
 /// - Records are durable and atomic: after `create`, `update` and `remove` return, a new backend over the same engine
 ///   sees the same.
 /// - The view follows the engine by events; reading it asks nobody.

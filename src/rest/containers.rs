@@ -114,7 +114,7 @@ pub async fn get(State(api): State<Api>, Caller(actor): Caller, Name(name): Name
     Ok(Json(api.manager.get_service(&actor, &name).await?))
 }
 
-/// Everything about a service (document 1's address of it).
+/// Everything about a service; the same as `GET /containers/{name}`.
 #[utoipa::path(get, path = "/containers/{name}/status", tag = "containers", params(("name" = String, Path, description = "Name of the service")),
     responses((status = 200, body = ServiceDetail), (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"), (status = "5XX", body = ProblemDocument, content_type = "application/problem+json")))]
 pub async fn status(State(api): State<Api>, Caller(actor): Caller, Name(name): Name) -> Answer<Json<ServiceDetail>> {

@@ -145,7 +145,7 @@ fn markdown(folder: &Path) -> Vec<PathBuf> {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         if path.is_dir() && !name.starts_with('.') && !["target", "node_modules"].contains(&name.as_str()) {
             found.extend(markdown(&path));
-        } else if name.ends_with(".md") {
+        } else if path.extension().is_some_and(|ending| ending == "md") {
             found.push(path);
         }
     }
