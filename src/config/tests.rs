@@ -233,3 +233,37 @@ proptest::proptest! {
         }
     }
 }
+
+/// Settings that are read and passed to nobody yet. A setting of this list that somebody uses must leave it.
+const UNUSED: [&str; 2] = ["gateway.idle_timeout", "gateway.trusted_proxies"];
+
+#[test]
+fn every_setting_is_used_by_somebody() {
+    fn sources(directory: &Path, into: &mut Vec<String>) {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                sources(&path, into);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                into.push(std::fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut texts = Vec::new();
+    sources(&root, &mut texts);
+    let word = |text: &str, part: &str| {
+        text.match_indices(part)
+            .any(|(at, _)| !text[at + part.len()..].starts_with(|next: char| next.is_alphanumeric() || next == '_'))
+    };
+    let unused = settings().into_iter().filter(|setting| {
+        let outside = texts.iter().any(|text| word(text, &format!(".{}", setting.path())));
+        // A section may offer its fields through functions; that they are checked is no use of them.
+        let own = std::fs::read_to_string(root.join(format!("config/{}.rs", setting.section))).unwrap();
+        let (before, from_check) = own.split_once("fn validate").unwrap();
+        let after = from_check.split_once("\n    }\n").map_or("", |(_, after)| after);
+        let inside = [before, after].iter().any(|text| word(text, &format!("self.{}", setting.field)));
+        !outside && !inside
+    });
+    assert_eq!(unused.map(|setting| setting.path()).collect::<Vec<_>>(), UNUSED);
+}
