@@ -213,6 +213,43 @@ async fn each_way_a_pull_fails_is_told_apart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_said_and_nothing_is_left() {
+    if !podman::ready().await || offered(Part::Hub).is_none() {
+        return;
+    }
+    // An engine of its own whose storage is a small file system in memory.
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().display().to_string();
+    let socket = folder.path().join("podman.sock").display().to_string();
+    let storage = folder.path().join("small").display().to_string();
+    std::fs::create_dir(&storage).unwrap();
+    let command = format!(
+        "mount -t tmpfs -o size=48m tmpfs {storage} && exec podman --root {storage}/root --runroot {root}/run \
+         --tmpdir {root}/tmp system service --time=0 unix://{socket}"
+    );
+    let mut engine = tokio::process::Command::new("podman")
+        .args(["unshare", "sh", "-c", &command])
+        .kill_on_drop(true)
+        .process_group(0)
+        .spawn()
+        .unwrap();
+    eventually("the engine listens", async || tokio::net::UnixStream::connect(&socket).await.is_ok()).await;
+    let product = Product::start(Options::podman().with("MCP_MANAGER_BACKEND_SOCKET", &socket)).await;
+    let (status, problem) = product.post("/containers", &json!({"service_name": "nginx", "template": "nginx"})).await;
+    assert_eq!((status, problem["type"].as_str()), (507, Some("urn:mcp-manager:problem:no-space")), "{problem:#}");
+    assert!(problem["remedy"].is_string(), "{problem:#}");
+    assert_eq!(product.get("/containers").await.1["total"], 0);
+    let volumes = run(&["--url", &format!("unix://{socket}"), "volume", "ls", "--quiet"]).await;
+    assert_eq!(volumes, "", "records are left");
+    let (status, _) = product.terminate().await;
+    assert!(status.success());
+    for process in processes(&socket, "system service") {
+        signal(process, Signal::TERM);
+    }
+    engine.wait().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_cycles_leave_the_machine_as_it_was() {
     if !podman::ready().await {
         return;

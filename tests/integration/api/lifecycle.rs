@@ -121,7 +121,7 @@ async fn patch_changes_replicas_limits_and_environment() {
     for _ in 0..30 {
         let answer = product.service(Method::GET, "echo", "/echo/hi").send().await.unwrap();
         let document: Value = answer.json().await.unwrap();
-        *seen.entry(document["hostname"].as_str().unwrap().to_owned()).or_default() += 1;
+        *seen.entry(document["instance"].as_str().unwrap().to_owned()).or_default() += 1;
     }
     assert!(seen.len() == 3 && seen.values().all(|count| (5..=15).contains(count)), "three replicas share the load: {seen:?}");
     let patch = json!({"memory_limit": "96m", "environment": {"ADDED": "1", "GONE": null}, "replicas": 1});
@@ -178,7 +178,7 @@ async fn an_unhealthy_replica_leaves_the_routes_and_comes_back() {
     let mut names = std::collections::BTreeSet::new();
     for _ in 0..10 {
         let answer: Value = product.service(Method::GET, "echo", "/echo/hi").send().await.unwrap().json().await.unwrap();
-        names.insert(answer["hostname"].as_str().unwrap().to_owned());
+        names.insert(answer["instance"].as_str().unwrap().to_owned());
     }
     assert_eq!(names.len(), 1, "the unhealthy one is asked no more");
     let address = |service: &Value| {

@@ -7,5 +7,6 @@ mod errors;
 mod faults;
 mod lifecycle;
 mod limits;
+mod quick_start;
 mod streams;
 mod templates;
