@@ -189,13 +189,13 @@ down() {
     # A user that we made goes as a whole; from anybody else's account goes what is ours.
     if [ -z "$(recalled user)" ]; then remove_services; remove_files; fi
   fi
-  undo_rootless || rest=', but for what stands above'
   if [ -z "$keep_build" ]; then
     if [ -n "$build" ]; then rm -rf "$build"; fi
     if [ -n "$rust" ]; then rm -rf "$rust"; fi
     rm -rf "$cache/logs"
     rmdir "$cache" 2>/dev/null || true
   fi
+  undo_rootless || rest=', but for what stands above'
   step "removed$rest. The Debian packages stay (others may use them by now), and so do cargo's own downloads in ${CARGO_HOME:-~/.cargo}."
 }
 
