@@ -10,3 +10,4 @@ mod limits;
 mod quick_start;
 mod streams;
 mod templates;
+mod traefik;

@@ -1,0 +1,138 @@
+//! The real Traefik in front of the product, with the shipped configuration; only ports and folders differ.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use reqwest::Client;
+use serde_json::{Value, json};
+use tokio::process::{Child, Command};
+
+use crate::support::eventually;
+use crate::support::machine::{Part, offered};
+use crate::support::podman;
+use crate::support::product::{Options, Product};
+
+/// A running Traefik.
+struct Traefik {
+    _process: Child,
+    web: u16,
+    dashboard: u16,
+    client: Client,
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl Traefik {
+    /// Starts Traefik with the shipped files, on free ports, in front of `product`.
+    async fn start(program: &str, product: &Product, provider: u16) -> Self {
+        let shipped = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/traefik"));
+        let folder = product.folder.path().join("traefik");
+        std::fs::create_dir_all(folder.join("dynamic")).unwrap();
+        let (web, secure, dashboard) = (free_port(), free_port(), free_port());
+        let replaced = |file: &str, changes: &[(&str, String)]| {
+            let mut text = std::fs::read_to_string(shipped.join(file)).unwrap();
+            for (from, to) in changes {
+                assert!(text.contains(from), "{file} has no {from}");
+                text = text.replace(from, to);
+            }
+            std::fs::write(folder.join(file), text).unwrap();
+        };
+        let dynamic = folder.join("dynamic").display().to_string();
+        replaced(
+            "traefik.yml",
+            &[
+                ("\":80\"", format!("\"127.0.0.1:{web}\"")),
+                ("\":443\"", format!("\"127.0.0.1:{secure}\"")),
+                ("127.0.0.1:8080", format!("127.0.0.1:{dashboard}")),
+                ("127.0.0.1:8082", format!("127.0.0.1:{provider}")),
+                ("traefik/dynamic", dynamic),
+                ("pollInterval: 1s", "pollInterval: 200ms".to_owned()),
+            ],
+        );
+        replaced("dynamic/manager.yml", &[("127.0.0.1:8000", format!("127.0.0.1:{}", product.port))]);
+        replaced("dynamic/middlewares.yml", &[]);
+        let log = std::fs::File::create(folder.join("log")).unwrap();
+        let process = Command::new(program)
+            .arg(format!("--configFile={}", folder.join("traefik.yml").display()))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let client = Client::builder().no_proxy().build().unwrap();
+        let traefik = Self { _process: process, web, dashboard, client };
+        eventually("Traefik answers", async || {
+            let ping = traefik.client.get(format!("http://127.0.0.1:{dashboard}/ping")).send().await;
+            ping.is_ok_and(|answer| answer.status() == 200)
+        })
+        .await;
+        traefik
+    }
+
+    /// Status and body of a request by host name.
+    async fn get(&self, host: &str, path: &str) -> (u16, Value) {
+        let request = self.client.get(format!("http://127.0.0.1:{}{path}", self.web)).header("host", host);
+        let answer = request.timeout(Duration::from_secs(10)).send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap_or(Value::Null))
+    }
+
+    /// Which replicas answer, and how often, over so many requests.
+    async fn answers(&self, requests: usize) -> BTreeMap<String, usize> {
+        let mut seen = BTreeMap::new();
+        for _ in 0..requests {
+            let (status, answer) = self.get("echo.localhost", "/echo/hi").await;
+            assert_eq!(status, 200, "{answer}");
+            *seen.entry(answer["instance"].as_str().unwrap().to_owned()).or_default() += 1;
+        }
+        seen
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn traefik_shares_the_load_over_healthy_replicas_and_leads_to_the_manager() {
+    if !podman::ready().await {
+        return;
+    }
+    let Some(program) = offered(Part::Traefik) else { return };
+    let provider = free_port();
+    let listen = format!("127.0.0.1:{provider}");
+    let product = Product::start(Options::podman().with("MCP_MANAGER_SERVER_TRAEFIK_PROVIDER_LISTEN", listen)).await;
+    let traefik = Traefik::start(&program, &product, provider).await;
+    let check = json!({"path": "/health", "interval": "500ms", "timeout": "300ms", "retries": 1, "start_period": "0s"});
+    product.create_echo("echo", json!({"replicas": 3, "health_check": check})).await;
+    eventually("Traefik has the route", async || traefik.get("echo.localhost", "/echo/hi").await.0 == 200).await;
+    eventually("it has all three replicas", async || traefik.answers(9).await.len() == 3).await;
+    let shared = traefik.answers(30).await;
+    assert!(shared.len() == 3 && shared.values().all(|count| (5..=15).contains(count)), "{shared:?}");
+
+    let (_, service) = product.get("/containers/echo").await;
+    let address = service["instances"][0]["address"].as_str().unwrap().to_owned();
+    let client = &traefik.client;
+    client.post(format!("http://{address}/health/fail")).send().await.unwrap();
+    let began = Instant::now();
+    product.until("echo", "one replica is out", |service| service["ready_replicas"] == 2).await;
+    eventually("Traefik uses two only", async || traefik.answers(6).await.len() == 2).await;
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(3), "two intervals, Traefik's poll and the requests of this test took {took:?}");
+    client.post(format!("http://{address}/health/ok")).send().await.unwrap();
+    eventually("the third is back", async || traefik.answers(9).await.len() == 3).await;
+
+    // The manager behind Traefik, as document 1 has it; the provider's document is not to be had there.
+    assert_eq!(traefik.get("localhost", "/api/mcp/health").await.1["status"], "healthy");
+    assert_eq!(traefik.get("localhost", "/api/mcp/containers").await.1["total"], 1);
+    let routes = client.get(format!("http://127.0.0.1:{}/api/http/routers", traefik.dashboard)).send().await.unwrap();
+    let routes: Value = routes.json().await.unwrap();
+    assert!(routes.as_array().unwrap().iter().any(|route| route["name"].as_str().is_some_and(|name| name.contains("echo"))));
+    let document: Value = client.get(format!("http://127.0.0.1:{provider}/")).send().await.unwrap().json().await.unwrap();
+    assert!(document["http"]["services"].is_object(), "{document:#}");
+    for path in ["/api/mcp/", "/api/mcp/traefik", "/"] {
+        assert_ne!(traefik.get("localhost", path).await.1, document, "{path}");
+    }
+    product.finish().await;
+}
