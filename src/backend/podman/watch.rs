@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt as _;
+use futures_util::stream::{BoxStream, StreamExt as _};
 use jiff::Timestamp;
 use podman_api::models::Event;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +24,8 @@ use crate::domain::name::ServiceName;
 /// Pauses between attempts to reach the engine.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// A stream of events that ends sooner is taken for an engine that is going away.
+const LEAST_STREAM: Duration = Duration::from_secs(1);
 /// So many services are taken over at the same time.
 const AT_ONCE: usize = 8;
 
@@ -63,9 +65,7 @@ async fn session(shared: &Arc<Shared>) -> EngineError {
 async fn attend(shared: &Arc<Shared>) -> Result<(), EngineError> {
     shared.set_abilities(Abilities::of(shared.engine.info().await?));
     shared.ensure_networks().await?;
-    // Events are asked for from a moment before the list, so that nothing falls between the two.
-    let since = Timestamp::now().as_second() - 1;
-    let mut events = shared.engine.events(since);
+    let (mut events, mut opened) = (open_events(shared), Instant::now());
     reconcile(shared).await?;
     shared.view.connected(true);
     shared.metrics.engine_connected.set(1);
@@ -82,7 +82,15 @@ async fn attend(shared: &Arc<Shared>) -> Result<(), EngineError> {
                 Some(Ok(event)) => take_event(shared, &event).await?,
                 Some(Err(EngineError::Odd(error))) => tracing::debug!(error, "an event could not be read"),
                 Some(Err(error)) => return Err(error),
-                None => return Ok(()),
+                None if opened.elapsed() < LEAST_STREAM => return Ok(()),
+                // Where events go to a file, Podman ends the stream whenever it cuts that file short. An engine that
+                // answers all the same is not lost.
+                None => {
+                    shared.engine.ping().await?;
+                    tracing::debug!("the engine ended the stream of events; it is asked for again");
+                    (events, opened) = (open_events(shared), Instant::now());
+                    reconcile(shared).await?;
+                }
             },
             _ = tick.tick() => {
                 reconcile(shared).await?;
@@ -90,6 +98,11 @@ async fn attend(shared: &Arc<Shared>) -> Result<(), EngineError> {
             }
         }
     }
+}
+
+/// Events from a moment ago on: what follows compares everything, and nothing falls between the two.
+fn open_events(shared: &Shared) -> BoxStream<'_, Result<Event, EngineError>> {
+    shared.engine.events(Timestamp::now().as_second() - 1)
 }
 
 /// Compares everything with the engine.

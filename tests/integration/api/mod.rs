@@ -4,6 +4,7 @@
 mod access;
 mod documents;
 mod errors;
+mod event_stream;
 mod faults;
 mod lifecycle;
 mod limits;
