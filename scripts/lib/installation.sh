@@ -135,10 +135,15 @@ stop_manager() {
 
 # remove_services: from somebody's own Podman, what this installation's manager made there: nothing else has its label.
 remove_services() {
-  local owner ids
-  owner=label=io.mcp-manager.owner=$(recalled instance)
   have podman || return 0
   step "removing the manager's containers, volumes, networks and secrets from $target's Podman"
+  remove_owned "$(recalled instance)"
+  if [ -n "$(recalled image)" ]; then as_target podman rmi --force "$(recalled image)" >/dev/null 2>&1 || true; fi
+}
+
+# remove_owned INSTANCE: everything in Podman that managers of that instance made.
+remove_owned() {
+  local owner=label=io.mcp-manager.owner=$1 ids
   ids=$(as_target podman ps --all --quiet --filter "$owner")
   # shellcheck disable=SC2086 # one word each
   [ -z "$ids" ] || as_target podman rm --force --time 5 $ids >/dev/null
@@ -148,10 +153,9 @@ remove_services() {
   ids=$(as_target podman network ls --quiet --filter "$owner")
   # shellcheck disable=SC2086
   [ -z "$ids" ] || as_target podman network rm --force $ids >/dev/null
-  ids=$(as_target podman secret ls --format '{{.Name}}' | grep "^$(recalled instance)\." || true)
+  ids=$(as_target podman secret ls --format '{{.Name}}' | grep "^$1\." || true)
   # shellcheck disable=SC2086
   [ -z "$ids" ] || as_target podman secret rm $ids >/dev/null
-  if [ -n "$(recalled image)" ]; then as_target podman rmi --force "$(recalled image)" >/dev/null 2>&1 || true; fi
 }
 
 remove_files() { as_target rm -rf "$installation" "$state"; }

@@ -1,0 +1,257 @@
+#!/usr/bin/env bash
+# How quick and how small the manager is on this machine: figures beside each other's, taken in one run.
+#
+#   ./scripts/bench.sh             every part
+#   ./scripts/bench.sh PART...     some of them:
+#       start     from the request to the first answer: POST /containers against `podman run`
+#       gateway   the embedded gateway against a direct call and against Traefik
+#       memory    the manager's memory with no services and with many
+#       list      GET /containers with twice as many
+#   ./scripts/bench.sh --down      remove the user that it runs as (root) or the settings made for it
+#
+# Options:
+#   --quick             a look rather than a result: few rounds, few services
+#   --rounds N          starts of each way (default 20)
+#   --services N        services of part memory (default 100)
+#   --json FILE         where the figures go as JSON (default: bench.json in the cache)
+#   --binaries FOLDER   use mcp-manager and mcp-echo from there rather than building them
+#   --help              this text
+#
+# Figures depend on the machine and its load, which are printed with them; ratios depend on them less. A goal that is
+# missed is shown and fails nothing; the exit status says whether everything could be measured. Containers are real and
+# rootless: as root a user `mcp-manager-bench` is made for them (MCP_BENCH_USER names another), otherwise they are yours
+# and go when the run ends. MCP_CACHE and CARGO_TARGET_DIR are as for scripts/test.sh; settings of the manager
+# (MCP_MANAGER_*, LOG_LEVEL, ...) are handed to it.
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "$0")/lib/common.sh"
+. "$(dirname "$0")/lib/machine.sh"
+. "$(dirname "$0")/lib/rootless.sh"
+. "$(dirname "$0")/lib/build.sh"
+. "$(dirname "$0")/lib/installation.sh"
+
+parts=() quick='' rounds='' services='' json='' binaries='' action=measure
+while [ $# -gt 0 ]; do
+  case $1 in
+    start | gateway | memory | list) parts+=("$1") ;;
+    --quick) quick=--quick ;;
+    --rounds | --services | --json | --binaries)
+      [ $# -ge 2 ] || fail "$1 needs a value" "See: $0 --help"
+      case $1 in --rounds) rounds=$2 ;; --services) services=$2 ;; --json) json=$2 ;; --binaries) binaries=$2 ;; esac
+      shift ;;
+    --down) action=down ;;
+    -h | --help) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;;
+    *) fail "unknown argument $1" "See: $0 --help" ;;
+  esac
+  shift
+done
+[ ${#parts[@]} -gt 0 ] || parts=(start gateway memory list)
+rounds=${rounds:-$([ -n "$quick" ] && echo 5 || echo 20)}
+services=${services:-$([ -n "$quick" ] && echo 10 || echo 100)}
+[[ $rounds =~ ^[1-9][0-9]*$ && $services =~ ^[1-9][0-9]*$ ]] || fail "--rounds and --services take a number from 1 on"
+
+# The manager's instance, its network and everything else of ours in Podman.
+ours=bench network=mcp-bench image=localhost/mcp-bench/echo:latest
+unmeasured=() installation=''
+trap 'clean_up; rm -rf "$scratch"' EXIT
+trap 'exit 130' INT TERM
+scratch=$(mktemp -d) figures=$scratch/figures gateway_lines=$scratch/gateway
+touch "$figures" "$gateway_lines"
+
+main() {
+  export no_proxy="localhost,.localhost,127.0.0.1${no_proxy:+,$no_proxy}" NO_PROXY=''
+  NO_PROXY=$no_proxy
+  umask 022
+  choose_target "${MCP_BENCH_USER:-mcp-manager-bench}"
+  choose_cache
+  if [ "$action" = down ]; then undo_rootless || true; step "removed (the cache $cache stays)"; exit 0; fi
+  exec 9<"$checkout/scripts/bench.sh"
+  flock -n 9 || { step "waiting for another run to end"; flock 9; }
+  json=${json:-$cache/bench.json}
+  set_up
+  describe_machine
+  local part
+  for part in "${parts[@]}"; do measure "$part"; done
+  clean_up
+  report
+}
+
+set_up() {
+  # shellcheck disable=SC2046 # one word each
+  ensure_packages "$cache/logs/apt.log" $(basic_packages) $(podman_packages) $(build_packages)
+  export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}
+  ensure_rust
+  set_up_rootless
+  local built
+  built=$CARGO_TARGET_DIR/$(host_triple)/release
+  mkdir -p "$cache/logs"
+  step "building the manager and what measures it, as released"
+  [ -n "$binaries" ] || cargo_here build --release --locked --quiet --bins 2>&1 | tee "$cache/logs/build.log" || cargo_failed "the build failed" "$cache/logs/build.log"
+  cargo_here build --release --locked --quiet --example bench 2>&1 | tee "$cache/logs/build.log" || cargo_failed "the build failed" "$cache/logs/build.log"
+  binaries=$(cd "${binaries:-$built}" && pwd) || fail "there is no folder $binaries"
+  # Everything of one run lies in one folder of the target's.
+  installation=$(as_target mktemp -d "$target_home/mcp-bench.XXXXXX")
+  state=$installation/state manager=$installation/bin/mcp-manager manager_log=$installation/state/manager.log
+  bench=$installation/bin/bench
+  as_target mkdir -p "$state" "$installation/bin" "$installation/image"
+  put_file "$binaries/mcp-manager" "$manager" 755
+  put_file "$built/examples/bench" "$bench" 755
+  put_file "$checkout/docker/echo/Dockerfile" "$installation/image/Dockerfile" 644
+  put_file "$binaries/mcp-echo" "$installation/image/mcp-echo" 755
+  install_templates
+  as_target sed -i "s|localhost/mcp/echo:latest|$image|" "$installation/templates/echo.json"
+  remove_ours
+  as_target podman build --quiet --tag "$image" "$installation/image" >"$cache/logs/image.log" 2>&1 ||
+    fail "the image $image could not be built" "$(tail -n 5 "$cache/logs/image.log")"
+}
+
+# clean_up: takes away what this run started and made. The user, its settings and the builds stay for the next one.
+clean_up() {
+  [ -n "$installation" ] && [ -d "$installation" ] || return 0
+  stop_manager
+  if [ -f "$manager_log" ]; then cp "$manager_log" "$cache/logs/bench-manager.log"; fi
+  remove_ours
+  as_target podman rmi --force "$image" >/dev/null 2>&1 || true
+  as_target rm -rf "$installation"
+}
+
+remove_ours() {
+  as_target podman rm --force --ignore --time 0 bench-anchor bench-start-plain bench-start-locked >/dev/null 2>&1 || true
+  remove_owned "$ours"
+}
+
+# measure PART: what cannot be measured is told at the end and does not keep the others from it.
+measure() {
+  step "part $1"
+  local status=0
+  set +e
+  (set -e; "part_$1")
+  status=$?
+  set -e
+  stop_manager
+  [ "$status" = 0 ] || unmeasured+=("$1")
+}
+
+# start_bench_manager: a fresh manager on a free port.
+start_bench_manager() {
+  port=8100
+  while port_taken "$port"; do port=$((port + 1)); done
+  mapfile -t hand_over < <(compgen -e | grep -E "^($manager_settings|MALLOC_.*)\$" || true)
+  launch MCP_MANAGER_SERVER_LISTEN="127.0.0.1:$port" MCP_MANAGER_TEMPLATES_DIR="$installation/templates" \
+    MCP_MANAGER_BACKEND_INSTANCE="$ours" MCP_MANAGER_BACKEND_NETWORK="$network" MCP_MANAGER_BACKEND_KIND=podman MAX_CONTAINERS=10000
+  hand_over=()
+  wait_until_ready
+}
+
+# bench ARGUMENT...: runs the measuring program as the target and keeps its figures.
+bench() { as_target "$bench" "$@" | tee -a "$figures" | indented; }
+
+indented() { awk -F '\t' '{ printf "  %-78s %10.2f %s\n", $2, $3, $4 }'; }
+
+part_start() {
+  local limits=()
+  if [ "$(cgroup_layout)" = v2 ]; then limits=(--limits); fi
+  start_bench_manager
+  bench start --manager "127.0.0.1:$port" --network "$network" --image "$image" --rounds "$rounds" ${limits[@]+"${limits[@]}"}
+}
+
+part_memory() {
+  start_bench_manager
+  memory "manager, no services"
+  bench fill --part memory --manager "127.0.0.1:$port" --services "$services"
+  memory "manager, $services services" --goal 25
+  bench list --manager "127.0.0.1:$port" --services "$services" --label "real containers"
+  memory "manager, $services services, after the lists"
+  as_target "$bench" empty --manager "127.0.0.1:$port" --services "$services"
+  memory "manager, all deleted again"
+}
+
+part_list() {
+  start_bench_manager
+  bench fill --part list --manager "127.0.0.1:$port" --services $((2 * services))
+  bench list --manager "127.0.0.1:$port" --services $((2 * services)) --label "real containers" --goal 5
+  as_target "$bench" empty --manager "127.0.0.1:$port" --services $((2 * services))
+}
+
+# part_gateway: the gateway's own script, whose lines stand in the report as it prints them.
+part_gateway() {
+  local script=$checkout/scripts/bench-gateway.sh
+  [ -x "$script" ] || { warn "there is no $script"; return 1; }
+  "$script" ${quick:+"$quick"} | tee -a "$gateway_lines"
+}
+
+# memory LABEL [OPTION...]: the manager's memory once it has come to rest.
+memory() {
+  sleep 5
+  bench memory --process "$(manager_pid)" --label "$@"
+}
+
+# --- The report ------------------------------------------------------------------------------------------------
+
+declare -A machine=()
+machine_order=(when processor cores memory kernel cgroups debian podman runtime rust manager load_before load_after)
+
+describe_machine() {
+  machine[when]=$(date --utc +%Y-%m-%dT%H:%M:%SZ)
+  machine[processor]=$(sed -n 's/^model name[[:space:]]*: //p' /proc/cpuinfo | head -n 1)
+  machine[cores]=$(nproc)
+  machine[memory]=$(awk '/^MemTotal/ { printf "%d MiB", $2 / 1024 }' /proc/meminfo)
+  machine[kernel]=$(uname -r)
+  machine[cgroups]=$(cgroup_layout)
+  machine[debian]=$(cat /etc/debian_version)
+  machine[podman]=$(as_target podman info --format '{{.Version.Version}}, {{.Host.NetworkBackend}}, {{.Store.GraphDriverName}}')
+  machine[runtime]=$(as_target podman info --format '{{.Host.OCIRuntime.Name}}')
+  machine[rust]=$(rustc --version | cut -d' ' -f2)
+  machine[manager]="$("$binaries/mcp-manager" --version), commit $(git -C "$checkout" describe --always --dirty 2>/dev/null || echo unknown)"
+  machine[load_before]=$(load)
+  if awk -v load="${machine[load_before]%% *}" -v cores="$(nproc)" 'BEGIN { exit !(load > cores / 2) }'; then
+    warn "the machine is busy (load ${machine[load_before]}): only ratios within this run mean something"
+  fi
+}
+
+load() { cut -d' ' -f1-3 /proc/loadavg; }
+
+report() {
+  local key part
+  machine[load_after]=$(load)
+  printf '\n%sMachine%s\n' "$bold" "$plain"
+  for key in "${machine_order[@]}"; do printf '  %-13s%s\n' "${key/_/ }" "${machine[$key]}"; done
+  printf '\n%sFigures%s\n' "$bold" "$plain"
+  awk -F '\t' '
+    $1 != part { part = $1; print "  " part }
+    { goal = $5 == "" ? "" : "goal " $5 " " $4 ": " (met($3, $5) ? "met" : "MISSED")
+      printf "    %-80s %10.2f %-6s %s\n", $2, $3, $4, goal }
+    function met(value, goal) { return goal ~ /^<=/ ? value + 0 <= substr(goal, 4) + 0 : value + 0 >= substr(goal, 4) + 0 }
+  ' "$figures"
+  if [ -s "$gateway_lines" ]; then printf '  gateway\n'; sed 's/^/    /' "$gateway_lines"; fi
+  write_json
+  step "the figures as JSON: $json"
+  for part in ${unmeasured[@]+"${unmeasured[@]}"}; do printf '%sNOT MEASURED%s %s: the reason is above\n' "$red" "$plain" "$part"; done
+  [ ${#unmeasured[@]} = 0 ]
+}
+
+# write_json: the same as JSON. Texts are ours or versions; quotes and backslashes are all that could go wrong in them.
+write_json() {
+  local key comma=''
+  mkdir -p "$(dirname "$json")"
+  {
+    printf '{\n  "machine": {'
+    for key in "${machine_order[@]}"; do
+      printf '%s\n    "%s": "%s"' "$comma" "$key" "$(escaped <<<"${machine[$key]}")"
+      comma=,
+    done
+    printf '\n  },\n  "figures": ['
+    escaped <"$figures" | awk -F '\t' '{
+      printf "%s\n    {\"part\": \"%s\", \"what\": \"%s\", \"value\": %s, \"unit\": \"%s\"", (NR > 1 ? "," : ""), $1, $2, $3, $4
+      printf "%s}", ($5 == "" ? "" : ", \"goal\": \"" $5 "\"") }'
+    printf '\n  ],\n  "gateway": ['
+    escaped <"$gateway_lines" | awk '{ printf "%s\n    \"%s\"", (NR > 1 ? "," : ""), $0 }'
+    printf '\n  ],\n  "not_measured": ['
+    printf '%s\n' ${unmeasured[@]+"${unmeasured[@]}"} | awk 'NF { printf "%s\"%s\"", (NR > 1 ? ", " : ""), $0 }'
+    printf ']\n}\n'
+  } >"$json"
+}
+
+escaped() { sed 's/\\/\\\\/g; s/"/\\"/g'; }
+
+main
