@@ -59,7 +59,7 @@ use self::shared::Shared;
 use self::supervise::{Place, Supervisor};
 use super::{Backend, BackendInfo, Change, ImageInfo, LogStream, RegistryCredentials};
 use crate::domain::name::ServiceName;
-use crate::domain::spec::{PullPolicy, Transport};
+use crate::domain::spec::{MountSource, PullPolicy, Transport};
 use crate::domain::status::{Desired, LogQuery, Progress, Record, ReplicaStats, ServiceEvent, ServiceState, Snapshot};
 use crate::error::{Error, Kind, Result};
 use crate::lifecycle::Tasks;
@@ -116,6 +116,18 @@ impl Podman {
         if change.spec.transport != Transport::Http {
             return Err(Error::new(Kind::NotSupported, "servers that do not speak HTTP themselves cannot be run here yet")
                 .remedy("use an image that serves HTTP, with transport 'http'"));
+        }
+        for (index, mount) in change.spec.volumes.iter().enumerate() {
+            if let MountSource::Volume(volume) = &mount.source
+                && names::is_record(volume)
+            {
+                let message = format!("'{volume}' is a name of volumes in which the manager keeps records");
+                return Err(Error::invalid_field(
+                    format!("volumes[{index}]"),
+                    message,
+                    "choose a name that does not end in .rNUMBER",
+                ));
+            }
         }
         let abilities = self.shared.abilities();
         if self.shared.settings.require_limits {

@@ -54,10 +54,18 @@ impl Names {
         format!("{}-{service}-{generation}-{ordinal}", self.instance)
     }
 
-    /// The engine's secret that holds a value which the manager knows.
+    /// The engine's secret that holds a value which the manager knows. The dot keeps it apart from what people name:
+    /// the engine tells no labels of secrets, so the name alone says whose it is.
     pub(super) fn secret(&self, name: &str) -> String {
-        format!("{}-{name}", self.instance)
+        format!("{}.{name}", self.instance)
     }
+}
+
+/// Whether a volume of this name would hold a record, of whatever installation. No service may use such a volume: it
+/// would take the place of a record, or take one away with its own volumes.
+pub(super) fn is_record(volume: &str) -> bool {
+    let generation = volume.rsplit_once(".r").map_or("", |(_, generation)| generation);
+    volume.contains('-') && !generation.is_empty() && generation.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The generation in the name of a container.
@@ -106,5 +114,14 @@ mod tests {
     fn an_installation_s_name_cannot_contain_the_separator() {
         assert!(Names::new("mcp-x").is_err());
         assert!(Names::new("").is_err());
+    }
+
+    #[test]
+    fn a_volume_that_could_be_a_record_is_told_from_others() {
+        let echo = "echo".parse().unwrap();
+        assert!(is_record(&names().record(&echo, 12)) && is_record("other-my-app.r1"));
+        for other in ["data", "mcp-echo", "mcp-echo.r", "mcp-echo.r1x", "v1.r2"] {
+            assert!(!is_record(other), "{other}");
+        }
     }
 }

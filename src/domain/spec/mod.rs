@@ -206,6 +206,9 @@ impl ServiceSpec {
         if self.egress {
             loosened.push("may open connections to the outside".to_owned());
         }
+        for network in &self.networks {
+            loosened.push(format!("is attached to the network '{network}' and reaches what that reaches"));
+        }
         for mount in &self.volumes {
             if let MountSource::Host(path) = &mount.source {
                 let mode = if mount.read_only { "read" } else { "read and write" };

@@ -32,6 +32,16 @@ fn a_minimal_spec_is_locked_down() {
 }
 
 #[test]
+fn every_open_lock_is_told() {
+    let open = json!({"image": "x", "read_only": false, "no_new_privileges": false, "cap_add": ["CHOWN"], "egress": true,
+        "networks": ["office"], "volumes": {"/srv/app": "/data:ro"}});
+    let loosened = resolved(open).unwrap().loosened();
+    for lock in ["root file system", "privileges", "CHOWN", "outside", "'office'", "/srv/app"] {
+        assert!(loosened.iter().any(|line| line.contains(lock)), "{lock}: {loosened:?}");
+    }
+}
+
+#[test]
 fn environment_references_need_the_allow_list() {
     let spec = resolved(json!({"image": "x", "environment": {"A": "$$1 ${HOME_DIR}/x ${UNSET:-d} $plain"}})).unwrap();
     assert_eq!(spec.environment["A"], "$1 /home/x d $plain");

@@ -62,7 +62,7 @@ pub async fn owned_by(instance: &str) -> Vec<String> {
     let containers = podman(&["ps", "--all", "--filter", &filter, "--format", "container {{.Names}}"]).await;
     let volumes = podman(&["volume", "ls", "--filter", &filter, "--format", "volume {{.Name}}"]).await;
     let secrets = podman(&["secret", "ls", "--format", "secret {{.Name}}"]).await;
-    let secrets = secrets.lines().filter(|line| line.starts_with(&format!("secret {instance}-")));
+    let secrets = secrets.lines().filter(|line| line.starts_with(&format!("secret {instance}.")));
     containers.lines().chain(volumes.lines()).chain(secrets).map(str::to_owned).collect()
 }
 
