@@ -177,7 +177,7 @@ pub struct Settings {
 Examples:
   mcp-manager run echo                                  from the template 'echo'
   mcp-manager run notes --template memory --env LEVEL=debug
-  mcp-manager run web --image nginx:latest --port 80 --replicas 2")]
+  mcp-manager run files --image python:3.13-slim --port 8000 -- python -m http.server")]
 pub struct Run {
     /// Name of the service; it is reached at http://NAME.localhost.
     pub name: String,
