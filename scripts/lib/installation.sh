@@ -93,9 +93,11 @@ launch() {
   if has_systemd; then
     target_settings
     for setting in "${settings[@]}" "$@"; do named+=("--setenv=${setting%%=*}"); done
+    # Delegate: Podman looks at its own group for what it can limit, and there the CPU is only when it is asked for.
     # KillMode=process: the unit also holds the processes behind the containers' networks, which go on when the manager
     # ends. They keep the unit's name taken, so that every start needs a new one.
-    as_target env "$@" systemd-run --user --quiet --collect --unit="mcp-manager-$(date +%s)" --property=KillMode=process \
+    as_target env "$@" systemd-run --user --quiet --collect --unit="mcp-manager-$(date +%s)" \
+      --property=Delegate=yes --property=KillMode=process \
       "${named[@]}" "$installation/bin/launch" "$state" "$manager" ||
       fail "systemd did not start the manager" "systemd's message is above."
   else

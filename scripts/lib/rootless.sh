@@ -123,11 +123,12 @@ ensure_runtime_folder() {
   as_root install -d -o "$target_uid" -g "$target_gid" -m 700 "$target_runtime"
 }
 
-# delegate_cgroups: systemd gives users memory and pids, but not the CPU, whose limits would not count then. It reads
-# this when it starts the user's session, so that only a user whom we made gets it: nobody's session is restarted.
+# delegate_cgroups: Debian 12's systemd gives users memory and pids, but not the CPU, whose limits would not count. It reads
+# the setting when it starts the user's session, so that only a user whom we made gets it: nobody's session is restarted.
 delegate_cgroups() {
   local folder=/etc/systemd/system/user@$target_uid.service.d
   [ -n "$(recalled user)" ] && [ ! -d "$folder" ] || return 0
+  [[ " $(systemctl show --property=DelegateControllers --value "user@$target_uid.service") " != *" cpu "* ]] || return 0
   step "letting $target limit its containers' CPU ($folder)"
   remember folder "$folder"
   mkdir -p "$folder"
