@@ -123,6 +123,8 @@ impl Supervisor {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
+            // The manager's own directory may go away before the engine does.
+            .current_dir("/")
             // Signals of the manager's terminal are not for it.
             .process_group(0)
             .spawn()?;
