@@ -133,7 +133,7 @@ fn podman_settings(config: &Config, routing: &routing::Settings) -> podman::Sett
             let found = registry_credentials(file, image)?;
             Ok(found.map(|(username, password)| RegistryCredentials { username, password }))
         }),
-        ..podman::Settings::new(config.directories.runtime())
+        ..podman::Settings::new(config.directories.runtime().join(&config.backend.instance))
     }
 }
 

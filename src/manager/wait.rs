@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::Manager;
 use crate::domain::name::ServiceName;
-use crate::domain::status::{Phase, ReplicaState, ServiceState};
+use crate::domain::status::{Phase, Replica, ReplicaState, ServiceState};
 use crate::error::{Error, Kind};
 
 /// How long a change waits before it answers.
@@ -80,17 +80,20 @@ fn judge(service: &ServiceState, generation: u64, wait: Wait) -> Option<Outcome>
     if service.record.generation < generation {
         return None;
     }
+    // A change that cannot be carried out leaves what was there running.
+    if let Some(failure) = &service.failure {
+        return Some(Outcome::Failed(failure.clone()));
+    }
     match service.phase {
-        Phase::Failed => {
-            let unnamed = || Error::new(Kind::StartFailed, "the service could not be started");
-            Some(Outcome::Failed(service.failure.clone().unwrap_or_else(unnamed)))
-        }
+        Phase::Failed => Some(Outcome::Failed(Error::new(Kind::StartFailed, "the service could not be started"))),
         Phase::Running => Some(Outcome::Reached),
         Phase::Deleting => Some(Outcome::Gone),
         Phase::CrashLoop | Phase::Exited | Phase::Unhealthy => Some(Outcome::NotReached),
         Phase::Starting | Phase::Degraded if wait == Wait::Started => {
             let wanted = usize::try_from(service.record.spec.replicas).unwrap_or(usize::MAX);
-            let running = service.replicas.iter().filter(|replica| replica.state == ReplicaState::Running).count();
+            let digest = service.record.spec.container_digest();
+            let started = |replica: &&Replica| replica.state == ReplicaState::Running && replica.spec_digest == digest;
+            let running = service.replicas.iter().filter(started).count();
             (running >= wanted).then_some(Outcome::Reached)
         }
         _ => None,

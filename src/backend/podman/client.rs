@@ -14,6 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use containers_api::conn::{self, Headers, Payload, RequestClient, Transport, hyper};
 use containers_api::url::{append_query, encoded_pairs};
+use futures_util::TryFutureExt as _;
 use futures_util::stream::{BoxStream, StreamExt as _};
 use podman_api::models;
 use podman_api::opts::{
@@ -35,7 +36,7 @@ const LONG: Duration = Duration::from_mins(5);
 const MAX_ANSWER: usize = 64 << 20;
 
 /// Why the engine did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub(super) enum EngineError {
     /// It answered, with an error: HTTP status and its own words (`message: cause`).
     #[error("the engine answered {status}: {message}")]
@@ -217,13 +218,16 @@ impl Engine {
         answer.or_else(|error| if error.is_missing() { Ok(()) } else { Err(error) })
     }
 
-    /// The multiplexed log stream.
-    pub(super) async fn logs(&self, id: &str, query: &[(&str, String)]) -> Answer<BoxStream<'static, Answer<Bytes>>> {
+    /// The multiplexed log stream. The engine answers no earlier than with the first line, so there is no limit of time.
+    pub(super) fn logs(&self, id: &str, query: &[(&str, String)]) -> BoxStream<'static, Answer<Bytes>> {
         let mut path = format!("{API}/containers/{id}/logs");
         append_query(&mut path, encoded_pairs(query.iter().map(|(key, value)| (*key, value.as_str()))));
-        let response = within(SHORT, self.raw.get(path)).await?;
-        let body = successful(response).await?;
-        Ok(body.map(|chunk| chunk.map_err(EngineError::from)).boxed())
+        let client = self.raw.clone();
+        let open = async move {
+            let body = successful(client.get(path).await?).await?;
+            Ok::<_, EngineError>(body.map(|chunk| chunk.map_err(EngineError::from)))
+        };
+        open.try_flatten_stream().boxed()
     }
 
     pub(super) async fn stats(&self, ids: &[&str]) -> Answer<Value> {

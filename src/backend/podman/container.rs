@@ -47,7 +47,8 @@ impl Blueprint<'_> {
         let mut request = json!({
             "name": self.names.container(&self.record.name, self.record.generation, self.ordinal),
             "image": self.image,
-            "hostname": self.record.name,
+            // Replicas are told apart by it, in logs and answers.
+            "hostname": format!("{}-{}", self.record.name, self.ordinal),
             "env": spec.environment,
             "httpproxy": false,
             "labels": self.labels()?,

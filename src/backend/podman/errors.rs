@@ -89,10 +89,26 @@ pub(super) fn start(error: EngineError, spec: &ServiceSpec) -> Error {
     told.because(error)
 }
 
-fn taken_port(message: &str) -> Error {
-    let address = message.split_whitespace().find(|word| word.contains(':') && word.trim_end_matches(':').contains(':'));
+/// Address and port out of `… listen tcp 127.0.0.1:8080: bind: address already in use`.
+fn taken_address(message: &str) -> (&str, &str) {
+    let address = message.split_whitespace().find(|word| word.trim_end_matches(':').contains(':'));
     let address = address.unwrap_or_default().trim_end_matches(':');
-    let port = address.rsplit(':').next().unwrap_or_default();
+    (address, address.rsplit(':').next().unwrap_or_default())
+}
+
+/// Whether a start failed because the free port that the engine chose when it made the container has been taken by
+/// somebody else since. The container keeps that port for good, so only a new container helps.
+pub(super) fn lost_its_port(error: &EngineError, spec: &ServiceSpec) -> bool {
+    let EngineError::Refused { message, .. } = error else { return false };
+    if !message.contains("address already in use") {
+        return false;
+    }
+    let (_, port) = taken_address(message);
+    port.parse().is_ok_and(|port: u16| !spec.ports.values().any(|fixed| *fixed == port))
+}
+
+fn taken_port(message: &str) -> Error {
+    let (address, port) = taken_address(message);
     Error::new(Kind::Conflict, format!("port {port} is taken on this machine ({address})"))
         .remedy("choose another host port in 'ports', or stop what listens there")
 }
@@ -253,6 +269,14 @@ mod tests {
             assert_eq!(error.kind, kind, "{message}");
             assert!(error.detail.contains(text), "{} does not contain {text}", error.detail);
         }
+    }
+
+    #[test]
+    fn a_port_that_nobody_asked_for_is_given_up() {
+        let error = refused("rootlessport listen tcp 127.0.0.1:18999: bind: address already in use: x");
+        assert!(lost_its_port(&error, &ServiceSpec::default()));
+        assert!(!lost_its_port(&error, &ServiceSpec { ports: [(80, 18_999)].into(), ..ServiceSpec::default() }));
+        assert!(!lost_its_port(&refused("no such secret"), &ServiceSpec::default()));
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub(super) async fn stream(shared: Arc<Shared>, service: ServiceName, query: Log
     }
     let mut streams = Vec::new();
     for replica in &wanted {
-        streams.extend(open(&shared.engine, replica, &query).await?);
+        streams.push(open(&shared.engine, &replica.id, replica.ordinal, &query).await);
     }
     Ok(merge(streams).boxed())
 }
@@ -58,7 +58,7 @@ pub(super) async fn stream(shared: Arc<Shared>, service: ServiceName, query: Log
 /// The last lines of a container that ended; none when they cannot be had.
 pub(super) async fn last_lines(engine: &Engine, id: &str) -> Vec<String> {
     let query = LogQuery { tail: Some(u32::try_from(LAST_LINES).unwrap_or(u32::MAX)), ..LogQuery::default() };
-    let Ok(Some(stream)) = open_container(engine, id, 0, &query).await else { return Vec::new() };
+    let stream = open(engine, id, 0, &query).await;
     let mut last = VecDeque::with_capacity(LAST_LINES);
     let mut stream = stream.take(10 * LAST_LINES);
     while let Some(Ok(line)) = stream.next().await {
@@ -70,12 +70,8 @@ pub(super) async fn last_lines(engine: &Engine, id: &str) -> Vec<String> {
     last.into()
 }
 
-async fn open(engine: &Engine, replica: &Replica, query: &LogQuery) -> Result<Option<LineStream>> {
-    open_container(engine, &replica.id, replica.ordinal, query).await
-}
-
-/// Opens the stream of one container; `None` when it is gone.
-async fn open_container(engine: &Engine, id: &str, ordinal: u32, query: &LogQuery) -> Result<Option<LineStream>> {
+/// Opens the stream of one container.
+async fn open(engine: &Engine, id: &str, ordinal: u32, query: &LogQuery) -> LineStream {
     let wants = |stream| query.stream.is_none_or(|wanted| wanted == stream);
     let mut options = vec![
         ("stdout", wants(Stream::Stdout).to_string()),
@@ -90,16 +86,11 @@ async fn open_container(engine: &Engine, id: &str, ordinal: u32, query: &LogQuer
     let tail = query.tail.filter(|_| query.follow || query.stream.is_none());
     let generous = |tail: u32| if query.follow { tail } else { tail.saturating_mul(2).saturating_add(16) };
     options.extend(tail.map(|tail| ("tail", generous(tail).to_string())));
-    let chunks = match engine.logs(id, &options).await {
-        Ok(chunks) => chunks,
-        Err(error) if error.is_missing() => return Ok(None),
-        Err(error) => return Err(errors::engine(error, "read the log")),
-    };
-    let lines = decode(chunks, ordinal);
-    Ok(Some(match query.tail {
+    let lines = decode(engine.logs(id, &options), ordinal);
+    match query.tail {
         Some(tail) if !query.follow => last(lines, tail as usize).await.boxed(),
-        _ => lines.boxed(),
-    }))
+        _ => lines,
+    }
 }
 
 /// The last `count` lines of a stream that ends.
@@ -137,6 +128,8 @@ fn decode(chunks: BoxStream<'static, Result<bytes::Bytes, EngineError>>, ordinal
                 Ok(Some((stream, data))) => state.lines.feed(stream, &data),
                 Ok(None) => match state.chunks.next().await {
                     Some(Ok(chunk)) => state.frames.feed(&chunk),
+                    // The container is gone, and its log with it.
+                    Some(Err(error)) if error.is_missing() => state.ended = true,
                     Some(Err(error)) => {
                         state.ended = true;
                         return Some((Err(errors::engine(error, "read the log")), state));
@@ -215,7 +208,7 @@ async fn follow(
         ended: false,
     };
     for replica in replicas {
-        follower.attach(replica, false).await?;
+        follower.attach(replica, false).await;
     }
     follower.collect_backlog().await;
     Ok(stream::unfold(follower, |mut follower| async move {
@@ -226,15 +219,14 @@ async fn follow(
 
 impl Follower {
     /// Follows a container from its present run on, or from its first line.
-    async fn attach(&mut self, replica: &Replica, only_new: bool) -> Result<()> {
+    async fn attach(&mut self, replica: &Replica, only_new: bool) {
         self.runs.insert(replica.id.clone(), replica.started_at);
         let mut query = self.query.clone();
         if only_new {
             query.tail = None;
             query.since = replica.started_at.max(self.query.since);
         }
-        self.open.extend(open(&self.shared.engine, replica, &query).await?);
-        Ok(())
+        self.open.push(open(&self.shared.engine, &replica.id, replica.ordinal, &query).await);
     }
 
     /// Sorts what the logs hold already; with a single container it is in order as it is.
@@ -287,7 +279,7 @@ impl Follower {
             let wanted = self.query.replica.is_none_or(|wanted| wanted == replica.ordinal);
             let known = self.runs.get(&replica.id) == Some(&replica.started_at);
             if wanted && !known && replica.state == ReplicaState::Running {
-                self.attach(replica, true).await?;
+                self.attach(replica, true).await;
             }
         }
         Ok(())

@@ -30,6 +30,8 @@ pub(super) struct Observed {
     pub(super) finished_at: Option<Timestamp>,
     pub(super) exit_code: i64,
     pub(super) oom_killed: bool,
+    /// What it wrote last, once it has ended.
+    pub(super) last_words: Vec<String>,
 }
 
 /// The part of the engine's answer to `inspect` that is read.
@@ -126,6 +128,7 @@ impl Observed {
             finished_at: moment(&inspected.state.finished_at).filter(|_| state == ReplicaState::Exited),
             exit_code: inspected.state.exit_code,
             oom_killed: inspected.state.oom_killed,
+            last_words: Vec::new(),
             id: inspected.id,
             name: inspected.name,
         }
@@ -161,6 +164,7 @@ impl Observed {
             finished_at: second(listed.exited_at).filter(|_| state == ReplicaState::Exited),
             exit_code: listed.exit_code.map_or(0, i64::from),
             oom_killed: false,
+            last_words: Vec::new(),
             name,
         };
         Some(Listed { service, record: record.map(Arc::new), observed })

@@ -27,11 +27,17 @@ pub(super) fn phase(standing: &Standing<'_>) -> Phase {
         Desired::Stopped => return Phase::Stopped,
         Desired::Running => {}
     }
-    let ready =
-        (1..=standing.record.spec.replicas).filter(|ordinal| any(&|member, _| member.ordinal == *ordinal && member.ready));
+    // While a change is carried out, what it made counts; when it cannot be, what was there before.
+    let counts = |member: &Member| member.ready && (member.current || standing.failed);
+    let is_ready = |ordinal: &u32| any(&|member, _| member.ordinal == *ordinal && counts(member));
+    let ready = (1..=standing.record.spec.replicas).filter(is_ready);
     let ready = u32::try_from(ready.count()).unwrap_or(u32::MAX);
-    if ready >= standing.record.spec.replicas {
+    let replacing = !standing.failed && any(&|member, _| !member.current);
+    if ready >= standing.record.spec.replicas && !replacing {
         return Phase::Running;
+    }
+    if replacing {
+        return creating(standing.under_way).unwrap_or(Phase::Starting);
     }
     if ready > 0 {
         return Phase::Degraded;
@@ -48,16 +54,21 @@ pub(super) fn phase(standing: &Standing<'_>) -> Phase {
     if standing.failed {
         return Phase::Failed;
     }
-    if standing.under_way.contains(&Step::Fetch) {
-        return Phase::Pulling;
-    }
-    if standing.under_way.iter().any(|step| matches!(step, Step::Create { .. })) {
-        return Phase::Creating;
+    if let Some(phase) = creating(standing.under_way) {
+        return phase;
     }
     if standing.members.is_empty() {
         return Phase::Pending;
     }
     if any(&|member, _| will_start(member, standing)) { Phase::Starting } else { Phase::Exited }
+}
+
+/// The phase of making containers, while that is under way.
+fn creating(under_way: &[Step]) -> Option<Phase> {
+    if under_way.contains(&Step::Fetch) {
+        return Some(Phase::Pulling);
+    }
+    under_way.iter().any(|step| matches!(step, Step::Create { .. })).then_some(Phase::Creating)
 }
 
 /// Whether it runs or will be started.
@@ -100,6 +111,11 @@ mod tests {
         (member, health)
     }
 
+    fn old(ordinal: u32, health: Health) -> (Member, Health) {
+        let (member, health) = member(ordinal, ReplicaState::Running, health);
+        (Member { id: "old".into(), current: false, ..member }, health)
+    }
+
     fn ended(code: i64, quick_failures: u32) -> (Member, Health) {
         let (member, health) = member(1, ReplicaState::Exited, Health::Starting);
         let at = Timestamp::from_second(10).unwrap();
@@ -113,7 +129,7 @@ mod tests {
         use Health::{Healthy, Starting, Unhealthy};
         use ReplicaState::{Created, Running};
         let run = |ordinal, health| member(ordinal, Running, health);
-        let table: [Row<'_>; 17] = [
+        let table: [Row<'_>; 21] = [
             (Desired::Running, 1, vec![], &[], false, Phase::Pending),
             (Desired::Running, 1, vec![], &[Step::Fetch], false, Phase::Pulling),
             (Desired::Running, 1, vec![], &[Step::Create { ordinal: 1, start: true }], false, Phase::Creating),
@@ -122,6 +138,10 @@ mod tests {
             (Desired::Running, 1, vec![run(1, Starting)], &[], false, Phase::Starting),
             (Desired::Running, 1, vec![run(1, Healthy)], &[], false, Phase::Running),
             (Desired::Running, 1, vec![run(1, Healthy)], &[], true, Phase::Running),
+            (Desired::Running, 1, vec![old(1, Healthy)], &[Step::Fetch], false, Phase::Pulling),
+            (Desired::Running, 1, vec![old(1, Healthy), run(1, Starting)], &[], false, Phase::Starting),
+            (Desired::Running, 1, vec![old(1, Healthy), run(1, Healthy)], &[], false, Phase::Starting),
+            (Desired::Running, 1, vec![old(1, Healthy)], &[], true, Phase::Running),
             (Desired::Running, 2, vec![run(1, Healthy), run(2, Unhealthy)], &[], false, Phase::Degraded),
             (Desired::Running, 1, vec![run(1, Unhealthy)], &[], false, Phase::Unhealthy),
             (Desired::Running, 1, vec![ended(1, 1)], &[], false, Phase::Starting),

@@ -102,6 +102,16 @@ pub(super) enum Step {
     Purge,
 }
 
+impl Step {
+    /// The container whose process it ends.
+    pub(super) fn ends(&self) -> Option<&str> {
+        match self {
+            Self::Stop { id } | Self::Restart { id } | Self::Remove { id } | Self::Abandon { new: id, .. } => Some(id),
+            Self::Fetch | Self::Create { .. } | Self::Start { .. } | Self::Purge => None,
+        }
+    }
+}
+
 /// What to do now, and when to ask again if nothing happens before.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Plan {

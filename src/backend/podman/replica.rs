@@ -66,36 +66,21 @@ impl Tracked {
         self.as_of >= moment
     }
 
-    /// Takes in what the engine said when it was asked at `asked`; whether its process has ended since the last look.
-    pub(super) fn observe(&mut self, observed: Observed, asked: Instant, check: &HealthCheck) -> bool {
+    /// Takes in what the engine said when it was asked at `asked`.
+    pub(super) fn observe(&mut self, observed: Observed, asked: Instant, check: &HealthCheck) {
         if asked < self.as_of {
-            return false;
+            return;
         }
         self.as_of = asked;
         let before = std::mem::replace(&mut self.observed, observed);
-        let same_run = before.started_at == self.observed.started_at;
-        let same_end = before.finished_at == self.observed.finished_at;
         let now = &self.observed;
         match (before.state, now.state) {
-            (ReplicaState::Running, ReplicaState::Running) if !same_run => {
-                // It ended and was started again between two looks.
-                self.begin_run(check);
-                false
-            }
-            (ReplicaState::Running, ReplicaState::Running) => false,
-            (_, ReplicaState::Running) => {
-                self.begin_run(check);
-                false
-            }
-            (ReplicaState::Exited, ReplicaState::Exited) if same_end => false,
-            (_, ReplicaState::Exited) => {
-                self.end_run();
-                true
-            }
-            (_, ReplicaState::Created) => {
-                self.run = None;
-                false
-            }
+            // With another start, it has ended and was started again between two looks.
+            (ReplicaState::Running, ReplicaState::Running) if now.started_at == before.started_at => {}
+            (_, ReplicaState::Running) => self.begin_run(check),
+            (ReplicaState::Exited, ReplicaState::Exited) if now.finished_at == before.finished_at => {}
+            (_, ReplicaState::Exited) => self.end_run(),
+            (_, ReplicaState::Created) => self.run = None,
         }
     }
 
@@ -117,13 +102,24 @@ impl Tracked {
             }
             self.quick_failures = self.quick_failures.saturating_add(1);
         }
-        self.last_exit =
-            Some(Exit { code: self.observed.exit_code, oom_killed: self.observed.oom_killed, at, last_log_lines: Vec::new() });
+        self.last_exit = Some(Exit {
+            code: self.observed.exit_code,
+            oom_killed: self.observed.oom_killed,
+            at,
+            last_log_lines: std::mem::take(&mut self.observed.last_words),
+        });
     }
 
     /// The manager is about to stop it: what follows is not its own end.
     pub(super) const fn stopping(&mut self) {
         self.stopped = true;
+    }
+
+    /// It could not be stopped, and goes on.
+    pub(super) const fn goes_on(&mut self) {
+        if matches!(self.observed.state, ReplicaState::Running) {
+            self.stopped = false;
+        }
     }
 
     /// The manager started it again; whether that was a restart after its own end.
@@ -148,20 +144,20 @@ impl Tracked {
         self.stopped = true;
     }
 
-    pub(super) fn last_words(&mut self, lines: Vec<String>) {
-        if let Some(exit) = &mut self.last_exit {
-            exit.last_log_lines = lines;
+    // ---- health
+
+    /// One that is being stopped is of no use any more: it leaves the routes before its process hears of it.
+    pub(super) fn health(&self) -> Health {
+        match &self.run {
+            Some(_) if self.stopped => Health::Unhealthy,
+            Some(run) => run.track.health,
+            None => Health::Starting,
         }
     }
 
-    // ---- health
-
-    pub(super) fn health(&self) -> Health {
-        self.run.as_ref().map_or(Health::Starting, |run| run.track.health)
-    }
-
     pub(super) fn health_detail(&self) -> Option<&str> {
-        self.run.as_ref()?.track.detail.as_deref()
+        let run = self.run.as_ref()?;
+        if self.stopped { Some("it is being stopped") } else { run.track.detail.as_deref() }
     }
 
     pub(super) fn is_ready(&self) -> bool {

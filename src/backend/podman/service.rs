@@ -213,8 +213,8 @@ impl Service {
 
     fn begin(&mut self, steps: Vec<Step>) {
         for step in &steps {
-            if let Step::Stop { id } | Step::Restart { id } | Step::Remove { id } = step {
-                self.containers.entry(id.clone()).and_modify(Tracked::stopping);
+            if let Some(id) = step.ends() {
+                self.containers.entry(id.to_owned()).and_modify(Tracked::stopping);
             }
         }
         if steps.iter().any(|step| matches!(step, Step::Fetch | Step::Create { .. })) {
@@ -291,7 +291,7 @@ impl Service {
 
     // ---- what others see
 
-    fn publish(&self) {
+    pub(super) fn publish(&self) {
         let members: Vec<_> = self.containers.values().map(|one| (one.member(&self.digest), one.health())).collect();
         let under_way = self.batch.as_ref().map_or(&[][..], |batch| &batch.steps);
         let standing = Standing {

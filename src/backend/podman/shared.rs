@@ -11,13 +11,16 @@ use tokio_util::sync::CancellationToken;
 use super::abilities::Abilities;
 use super::client::{Engine, EngineError};
 use super::images::Images;
+use super::logs;
 use super::names::{self, Names};
+use super::observed::Observed;
 use super::records::Stored;
 use super::secrets::Secrets;
 use super::service::{Message, Service};
 use super::settings::Settings;
 use super::view::View;
 use crate::domain::name::ServiceName;
+use crate::domain::status::ReplicaState;
 use crate::lifecycle::Tasks;
 use crate::telemetry::Metrics;
 
@@ -90,6 +93,19 @@ impl Shared {
         internal.and(egress)
     }
 
+    /// What the engine says of a container; `None` when it is gone.
+    pub(super) async fn look(&self, id: &str, port: Option<u16>) -> Result<Option<Observed>, EngineError> {
+        let mut observed = match self.engine.inspect(id).await {
+            Ok(inspected) => Observed::of_inspected(inspected, port, self.settings.publish_address),
+            Err(error) if error.is_missing() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if observed.state == ReplicaState::Exited {
+            observed.last_words = logs::last_lines(&self.engine, id).await;
+        }
+        Ok(Some(observed))
+    }
+
     // ---- the services' tasks
 
     /// Tells a service's task something; whether there is one.
@@ -113,21 +129,21 @@ impl Shared {
     pub(super) fn adopt(self: &Arc<Self>, stored: &Stored, first: Message, established: bool, first_look: bool) {
         let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
         let name = stored.record.name.clone();
-        let first = match services.get(&name).filter(|inbox| !inbox.is_closed()) {
-            Some(inbox) => {
-                let _ = inbox.send(Message::Record(stored.clone()));
-                let _ = inbox.send(first);
-                return;
-            }
-            None => first,
-        };
+        if let Some(inbox) = services.get(&name).filter(|inbox| !inbox.is_closed()) {
+            let _ = inbox.send(Message::Record(stored.clone()));
+            let _ = inbox.send(first);
+            return;
+        }
         let (inbox, messages) = mpsc::unbounded_channel();
-        let _ = inbox.send(first);
         services.insert(name, inbox.clone());
         if first_look {
             self.unseen.fetch_add(1, Ordering::Relaxed);
         }
-        let service = Service::new(self.clone(), stored, inbox, messages, established, first_look);
+        let mut service = Service::new(self.clone(), stored, inbox, messages, established, first_look);
+        service.hear(first);
+        // In the view from here on, not only when its task gets its first turn.
+        service.publish();
+        drop(services);
         self.tasks.spawn("service", service.run());
     }
 

@@ -11,7 +11,7 @@ use super::client::EngineError;
 use super::container::{Blueprint, needs_image_user};
 use super::errors;
 use super::images::{Image, OnProgress, Wanted};
-use super::observed::{Inspected, Observed};
+use super::observed::Observed;
 use super::plan::Step;
 use super::shared::Shared;
 use crate::domain::spec::{MountSource, ServiceSpec};
@@ -78,9 +78,8 @@ impl Job {
 
     async fn seen(&self, id: &str) -> Result<Effect, EngineError> {
         let asked = Instant::now();
-        let inspected: Inspected = self.shared.engine.inspect(id).await?;
-        let observed = Observed::of_inspected(inspected, self.record.spec.port, self.shared.settings.publish_address);
-        Ok(Effect::Seen(observed, asked))
+        let seen = self.shared.look(id, self.record.spec.port).await?;
+        Ok(seen.map_or_else(|| Effect::Gone(id.to_owned()), |observed| Effect::Seen(observed, asked)))
     }
 
     async fn fetch(&self) -> Result<Vec<Effect>> {
@@ -136,7 +135,9 @@ impl Job {
             Err(error) if error.is_away() => Err(errors::engine(error, "start the container")),
             Err(error) => {
                 let removed = shared.engine.remove(&id, Duration::ZERO).await;
-                effects.push(Effect::Failed(errors::start(error, spec)));
+                if !errors::lost_its_port(&error, spec) {
+                    effects.push(Effect::Failed(errors::start(error, spec)));
+                }
                 if let Err(error) = removed {
                     effects.push(self.seen(&id).await.map_err(|_| errors::engine(error, "remove a container"))?);
                 }
@@ -209,6 +210,7 @@ impl Job {
             }
             Err(error) if error.is_missing() => Ok(vec![Effect::Gone(id.to_owned())]),
             Err(error) if error.is_away() => Err(errors::engine(error, "start the container")),
+            Err(error) if errors::lost_its_port(&error, &self.record.spec) => self.remove(id).await,
             Err(error) => Ok(vec![Effect::Refused(id.to_owned(), errors::start(error, &self.record.spec))]),
         }
     }

@@ -213,6 +213,11 @@ impl Supervisor {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         self.child = None;
+        // Nothing here is of use to anybody any more.
+        for file in [SOCKET, LOG] {
+            let _ = std::fs::remove_file(self.folder.join(file));
+        }
+        let _ = std::fs::remove_dir(&self.folder);
     }
 }
 

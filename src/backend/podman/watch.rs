@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::stream::{BoxStream, StreamExt as _};
+use futures_util::StreamExt as _;
 use jiff::Timestamp;
 use podman_api::models::Event;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::abilities::Abilities;
 use super::client::EngineError;
 use super::names;
-use super::observed::{Inspected, Listed, Observed};
+use super::observed::{Listed, Observed};
 use super::records::{self, Stored};
 use super::service::Message;
 use super::shared::Shared;
@@ -24,8 +24,6 @@ use crate::domain::name::ServiceName;
 /// Pauses between attempts to reach the engine.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// A stream of events that ends sooner is taken for an engine that is going away.
-const LEAST_STREAM: Duration = Duration::from_secs(1);
 /// So many services are taken over at the same time.
 const AT_ONCE: usize = 8;
 
@@ -56,23 +54,31 @@ pub(super) async fn follow(shared: Arc<Shared>, cancelled: CancellationToken) {
 
 /// One connection's time; answers why it ended.
 async fn session(shared: &Arc<Shared>) -> EngineError {
-    match attend(shared).await {
-        Ok(()) => EngineError::Away("the stream of events ended".to_owned()),
+    let attended = async {
+        shared.set_abilities(Abilities::of(shared.engine.info().await?));
+        shared.ensure_networks().await?;
+        tracing::info!(socket = %shared.engine.socket().display(), "connected to the container engine");
+        loop {
+            attend(shared).await?;
+            // Where events go to a file, Podman ends the stream whenever it cuts that file short. An engine that answers
+            // all the same is not lost.
+            shared.engine.ping().await?;
+            tokio::time::sleep(FIRST_PAUSE).await;
+        }
+    };
+    let ended: Result<std::convert::Infallible, EngineError> = attended.await;
+    match ended {
         Err(error) => error,
     }
 }
 
+/// Follows one stream of events to its end.
 async fn attend(shared: &Arc<Shared>) -> Result<(), EngineError> {
-    shared.set_abilities(Abilities::of(shared.engine.info().await?));
-    shared.ensure_networks().await?;
-    let (mut events, mut opened) = (open_events(shared), Instant::now());
+    // Events are asked for from a moment before the list, so that nothing falls between the two.
+    let since = Timestamp::now().as_second() - 1;
+    let mut events = shared.engine.events(since);
     reconcile(shared).await?;
-    shared.view.connected(true);
-    shared.metrics.engine_connected.set(1);
-    for name in shared.service_names() {
-        shared.tell(name.as_str(), Message::Connected);
-    }
-    tracing::info!(socket = %shared.engine.socket().display(), "connected to the container engine");
+    heard(shared);
     let mut tick = tokio::time::interval(shared.settings.reconcile_interval);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     tick.reset();
@@ -82,27 +88,26 @@ async fn attend(shared: &Arc<Shared>) -> Result<(), EngineError> {
                 Some(Ok(event)) => take_event(shared, &event).await?,
                 Some(Err(EngineError::Odd(error))) => tracing::debug!(error, "an event could not be read"),
                 Some(Err(error)) => return Err(error),
-                None if opened.elapsed() < LEAST_STREAM => return Ok(()),
-                // Where events go to a file, Podman ends the stream whenever it cuts that file short. An engine that
-                // answers all the same is not lost.
-                None => {
-                    shared.engine.ping().await?;
-                    tracing::debug!("the engine ended the stream of events; it is asked for again");
-                    (events, opened) = (open_events(shared), Instant::now());
-                    reconcile(shared).await?;
-                }
+                None => return Ok(()),
             },
             _ = tick.tick() => {
                 reconcile(shared).await?;
-                shared.view.connected(true);
+                heard(shared);
             }
         }
     }
 }
 
-/// Events from a moment ago on: what follows compares everything, and nothing falls between the two.
-fn open_events(shared: &Shared) -> BoxStream<'_, Result<Event, EngineError>> {
-    shared.engine.events(Timestamp::now().as_second() - 1)
+/// The engine has answered in full; who waited for that goes on.
+fn heard(shared: &Shared) {
+    let was_away = !shared.view.snapshot().connected;
+    shared.view.connected(true);
+    shared.metrics.engine_connected.set(1);
+    if was_away {
+        for name in shared.service_names() {
+            shared.tell(name.as_str(), Message::Connected);
+        }
+    }
 }
 
 /// Compares everything with the engine.
@@ -179,10 +184,8 @@ async fn restore(shared: &Arc<Shared>, name: &ServiceName, orphans: Vec<Listed>,
         return Ok(());
     };
     // A deletion that was finished meanwhile has taken the containers too.
-    match shared.engine.inspect::<Inspected>(&orphans[0].observed.id).await {
-        Ok(_) => {}
-        Err(error) if error.is_missing() => return Ok(()),
-        Err(error) => return Err(error),
+    if shared.look(&orphans[0].observed.id, None).await?.is_none() {
+        return Ok(());
     }
     tracing::warn!(service = %name, generation = record.generation, "the record of a service was gone; it is written again from its container");
     if let Err(error) = records::write(&shared.engine, &shared.names, &record, false).await {
@@ -200,14 +203,7 @@ async fn adopt(shared: &Arc<Shared>, stored: &Stored, listed: Vec<Observed>, fir
     let asked = Instant::now();
     let mut observed = Vec::new();
     for listed in listed {
-        match shared.engine.inspect::<Inspected>(&listed.id).await {
-            Ok(inspected) => {
-                let publish = shared.settings.publish_address;
-                observed.push(Observed::of_inspected(inspected, stored.record.spec.port, publish));
-            }
-            Err(error) if error.is_missing() => {}
-            Err(error) => return Err(error),
-        }
+        observed.extend(shared.look(&listed.id, stored.record.spec.port).await?);
     }
     let established = !observed.is_empty();
     shared.adopt(stored, Message::Found(observed, asked), established, first_look);

@@ -259,7 +259,7 @@ async fn a_hundred_cycles_leave_the_machine_as_it_was() {
     product.create_echo("stays", json!({})).await;
     product.create_echo("first", json!({})).await;
     assert_eq!(product.call(Method::DELETE, "/containers/first").await.0, 204);
-    let before = Counts::of(&product).await;
+    let before = Counts::settled(&product).await;
     for _ in 0..25 {
         let names = ["a", "b", "c", "d"];
         futures_util::future::join_all(names.map(|name| product.create_echo(name, json!({})))).await;
@@ -290,6 +290,19 @@ struct Counts {
 }
 
 impl Counts {
+    /// The counts once they have stayed the same for a while: what was deleted last has ended then.
+    async fn settled(product: &Product) -> Self {
+        let mut counts = Self::of(product).await;
+        loop {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            let again = Self::of(product).await;
+            if again == counts {
+                return counts;
+            }
+            counts = again;
+        }
+    }
+
     async fn of(product: &Product) -> Self {
         // Connections to services that are gone are closed when they have been idle for long enough; they are bounded and
         // no leak, so only files that are no sockets are counted.

@@ -8,11 +8,11 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use super::super::client::EngineError;
-use super::super::observed::{Inspected, Observed};
+use super::super::observed::Observed;
+use super::super::plan::Step;
 use super::super::records::Stored;
 use super::super::replica::{RunId, Tracked};
 use super::super::shared::Shared;
-use super::super::{logs, plan::Step};
 use super::{ImageState, Service};
 use crate::domain::status::{Desired, Progress, ReplicaState};
 use crate::error::{Error, Kind, Result};
@@ -52,10 +52,6 @@ pub(super) enum Aside {
         asked: Instant,
         found: Result<Option<Observed>, EngineError>,
     },
-    LastWords {
-        id: String,
-        lines: Vec<String>,
-    },
     /// The record was missing and has been written again, or others have deleted the service.
     Rewritten {
         still_exists: bool,
@@ -72,7 +68,7 @@ impl Drop for FirstLook {
 }
 
 impl Service {
-    pub(super) fn hear(&mut self, message: Message) {
+    pub(in super::super) fn hear(&mut self, message: Message) {
         match message {
             Message::Record(stored) => self.change_record(&stored),
             Message::Found(containers, asked) => self.found(containers, asked),
@@ -160,24 +156,10 @@ impl Service {
         let (shared, port) = (self.shared.clone(), self.record.spec.port);
         let look = async move {
             let asked = Instant::now();
-            let found = match shared.engine.inspect::<Inspected>(&id).await {
-                Ok(inspected) => Ok(Some(Observed::of_inspected(inspected, port, shared.settings.publish_address))),
-                Err(error) if error.is_missing() => Ok(None),
-                Err(error) => Err(error),
-            };
+            let found = shared.look(&id, port).await;
             Aside::Looked { id, asked, found }
         };
         self.aside.push(look.boxed());
-    }
-
-    /// Collects what a container that ended wrote last.
-    pub(super) fn collect_last_words(&self, id: String) {
-        let shared = self.shared.clone();
-        let collect = async move {
-            let lines = logs::last_lines(&shared.engine, &id).await;
-            Aside::LastWords { id, lines }
-        };
-        self.aside.push(collect.boxed());
     }
 
     pub(super) fn take_aside(&mut self, aside: Aside) {
@@ -198,11 +180,6 @@ impl Service {
                 }
                 Err(error) => tracing::debug!(service = %self.record.name, container = id, %error, "cannot look at a container"),
             },
-            Aside::LastWords { id, lines } => {
-                if let Some(container) = self.containers.get_mut(&id) {
-                    container.last_words(lines);
-                }
-            }
             Aside::Rewritten { still_exists } => self.done |= !still_exists,
         }
     }
@@ -211,15 +188,10 @@ impl Service {
     pub(super) fn see(&mut self, observed: Observed, asked: Instant) {
         let check = &self.record.spec.health_check;
         let id = observed.id.clone();
-        let ended = if let Some(container) = self.containers.get_mut(&id) {
-            container.observe(observed, asked, check)
+        if let Some(container) = self.containers.get_mut(&id) {
+            container.observe(observed, asked, check);
         } else {
-            let ended = observed.state == ReplicaState::Exited;
-            self.containers.insert(id.clone(), Tracked::new(observed, asked, check));
-            ended
-        };
-        if ended && self.record.desired == Desired::Running {
-            self.collect_last_words(id);
+            self.containers.insert(id, Tracked::new(observed, asked, check));
         }
     }
 

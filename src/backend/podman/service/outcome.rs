@@ -41,6 +41,10 @@ impl Service {
         }
         if self.trouble == before {
             self.trouble = 0;
+        } else {
+            for id in steps.iter().filter_map(Step::ends) {
+                self.containers.entry(id.to_owned()).and_modify(Tracked::goes_on);
+            }
         }
         for step in &steps {
             if let Step::Restart { id } = step {
