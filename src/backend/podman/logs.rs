@@ -81,11 +81,10 @@ async fn open(engine: &Engine, id: &str, ordinal: u32, query: &LogQuery) -> Line
     ];
     options.extend(query.since.map(|since| ("since", since.to_string())));
     options.extend(query.until.map(|until| ("until", until.to_string())));
-    // The engine counts pieces of long lines, and lines of the other stream. Without following, everything is read and
-    // counted here when that would make a difference.
-    let tail = query.tail.filter(|_| query.follow || query.stream.is_none());
-    let generous = |tail: u32| if query.follow { tail } else { tail.saturating_mul(2).saturating_add(16) };
-    options.extend(tail.map(|tail| ("tail", generous(tail).to_string())));
+    // The engine's own tail counts pieces of lines, and runs pieces of standard output and standard error together into
+    // one line. So everything is read and counted here; the log is bounded. Only a follower leaves it to the engine.
+    let tail = query.tail.filter(|_| query.follow);
+    options.extend(tail.map(|tail| ("tail", tail.to_string())));
     let lines = decode(engine.logs(id, &options), ordinal);
     match query.tail {
         Some(tail) if !query.follow => last(lines, tail as usize).await.boxed(),
