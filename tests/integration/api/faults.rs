@@ -315,11 +315,11 @@ impl Counts {
             let fields: Vec<&str> = line.split_whitespace().collect();
             fields.get(3) == Some(&"0A") && fields.get(7) == Some(&user.as_str())
         };
-        let lines = async |arguments: &[&str]| run(arguments).await.lines().count();
+        let count = async |arguments: &[&str]| run(arguments).await.lines().count();
         Self {
-            containers: lines(&["ps", "--all", "--quiet"]).await,
-            volumes: lines(&["volume", "ls", "--quiet"]).await,
-            networks: lines(&["network", "ls", "--quiet"]).await,
+            containers: count(&["ps", "--all", "--quiet"]).await,
+            volumes: count(&["volume", "ls", "--quiet"]).await,
+            networks: count(&["network", "ls", "--quiet"]).await,
             processes: processes("", "").len(),
             files,
             ports: sockets.lines().filter(listening).count(),

@@ -40,7 +40,7 @@ pub async fn a_name_is_given_once(engine: &dyn Engine) {
     });
     let results = futures_util::future::join_all(attempts).await;
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1, "{results:?}");
-    assert!(results.iter().flat_map(|result| result.as_ref().err()).all(|kind| *kind == Kind::AlreadyExists), "{results:?}");
+    assert!(results.iter().filter_map(|result| result.as_ref().err()).all(|kind| *kind == Kind::AlreadyExists), "{results:?}");
     let winner = results.iter().position(Result::is_ok).unwrap() % 2;
     managers[winner].service(&echo, "it runs", is_running).await;
     managers[winner].backend.remove(&echo, false).await.unwrap();

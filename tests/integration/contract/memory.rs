@@ -28,13 +28,13 @@ impl Engine for InMemory {
 
     async fn leftovers(&self) -> Vec<String> {
         let view = Memory::over(self.0.clone(), Tasks::default()).view();
-        let names = view.borrow().services.keys().map(ToString::to_string).collect();
-        names
+        let snapshot = view.borrow().clone();
+        snapshot.services.keys().map(ToString::to_string).collect()
     }
 }
 
-async fn engine() -> Option<InMemory> {
-    Some(InMemory(Machine::new(Duration::from_millis(5))))
+fn engine() -> InMemory {
+    InMemory(Machine::new(Duration::from_millis(5)))
 }
 
-crate::contract!(engine());
+crate::contract!(std::future::ready(Some(engine())));

@@ -15,7 +15,7 @@ use mcp_manager::domain::status::{Desired, ServiceState, Snapshot};
 use mcp_manager::lifecycle::Tasks;
 
 /// How long a claim waits for something that the engine has to do.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// An engine of its own for one claim; backends come and go over it, as managers do.
 #[async_trait]
@@ -59,10 +59,10 @@ impl Manager {
     pub async fn until(&self, what: &str, holds: impl Fn(&Snapshot) -> bool) -> Arc<Snapshot> {
         let mut view = self.backend.view();
         let wait = view.wait_for(|snapshot| holds(snapshot));
-        match tokio::time::timeout(PATIENCE, wait).await {
-            Ok(snapshot) => snapshot.unwrap().clone(),
-            Err(_) => panic!("it never came about that {what}: {:#?}", self.backend.view().borrow()),
-        }
+        let Ok(snapshot) = tokio::time::timeout(PATIENCE, wait).await else {
+            panic!("it never came about that {what}: {:#?}", self.backend.view().borrow());
+        };
+        snapshot.unwrap().clone()
     }
 
     /// Waits until `holds` is true of the service.

@@ -15,7 +15,7 @@ use super::echo::status_and_json;
 use super::podman;
 
 /// How long a manager may take to come up, and a service to start.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How to start one.
 #[derive(Debug, Clone)]
@@ -115,9 +115,7 @@ impl Product {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        if timeout(PATIENCE, ready).await.is_err() {
-            panic!("it never became ready: {}", self.log());
-        }
+        assert!(timeout(PATIENCE, ready).await.is_ok(), "it never became ready: {}", self.log());
     }
 
     /// What it logged so far.
@@ -184,10 +182,10 @@ impl Product {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        match timeout(PATIENCE, wait).await {
-            Ok(service) => service,
-            Err(_) => panic!("never: {what}: {:#}\n{}", self.get(&format!("/containers/{name}")).await.1, self.log()),
-        }
+        let Ok(service) = timeout(PATIENCE, wait).await else {
+            panic!("never: {what}: {:#}\n{}", self.get(&format!("/containers/{name}")).await.1, self.log());
+        };
+        service
     }
 
     /// Ends it as a shutdown does, and waits for its end.
