@@ -58,6 +58,7 @@ pub fn router(manager: Arc<Manager>, authenticator: Authenticator, metrics: Metr
     let max_body = settings.max_body_bytes;
     let api = Api { manager, authenticator, metrics, settings: Arc::new(settings) };
     let (router, document) = documented().split_for_parts();
+    let document = openapi::corrected(document);
     let router = router
         .merge(openapi::pages(document))
         .fallback(unknown_route)
@@ -74,7 +75,7 @@ pub fn router(manager: Arc<Manager>, authenticator: Authenticator, metrics: Metr
 /// The OpenAPI document, without a running manager.
 #[must_use]
 pub fn openapi_document() -> utoipa::openapi::OpenApi {
-    documented().into_openapi()
+    openapi::corrected(documented().into_openapi())
 }
 
 fn documented() -> OpenApiRouter<Api> {

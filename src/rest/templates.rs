@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use super::Api;
 use super::extract::{Body, Caller};
 use super::problem::{Answer, ProblemDocument};
+use crate::domain::spec::SpecInput;
 use crate::domain::template::{TemplateHeader, json_schema};
 use crate::manager::TemplateCheck;
 use crate::registry::{TemplateDetail, TemplateSummary};
@@ -22,6 +23,17 @@ pub struct TemplateList {
     pub templates: Vec<TemplateSummary>,
 }
 
+/// A template as it is written, for the OpenAPI document; it is read by [`crate::domain::template`], in both shapes.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "a shape to be described, never made")]
+pub struct TemplateDocument {
+    #[serde(flatten)]
+    header: TemplateHeader,
+    /// How to run it (flat shape).
+    #[serde(flatten)]
+    spec: SpecInput,
+}
+
 /// List templates, with the errors of those that have some.
 #[utoipa::path(get, path = "/templates", tag = "templates", responses((status = 200, body = TemplateList),
     (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"),
@@ -31,7 +43,7 @@ pub async fn list(State(api): State<Api>, Caller(actor): Caller) -> Answer<Json<
 }
 
 /// Write a new template, or replace the same version of one.
-#[utoipa::path(post, path = "/templates", tag = "templates", request_body = TemplateHeader, responses(
+#[utoipa::path(post, path = "/templates", tag = "templates", request_body = TemplateDocument, responses(
     (status = 200, body = TemplateDetail), (status = 201, body = TemplateDetail),
     (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemDocument, content_type = "application/problem+json")))]
@@ -42,7 +54,7 @@ pub async fn create(State(api): State<Api>, Caller(actor): Caller, Body(document
 }
 
 /// Check a template without keeping it.
-#[utoipa::path(post, path = "/templates/validate", tag = "templates", request_body = TemplateHeader, responses(
+#[utoipa::path(post, path = "/templates/validate", tag = "templates", request_body = TemplateDocument, responses(
     (status = 200, body = TemplateCheck),
     (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemDocument, content_type = "application/problem+json")))]
@@ -59,7 +71,7 @@ pub async fn get(State(api): State<Api>, Caller(actor): Caller, Path(name): Path
 
 /// Write a template under its name.
 #[utoipa::path(put, path = "/templates/{name}", tag = "templates", params(("name" = String, Path, description = "Name of the template")),
-    request_body = TemplateHeader, responses((status = 200, body = TemplateDetail), (status = 201, body = TemplateDetail),
+    request_body = TemplateDocument, responses((status = 200, body = TemplateDetail), (status = 201, body = TemplateDetail),
     (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemDocument, content_type = "application/problem+json")))]
 pub async fn put(
