@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::Manager;
 use crate::domain::name::ServiceName;
-use crate::domain::status::{Phase, Replica, ReplicaState, ServiceState};
+use crate::domain::status::{Desired, Phase, Replica, ReplicaState, ServiceState};
 use crate::error::{Error, Kind};
 
 /// How long a change waits before it answers.
@@ -87,6 +87,8 @@ fn judge(service: &ServiceState, generation: u64, wait: Wait) -> Option<Outcome>
     match service.phase {
         Phase::Failed => Some(Outcome::Failed(Error::new(Kind::StartFailed, "the service could not be started"))),
         Phase::Running => Some(Outcome::Reached),
+        // A changed service that is to stay stopped is where it should be.
+        Phase::Stopped if service.record.desired == Desired::Stopped => Some(Outcome::Reached),
         Phase::Deleting => Some(Outcome::Gone),
         Phase::CrashLoop | Phase::Exited | Phase::Unhealthy => Some(Outcome::NotReached),
         Phase::Starting | Phase::Degraded if wait == Wait::Started => {

@@ -9,6 +9,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use super::Api;
 use super::problem::ProblemDocument;
+use crate::domain::status::ServiceEvent;
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -18,7 +19,7 @@ use super::problem::ProblemDocument;
         (name = "templates", description = "How to run one kind of service"),
         (name = "system", description = "The manager itself"),
     ),
-    components(schemas(ProblemDocument))
+    components(schemas(ProblemDocument, ServiceEvent))
 )]
 struct Document;
 

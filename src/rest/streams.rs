@@ -55,10 +55,22 @@ pub struct LogPage {
     pub lines: Vec<LogLine>,
 }
 
+/// One event of a stream, for the OpenAPI document.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "a shape to be described, never made")]
+pub struct ServerSentEvent {
+    /// `line`, the kind of a service's event, or `problem` before a stream ends because of an error.
+    event: Option<String>,
+    /// Number of a service's event.
+    id: Option<String>,
+    /// JSON: a [`LogLine`], a [`ServiceEvent`] or a [`ProblemDocument`].
+    data: String,
+}
+
 /// Log lines of a service, replicas merged by time; with `follow=true` as server-sent events named `line`.
 #[utoipa::path(get, path = "/containers/{name}/logs", tag = "containers",
     params(("name" = String, Path, description = "Name of the service"), LogParameters),
-    responses((status = 200, content((LogPage = "application/json"), (String = "text/event-stream"))),
+    responses((status = 200, content((LogPage = "application/json"), (ServerSentEvent = "text/event-stream"))),
     (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemDocument, content_type = "application/problem+json")))]
 pub async fn logs(
@@ -91,7 +103,7 @@ pub async fn logs(
 
 /// What happens to a service, as server-sent events, beginning with where it stands; ends when it is removed.
 #[utoipa::path(get, path = "/containers/{name}/events", tag = "containers", params(("name" = String, Path, description = "Name of the service")),
-    responses((status = 200, body = ServiceEvent, content_type = "text/event-stream"),
+    responses((status = 200, body = ServerSentEvent, content_type = "text/event-stream"),
     (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemDocument, content_type = "application/problem+json")))]
 pub async fn events(State(api): State<Api>, Caller(actor): Caller, Name(name): Name) -> Answer<Response> {
@@ -100,7 +112,7 @@ pub async fn events(State(api): State<Api>, Caller(actor): Caller, Name(name): N
 }
 
 /// What happens to all services, as server-sent events.
-#[utoipa::path(get, path = "/events", tag = "containers", responses((status = 200, body = ServiceEvent, content_type = "text/event-stream"),
+#[utoipa::path(get, path = "/events", tag = "containers", responses((status = 200, body = ServerSentEvent, content_type = "text/event-stream"),
     (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemDocument, content_type = "application/problem+json")))]
 pub async fn all_events(State(api): State<Api>, Caller(actor): Caller) -> Answer<Response> {

@@ -134,6 +134,21 @@ async fn patch_changes_replicas_limits_and_environment() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_service_is_changed_at_once_and_stays_stopped_until_it_is_started() {
+    if !podman::ready().await {
+        return;
+    }
+    let product = Product::start(Options::podman()).await;
+    product.create_echo("echo", json!({})).await;
+    assert_eq!(product.call(Method::POST, "/containers/echo/stop").await.0, 200);
+    let patch = product.request(Method::PATCH, "/containers/echo").json(&json!({"replicas": 2})).send().await.unwrap();
+    let (status, changed) = (patch.status(), patch.json::<Value>().await.unwrap());
+    assert_eq!((status.as_u16(), changed["status"].as_str()), (200, Some("stopped")), "{changed:#}");
+    assert_eq!(product.call(Method::POST, "/containers/echo/start").await.1["ready_replicas"], 2);
+    product.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_the_user_stopped_stays_stopped_over_a_restart_and_starts_again_when_asked() {
     if !podman::ready().await {
         return;
