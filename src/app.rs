@@ -14,7 +14,7 @@ use crate::backend::{Backend, RegistryCredentials};
 use crate::config::{BackendKind, Config, registry_credentials};
 use crate::error::{Error, Kind, Result};
 use crate::gateway::{self, Gateway};
-use crate::lifecycle::{self, Tasks};
+use crate::lifecycle::{StopSignals, Tasks};
 use crate::manager::{self, Manager};
 use crate::registry::{self, Registry};
 use crate::routing::{self, Domain};
@@ -64,11 +64,12 @@ pub async fn run(config: Config) -> Result<()> {
         tasks.spawn("traefik provider", provider);
     }
     tasks.spawn("listener", server::serve(listener, site, router, gateway, tasks.clone()));
+    let mut signals = StopSignals::listen()?;
     announce(address);
 
-    let signal = lifecycle::stop_signal().await?;
+    let signal = signals.next().await;
     tracing::info!(signal, "stopping; services go on");
-    let (drain, second) = (config.server.drain_timeout.duration(), lifecycle::stop_signal());
+    let (drain, second) = (config.server.drain_timeout.duration(), signals.next());
     tokio::select! {
         ended = tasks.stop(drain) => if !ended {
             tracing::warn!(seconds = drain.as_secs(), "requests still open after the drain time were cut off");

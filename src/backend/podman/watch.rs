@@ -63,6 +63,7 @@ async fn session(shared: &Arc<Shared>) -> EngineError {
             // Where events go to a file, Podman ends the stream whenever it cuts that file short. An engine that answers
             // all the same is not lost.
             shared.engine.ping().await?;
+            tracing::debug!("the engine ended the stream of events, and answers; following it anew");
             tokio::time::sleep(FIRST_PAUSE).await;
         }
     };
