@@ -6,8 +6,8 @@ use futures_util::StreamExt as _;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::podman;
 use crate::support::product::{Options, Product};
+use crate::support::{eventually, podman};
 
 /// Reads server-sent events until one satisfies `wanted`; its name and data.
 async fn event_with(response: reqwest::Response, wanted: impl Fn(&str, &Value) -> bool) -> (String, Value) {
@@ -53,6 +53,12 @@ async fn logs_are_filtered_told_apart_and_followed() {
             page["lines"].as_array().unwrap().clone()
         }
     };
+    // What a service writes is in its log a moment later.
+    eventually("both lines are in the log", async || {
+        let all = lines("tail=1000").await;
+        ["to standard output", "to standard error"].iter().all(|text| all.iter().any(|line| line["line"] == *text))
+    })
+    .await;
     let all = lines("tail=1000").await;
     let find = |text: &str| all.iter().find(|line| line["line"] == text).unwrap_or_else(|| panic!("{text}: {all:#?}"));
     assert_eq!(find("to standard output")["stream"], "stdout");
