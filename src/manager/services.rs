@@ -165,7 +165,8 @@ impl Manager {
 
     async fn create(self: &Arc<Self>, name: &ServiceName, request: ServiceRequest, wait: Wait) -> Result<ServiceDetail> {
         let snapshot = self.snapshot();
-        if !snapshot.synced || !snapshot.connected {
+        // An engine that is away for a moment is waited for by the backend.
+        if !snapshot.synced {
             return Err(Error::new(Kind::BackendUnavailable, "the container engine does not answer at present")
                 .remedy("'mcp-manager doctor' says why; try again when /ready answers 200"));
         }

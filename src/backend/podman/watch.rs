@@ -88,7 +88,11 @@ async fn attend(shared: &Arc<Shared>) -> Result<(), EngineError> {
             event = events.next() => match event {
                 Some(Ok(event)) => take_event(shared, &event).await?,
                 Some(Err(EngineError::Odd(error))) => tracing::debug!(error, "an event could not be read"),
-                Some(Err(error)) => return Err(error),
+                // However the stream ended: whether the engine is lost is found out by asking it.
+                Some(Err(error)) => {
+                    tracing::debug!(%error, "the stream of events broke off");
+                    return Ok(());
+                }
                 None => return Ok(()),
             },
             _ = tick.tick() => {
