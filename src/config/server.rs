@@ -42,8 +42,7 @@ section! {
         drain_timeout: Span = Span(10_000);
         /// Most connections at once; further ones wait.
         max_connections: u32 = 4096;
-        /// Second address, for Traefik's HTTP provider alone. Without it the document is served to callers on this
-        /// machine only.
+        /// Second address, for Traefik's HTTP provider alone; without it the routes are not offered to Traefik.
         traefik_provider_listen: Option<SocketAddr> = None;
         /// Threads that answer requests.
         worker_threads: u16 = 2;

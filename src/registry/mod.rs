@@ -161,7 +161,7 @@ impl Registry {
         let there = scanner.scan().map_err(|error| {
             self.metrics.template_reloads.with_label_values(&["failed"]).inc();
             let message = format!("the templates directory {} cannot be read: {error}", self.settings.dir.display());
-            let remedy = "give the manager the right to list it, or set TEMPLATES_DIR to a directory";
+            let remedy = "give the manager the right to list it, or set MCP_MANAGER_TEMPLATES_DIR to a directory";
             Error::new(Kind::Invalid, message).remedy(remedy).because(error)
         })?;
         self.publish(scanner.templates());
