@@ -155,11 +155,14 @@ clean_podman() {
   as_target podman network prune --force >/dev/null 2>&1 || true
 }
 
+# command_of PID: its command line; nothing when it has ended meanwhile.
+command_of() { { tr '\0' ' ' <"/proc/$1/cmdline"; } 2>/dev/null || true; }
+
 # strangers: the test user's processes but the one with which Podman keeps its user namespace.
 strangers() {
   local pid
   for pid in $(target_processes); do
-    case $(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null) in '' | 'catatonit -P '* | *' pause '* | *'systemd'* | '(sd-pam)'* | *dbus-daemon*) ;; *) echo "$pid" ;; esac
+    case $(command_of "$pid") in '' | 'catatonit -P '* | *' pause '* | *'systemd'* | '(sd-pam)'* | *dbus-daemon*) ;; *) echo "$pid" ;; esac
   done
 }
 
@@ -171,7 +174,7 @@ nothing_left() {
       as_target podman ps --all --format 'container {{.Names}}'
       as_target podman volume ls --format 'volume {{.Name}}'
       as_target podman network ls --format 'network {{.Name}}' | grep -vxE 'network (podman|mcp-network(-egress)?)'
-      for pid in $(strangers); do echo "process $pid $(tr '\0' ' ' <"/proc/$pid/cmdline" | cut -c 1-100)"; done
+      for pid in $(strangers); do echo "process $pid $(command_of "$pid" | cut -c 1-100)"; done
     ) || true
     [ -n "$left" ] || return 0
     tries=$((tries + 1))
