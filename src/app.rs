@@ -143,6 +143,8 @@ fn gateway_settings(config: &Config, domain: Domain) -> gateway::Settings {
         domain,
         connect_timeout: config.gateway.connect_timeout.duration(),
         head_timeout: config.gateway.response_timeout.duration(),
+        idle_timeout: config.gateway.idle_timeout.duration(),
+        trusted_proxies: config.gateway.trusted_proxies.clone(),
         drain: config.server.drain_timeout.duration(),
         ..gateway::Settings::default()
     }
@@ -174,6 +176,7 @@ fn server_settings(config: &Config, domain: Domain) -> server::Settings {
     server::Settings {
         allowed_hosts,
         domain,
+        stall_timeout: config.gateway.idle_timeout.duration(),
         max_connections: usize::try_from(config.server.max_connections).unwrap_or(usize::MAX),
         drain: config.server.drain_timeout.duration(),
         ..server::Settings::default()

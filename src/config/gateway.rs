@@ -1,7 +1,7 @@
 //! Section `gateway`: the built-in router from host names to services.
 
-use super::address_range::AddressRange;
 use super::section::{Check, section};
+use crate::domain::address_range::AddressRange;
 use crate::domain::quantity::Span;
 
 section! {
@@ -11,11 +11,14 @@ section! {
         enabled: bool = true;
         /// Longest time to connect to a service.
         connect_timeout: Span = Span(5_000);
-        /// Longest time until a service begins to answer.
+        /// Longest time until a service begins to answer; then the gateway answers 504. It starts anew with each piece of a
+        /// request's body.
         response_timeout: Span = Span(300_000);
-        /// Longest time that an answer or a WebSocket may be silent.
+        /// Longest time that an answer, event streams included, or a WebSocket may be silent, or that a client may take
+        /// nothing of an answer; then the connection is closed. An event's comment or a ping counts as a word.
         idle_timeout: Span = Span(3_600_000);
-        /// Addresses of proxies in front whose `X-Forwarded-*` headers are believed.
+        /// Addresses of proxies in front whose `X-Forwarded-*` and `Forwarded` headers are believed and extended; anybody
+        /// else's are replaced.
         trusted_proxies: Vec<AddressRange> = Vec::new();
     }
 }

@@ -4,7 +4,6 @@
 //! everything that is wrong, with source, field and what is allowed. What the settings do is left to the modules they are for;
 //! nothing else in the program reads the environment.
 
-mod address_range;
 mod audit;
 pub mod auth;
 mod backend;
@@ -38,7 +37,6 @@ use figment::{Figment, Metadata, Profile, Provider};
 use crate::domain::spec::Defaults;
 use crate::error::{Error, FieldError, Result};
 
-pub use address_range::AddressRange;
 pub use audit::Audit;
 pub use auth::Auth;
 pub use backend::{Backend, BackendKind};

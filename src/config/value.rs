@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use figment::value::Value;
 
+use crate::domain::address_range::AddressRange;
 use crate::domain::quantity::{Bytes, MilliCpu, Span};
 
 /// A type that settings have.
@@ -78,6 +79,18 @@ parsed! {
     PathBuf, "a path", "a path", |value| value.display().to_string();
 }
 
+impl SettingValue for AddressRange {
+    const ALLOWED: &'static str = "an address or a range: 127.0.0.1, 10.0.0.0/8";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        text.trim().parse().map_err(|()| format!("'{}' is not an address or a range of addresses", text.escape_debug()))
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        self.to_string().into()
+    }
+}
+
 impl SettingValue for bool {
     const ALLOWED: &'static str = "true or false";
 
@@ -142,7 +155,7 @@ macro_rules! lists {
 lists! {
     String, "a list of texts; as text separated by commas";
     PathBuf, "a list of paths; as text separated by commas";
-    super::address_range::AddressRange, "a list of addresses and ranges; as text separated by commas: 127.0.0.1, 10.0.0.0/8";
+    AddressRange, "a list of addresses and ranges; as text separated by commas: 127.0.0.1, 10.0.0.0/8";
 }
 
 /// A setting with a small closed set of values.

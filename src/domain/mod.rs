@@ -1,6 +1,7 @@
-//! Pure types and rules: names, quantities, templates, specs, statuses, access. No I/O, no async.
+//! Pure types and rules: names, address ranges, quantities, templates, specs, statuses, access. No I/O, no async.
 
 pub mod access;
+pub mod address_range;
 pub mod document;
 pub mod fields;
 pub mod name;

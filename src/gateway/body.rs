@@ -5,9 +5,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::time::{Instant, Sleep};
 
 use super::upstream::{Link, Upstream};
 
@@ -98,22 +100,54 @@ enum Answer {
     /// The gateway's own words.
     Full(Bytes),
     /// From a replica over a connection that this body drives and gives back at its end.
-    Driven { body: Incoming, link: Option<Box<Link>>, upstream: Arc<Upstream> },
+    Driven { body: Incoming, link: Option<Box<Link>>, upstream: Arc<Upstream>, silence: Silence },
     /// From a replica over a connection that has its own task.
-    Detached(Incoming),
+    Detached { body: Incoming, silence: Silence },
+}
+
+/// How long a replica has sent nothing.
+#[derive(Debug)]
+struct Silence {
+    limit: Duration,
+    /// Made when the first piece is late, as most answers come at once.
+    timer: Option<Pin<Box<Sleep>>>,
+    running: bool,
+}
+
+impl Silence {
+    const fn within(limit: Duration) -> Self {
+        Self { limit, timer: None, running: false }
+    }
+
+    /// Passes on what a body said, or an error once it has said nothing for too long.
+    fn bounds<T>(
+        &mut self,
+        polled: Poll<Option<Result<T, BoxError>>>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<T, BoxError>>> {
+        self.running &= polled.is_pending();
+        if polled.is_ready() {
+            return polled;
+        }
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.limit)));
+        if !std::mem::replace(&mut self.running, true) {
+            timer.as_mut().reset(Instant::now() + self.limit);
+        }
+        timer.as_mut().poll(context).map(|()| Some(Err(format!("nothing was sent for {} s", self.limit.as_secs_f32()).into())))
+    }
 }
 
 impl ResponseBody {
-    pub(super) fn driven(body: Incoming, link: Box<Link>, upstream: Arc<Upstream>) -> Self {
+    pub(super) fn driven(body: Incoming, link: Box<Link>, upstream: Arc<Upstream>, silence: Duration) -> Self {
         if body.is_end_stream() {
             upstream.keep(link);
             return Self(Answer::Full(Bytes::new()));
         }
-        Self(Answer::Driven { body, link: Some(link), upstream })
+        Self(Answer::Driven { body, link: Some(link), upstream, silence: Silence::within(silence) })
     }
 
-    pub(super) const fn detached(body: Incoming) -> Self {
-        Self(Answer::Detached(body))
+    pub(super) const fn detached(body: Incoming, silence: Duration) -> Self {
+        Self(Answer::Detached { body, silence: Silence::within(silence) })
     }
 }
 
@@ -131,9 +165,9 @@ impl Body for ResponseBody {
         match &mut self.0 {
             Answer::Full(text) if text.is_empty() => Poll::Ready(None),
             Answer::Full(text) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(text))))),
-            Answer::Detached(body) => Pin::new(body).poll_frame(context).map_err(Into::into),
-            Answer::Driven { body, link, upstream } => {
-                let polled = poll_driven(body, link, context);
+            Answer::Detached { body, silence } => silence.bounds(Pin::new(body).poll_frame(context).map_err(Into::into), context),
+            Answer::Driven { body, link, upstream, silence } => {
+                let polled = silence.bounds(poll_driven(body, link, context).map_err(Into::into), context);
                 let ended = match &polled {
                     Poll::Ready(Some(Ok(_))) => body.is_end_stream(),
                     Poll::Ready(None) => true,
@@ -147,7 +181,7 @@ impl Body for ResponseBody {
                 if ended && let Some(link) = link.take() {
                     upstream.keep(link);
                 }
-                polled.map_err(Into::into)
+                polled
             }
         }
     }
@@ -155,14 +189,14 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Answer::Full(text) => text.is_empty(),
-            Answer::Driven { body, .. } | Answer::Detached(body) => body.is_end_stream(),
+            Answer::Driven { body, .. } | Answer::Detached { body, .. } => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Answer::Full(text) => SizeHint::with_exact(text.len() as u64),
-            Answer::Driven { body, .. } | Answer::Detached(body) => body.size_hint(),
+            Answer::Driven { body, .. } | Answer::Detached { body, .. } => body.size_hint(),
         }
     }
 }

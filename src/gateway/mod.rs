@@ -22,6 +22,7 @@ use http::{Request, Response};
 use prometheus::{IntCounter, IntCounterVec};
 use tokio::sync::watch;
 
+use crate::domain::address_range::AddressRange;
 use crate::domain::name::RESERVED;
 use crate::domain::status::Snapshot;
 use crate::lifecycle::Tasks;
@@ -29,7 +30,7 @@ use crate::routing::Domain;
 use crate::telemetry::Metrics;
 
 pub use body::{RequestBody, ResponseBody};
-pub use client::{Client, Network};
+pub use client::Client;
 use failure::Failure;
 use routes::{Route, Routes};
 
@@ -43,13 +44,15 @@ pub struct Settings {
     /// How long a replica may take from the end of the request to the head of its answer. The body that follows may
     /// take for ever: event streams do.
     pub head_timeout: Duration,
+    /// How long the body of an answer, or an upgraded connection, may be silent.
+    pub idle_timeout: Duration,
     /// How long requests wait for the first look at what runs before they are refused.
     pub sync_wait: Duration,
     /// How long upgraded connections may go on once the manager stops.
     pub drain: Duration,
     /// Proxies in front of the gateway, whose `X-Forwarded-*` and `Forwarded` headers are believed and extended. What
     /// anybody else sends under these names is replaced.
-    pub trusted_proxies: Vec<Network>,
+    pub trusted_proxies: Vec<AddressRange>,
 }
 
 impl Default for Settings {
@@ -58,6 +61,7 @@ impl Default for Settings {
             domain: Domain::default(),
             connect_timeout: Duration::from_secs(5),
             head_timeout: Duration::from_mins(5),
+            idle_timeout: Duration::from_hours(1),
             sync_wait: Duration::from_secs(5),
             drain: Duration::from_secs(5),
             trusted_proxies: Vec::new(),

@@ -73,7 +73,7 @@ impl Gateway {
             let failed = match self.exchange(&mut link, request).await {
                 Ok(response) => {
                     drop(waiting);
-                    return Ok(answer(response, |body| ResponseBody::driven(body, link, upstream)));
+                    return Ok(answer(response, |body| ResponseBody::driven(body, link, upstream, self.settings.idle_timeout)));
                 }
                 Err(failed) => failed,
             };

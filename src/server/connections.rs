@@ -11,11 +11,12 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use super::Settings;
 use super::body::Body;
+use super::stall::Stalling;
 use crate::lifecycle::Tasks;
 
 /// Accepts connections until `tasks` stop. `visit` makes the service of one connection from its peer's address.
@@ -53,8 +54,11 @@ where
             },
         };
         let (http, service, stopping, drain) = (http.clone(), visit(peer), stopping.clone(), settings.drain);
+        let stall_timeout = settings.stall_timeout;
         tasks.spawn("http connection", async move {
-            carry(&http, stream, service, stopping.cancelled(), drain).await;
+            if stream.set_nodelay(true).is_ok() {
+                carry(&http, Stalling::new(stream, stall_timeout), service, stopping.cancelled(), drain).await;
+            }
             drop(permit);
         });
     }
@@ -69,14 +73,11 @@ async fn accept_failed(error: &std::io::Error) {
     }
 }
 
-async fn carry<S, F>(http: &http1::Builder, stream: TcpStream, service: S, stopping: impl Future<Output = ()>, drain: Duration)
+async fn carry<S, F>(http: &http1::Builder, stream: Stalling, service: S, stopping: impl Future<Output = ()>, drain: Duration)
 where
     S: Fn(Request<Incoming>) -> F,
     F: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
 {
-    if stream.set_nodelay(true).is_err() {
-        return;
-    }
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service_fn(service)).with_upgrades());
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -89,6 +90,7 @@ where
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%error, "a connection broke off");
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        tracing::debug!(%error, cause, "a connection broke off");
     }
 }

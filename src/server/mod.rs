@@ -8,6 +8,7 @@ mod connections;
 mod hosts;
 mod provider;
 mod request_id;
+mod stall;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -40,6 +41,8 @@ pub struct Settings {
     pub domain: Domain,
     /// How long a client may take for the head of a request, and how long a connection may lie idle.
     pub head_timeout: Duration,
+    /// How long a client may take nothing of what is sent to it.
+    pub stall_timeout: Duration,
     /// Largest head of a request, in bytes; larger ones are answered with 431.
     pub max_head_bytes: usize,
     /// So many connections at once; further ones wait to be accepted.
@@ -54,6 +57,7 @@ impl Default for Settings {
             allowed_hosts: vec!["mcp-manager".to_owned()],
             domain: Domain::default(),
             head_timeout: Duration::from_secs(20),
+            stall_timeout: Duration::from_hours(1),
             max_head_bytes: 64 * 1024,
             max_connections: 4096,
             drain: Duration::from_secs(5),

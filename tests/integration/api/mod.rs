@@ -6,6 +6,7 @@ mod documents;
 mod errors;
 mod event_stream;
 mod faults;
+mod gateway;
 mod lifecycle;
 mod limits;
 mod quick_start;

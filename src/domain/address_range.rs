@@ -4,8 +4,6 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use super::value::SettingValue;
-
 /// One address, or all that share its first bits: `127.0.0.1`, `10.0.0.0/8`, `fd00::/8`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AddressRange {
@@ -49,18 +47,6 @@ impl fmt::Display for AddressRange {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}", self.address)?;
         if self.prefix < bits(self.address).1 { write!(formatter, "/{}", self.prefix) } else { Ok(()) }
-    }
-}
-
-impl SettingValue for AddressRange {
-    const ALLOWED: &'static str = "an address or a range: 127.0.0.1, 10.0.0.0/8";
-
-    fn from_text(text: &str) -> Result<Self, String> {
-        text.trim().parse().map_err(|()| format!("'{}' is not an address or a range of addresses", text.escape_debug()))
-    }
-
-    fn to_json(&self) -> serde_json::Value {
-        self.to_string().into()
     }
 }
 
