@@ -25,7 +25,7 @@ use crate::domain::template::TemplateReference;
 use crate::error::Result;
 
 /// What a backend runs on and can enforce.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema, schemars::JsonSchema)]
 pub struct BackendInfo {
     /// `podman`, `kubernetes` or `memory`.
     pub kind: &'static str,
@@ -53,7 +53,7 @@ pub struct Change {
 }
 
 /// An image as the backend has it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema, schemars::JsonSchema)]
 pub struct ImageInfo {
     /// Id (digest of its configuration).
     pub id: String,

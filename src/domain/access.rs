@@ -84,6 +84,7 @@ operations! {
     ImageList "image_list" Viewer false,
     ImagePull "image_pull" Operator true,
     SystemInfo "system_info" Viewer false,
+    SystemDiagnostics "system_diagnostics" Viewer false,
     HealthRead "health_read" Nobody false,
     MetricsRead "metrics_read" Nobody false,
 }

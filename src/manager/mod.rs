@@ -4,7 +4,9 @@
 //! so is how containers are driven, which is the backend's.
 
 mod capacity;
+mod diagnostics;
 mod host_paths;
+mod images;
 mod logs;
 mod read;
 mod redact;
@@ -29,11 +31,13 @@ use crate::lifecycle::Tasks;
 use crate::registry::Registry;
 use crate::telemetry::Metrics;
 
+pub use diagnostics::{Diagnostics, Finding, Severity};
+pub use images::{ImageList, OnProgress, PullRequest};
 pub use read::ListQuery;
 pub use request::{PatchRequest, ServiceRequest};
 pub use system::{Check, SystemHealth, SystemInfo};
 pub use templates::TemplateCheck;
-pub use wait::Wait;
+pub use wait::{Patience, Wait};
 
 /// What the manager is told by the configuration.
 #[derive(Debug, Clone)]

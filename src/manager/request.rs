@@ -110,6 +110,6 @@ impl PatchRequest {
     }
 }
 
-fn as_object(document: &Value) -> Result<&Map<String, Value>> {
+pub(super) fn as_object(document: &Value) -> Result<&Map<String, Value>> {
     document.as_object().ok_or_else(|| Error::invalid_field("", "the body is not a JSON object", "send {\"service_name\": …}"))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::request::{PatchRequest, ServiceRequest};
 use super::views::ServiceDetail;
-use super::wait::{Outcome, Wait};
+use super::wait::{Outcome, Patience, Wait};
 use super::{Manager, host_paths};
 use crate::backend::Change;
 use crate::domain::access::{Actor, Operation};
@@ -20,11 +20,16 @@ const ATTEMPTS: usize = 5;
 
 impl Manager {
     /// Creates a service. `AlreadyExists` when there is one of that name.
-    pub async fn create_service(self: &Arc<Self>, actor: &Actor, request: ServiceRequest, wait: Wait) -> Result<ServiceDetail> {
-        let name = request.name(None)?;
+    pub async fn create_service(
+        self: &Arc<Self>,
+        actor: &Actor,
+        request: ServiceRequest,
+        wait: impl Into<Patience>,
+    ) -> Result<ServiceDetail> {
+        let (name, patience) = (request.name(None)?, wait.into());
         let manager = self.clone();
         let target = name.clone();
-        let work = async move { manager.create(&name, request, wait).await };
+        let work = async move { manager.create(&name, request, patience).await };
         self.perform(actor, Operation::ServiceCreate, target.as_str(), work).await
     }
 
@@ -34,18 +39,18 @@ impl Manager {
         actor: &Actor,
         name: &ServiceName,
         request: ServiceRequest,
-        wait: Wait,
+        wait: impl Into<Patience>,
     ) -> Result<ServiceDetail> {
-        let (manager, owned) = (self.clone(), name.clone());
+        let (manager, owned, patience) = (self.clone(), name.clone(), wait.into());
         let work = async move {
-            let Ok(current) = manager.service(&owned) else { return manager.create(&owned, request, wait).await };
+            let Ok(current) = manager.service(&owned) else { return manager.create(&owned, request, patience).await };
             let (spec, template) = manager.resolve(request).await?;
             if *current.record.spec == spec && current.record.template == template {
                 return manager.answer(&owned, "unchanged");
             }
             let desired = current.record.desired;
             manager
-                .change(&owned, wait, move |_| Change { spec: Arc::new(spec.clone()), template: template.clone(), desired })
+                .change(&owned, patience, move |_| Change { spec: Arc::new(spec.clone()), template: template.clone(), desired })
                 .await
         };
         self.perform(actor, Operation::ServiceApply, name.as_str(), work).await
@@ -57,9 +62,9 @@ impl Manager {
         actor: &Actor,
         name: &ServiceName,
         patch: PatchRequest,
-        wait: Wait,
+        wait: impl Into<Patience>,
     ) -> Result<ServiceDetail> {
-        let (manager, owned) = (self.clone(), name.clone());
+        let (manager, owned, patience) = (self.clone(), name.clone(), wait.into());
         let work = async move {
             let current = manager.service(&owned)?;
             let spec = manager.patched(&current.record.spec, &patch)?;
@@ -71,7 +76,7 @@ impl Manager {
                 template: record.template.clone(),
                 desired: record.desired,
             };
-            manager.change(&owned, wait, apply).await
+            manager.change(&owned, patience, apply).await
         };
         self.perform(actor, Operation::ServicePatch, name.as_str(), work).await
     }
@@ -83,13 +88,13 @@ impl Manager {
         actor: &Actor,
         name: &ServiceName,
         request: Option<ServiceRequest>,
-        wait: Wait,
+        wait: impl Into<Patience>,
     ) -> Result<ServiceDetail> {
-        let (manager, owned) = (self.clone(), name.clone());
+        let (manager, owned, patience) = (self.clone(), name.clone(), wait.into());
         let work =
             async move {
                 match (manager.service(&owned), request) {
-                    (Err(_), Some(request)) => manager.create(&owned, request, wait).await,
+                    (Err(_), Some(request)) => manager.create(&owned, request, patience).await,
                     (Err(missing), None) => Err(missing
                         .remedy(format!("create it: POST /containers, or send a spec with POST /containers/{owned}/start"))),
                     (Ok(current), request) => {
@@ -101,7 +106,7 @@ impl Manager {
                                     .remedy(format!("change it with PUT /containers/{owned}, or start it without a body")));
                             }
                         }
-                        manager.set_desired(&owned, Desired::Running, wait).await
+                        manager.set_desired(&owned, Desired::Running, patience).await
                     }
                 }
             };
@@ -109,23 +114,33 @@ impl Manager {
     }
 
     /// Stops a service; it stays stopped until somebody starts it.
-    pub async fn stop_service(self: &Arc<Self>, actor: &Actor, name: &ServiceName, wait: Wait) -> Result<ServiceDetail> {
-        let (manager, owned) = (self.clone(), name.clone());
-        let work = async move { manager.set_desired(&owned, Desired::Stopped, wait).await };
+    pub async fn stop_service(
+        self: &Arc<Self>,
+        actor: &Actor,
+        name: &ServiceName,
+        wait: impl Into<Patience>,
+    ) -> Result<ServiceDetail> {
+        let (manager, owned, patience) = (self.clone(), name.clone(), wait.into());
+        let work = async move { manager.set_desired(&owned, Desired::Stopped, patience).await };
         self.perform(actor, Operation::ServiceStop, name.as_str(), work).await
     }
 
     /// Stops and starts every replica, one after the other. A stopped service is started.
-    pub async fn restart_service(self: &Arc<Self>, actor: &Actor, name: &ServiceName, wait: Wait) -> Result<ServiceDetail> {
-        let (manager, owned) = (self.clone(), name.clone());
+    pub async fn restart_service(
+        self: &Arc<Self>,
+        actor: &Actor,
+        name: &ServiceName,
+        wait: impl Into<Patience>,
+    ) -> Result<ServiceDetail> {
+        let (manager, owned, patience) = (self.clone(), name.clone(), wait.into());
         let work = async move {
             let current = manager.service(&owned)?;
             if current.record.desired == Desired::Stopped || current.phase == Phase::Failed {
-                return manager.set_desired(&owned, Desired::Running, wait).await;
+                return manager.set_desired(&owned, Desired::Running, patience).await;
             }
             manager.backend.restart(&owned).await?;
             let limit = current.record.spec.start_timeout.duration();
-            match manager.wait_for(&owned, current.record.generation, wait, limit).await {
+            match manager.wait_for(&owned, current.record.generation, &patience, limit).await {
                 Outcome::Failed(error) => Err(error),
                 Outcome::Gone => Err(gone(&owned)),
                 _ => manager.answer(&owned, "changed"),
@@ -163,7 +178,7 @@ impl Manager {
         Ok(ServiceDetail { outcome: Some(outcome.to_owned()), ..self.detail(&service) })
     }
 
-    async fn create(self: &Arc<Self>, name: &ServiceName, request: ServiceRequest, wait: Wait) -> Result<ServiceDetail> {
+    async fn create(self: &Arc<Self>, name: &ServiceName, request: ServiceRequest, patience: Patience) -> Result<ServiceDetail> {
         let snapshot = self.snapshot();
         // An engine that is away for a moment is waited for by the backend.
         if !snapshot.synced {
@@ -180,7 +195,7 @@ impl Manager {
         let change = Change { spec: Arc::new(spec), template, desired: Desired::Running };
         let record = self.backend.create(name, change).await?;
         drop(reservation);
-        match self.wait_for(name, record.generation, wait, limit).await {
+        match self.wait_for(name, record.generation, &patience, limit).await {
             Outcome::Failed(error) => {
                 // A failed creation leaves nothing: its caller has the reason, so the record is of no more use.
                 if let Err(left) = self.backend.remove(name, false).await
@@ -199,12 +214,12 @@ impl Manager {
     async fn change(
         self: &Arc<Self>,
         name: &ServiceName,
-        wait: Wait,
+        patience: Patience,
         edit: impl Fn(&Record) -> Change + Send,
     ) -> Result<ServiceDetail> {
         let (before, record) = self.record_change(name, edit).await?;
         let limit = self.change_limit(&record);
-        match self.wait_for(name, record.generation, wait, limit).await {
+        match self.wait_for(name, record.generation, &patience, limit).await {
             Outcome::Failed(error) => {
                 let former = Change { spec: before.spec.clone(), template: before.template.clone(), desired: before.desired };
                 if let Err(stuck) = self.backend.update(name, record.generation, former).await {
@@ -243,7 +258,7 @@ impl Manager {
         Err(Error::new(Kind::Conflict, format!("'{name}' is being changed by others all the time")).remedy("try again"))
     }
 
-    async fn set_desired(self: &Arc<Self>, name: &ServiceName, desired: Desired, wait: Wait) -> Result<ServiceDetail> {
+    async fn set_desired(self: &Arc<Self>, name: &ServiceName, desired: Desired, patience: Patience) -> Result<ServiceDetail> {
         let current = self.service(name)?;
         let again = current.phase == Phase::Failed && desired == Desired::Running;
         let ended = matches!(current.phase, Phase::Exited | Phase::CrashLoop) && desired == Desired::Running;
@@ -263,9 +278,9 @@ impl Manager {
             // Stopping takes at most the stop timeout and the engine's own time.
             let limit = spec.stop_timeout.duration() + Duration::from_secs(20);
             let stopped = |service: &ServiceState| (service.phase == Phase::Stopped).then_some(Outcome::Reached);
-            if wait == Wait::None { Outcome::Reached } else { self.wait_until(name, limit, stopped).await }
+            if patience.wait == Wait::None { Outcome::Reached } else { self.wait_until(name, &patience, limit, stopped).await }
         } else {
-            self.wait_for(name, generation, wait, spec.start_timeout.duration()).await
+            self.wait_for(name, generation, &patience, spec.start_timeout.duration()).await
         };
         match waited {
             Outcome::Failed(error) => Err(error),

@@ -1,18 +1,19 @@
-//! The manager itself: is it alive, is it ready, what does it run on; images.
+//! The manager itself: is it alive, is it ready, what does it run on.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Manager;
-use crate::backend::{BackendInfo, ImageInfo};
+use crate::backend::BackendInfo;
 use crate::domain::access::{Actor, Operation};
 use crate::error::Result;
 
 /// Answer of `GET /health` and `GET /ready`.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema, JsonSchema)]
 pub struct SystemHealth {
     /// `healthy`, or `degraded` while the engine does not answer.
     pub status: &'static str,
@@ -27,7 +28,7 @@ pub struct SystemHealth {
 }
 
 /// One thing that the manager relies on.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema, JsonSchema)]
 pub struct Check {
     /// What.
     pub name: &'static str,
@@ -38,7 +39,7 @@ pub struct Check {
 }
 
 /// Answer of `GET /system`.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema, JsonSchema)]
 pub struct SystemInfo {
     /// The manager's own health.
     pub health: SystemHealth,
@@ -87,12 +88,6 @@ impl Manager {
             Ok(SystemInfo { health: manager.health(), backend, max_containers: manager.settings.max_containers, containers })
         })
         .await
-    }
-
-    /// The images at hand.
-    pub async fn list_images(self: &Arc<Self>, actor: &Actor) -> Result<Vec<ImageInfo>> {
-        let manager = self.clone();
-        self.perform(actor, Operation::ImageList, "", async move { manager.backend.images().await }).await
     }
 
     /// The metrics in Prometheus' text format.

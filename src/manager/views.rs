@@ -139,7 +139,7 @@ impl Manager {
 }
 
 /// Why a service is not as it should be.
-fn message(service: &ServiceState) -> Option<String> {
+pub(super) fn message(service: &ServiceState) -> Option<String> {
     if let Some(failure) = &service.failure {
         return Some(failure.to_string());
     }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
 use super::Manager;
@@ -11,7 +13,7 @@ use crate::domain::status::{Desired, Phase, Replica, ReplicaState, ServiceState}
 use crate::error::{Error, Kind};
 
 /// How long a change waits before it answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Wait {
     /// Not at all: the change is recorded.
@@ -21,6 +23,24 @@ pub enum Wait {
     /// Until all its replicas are healthy, or its start timeout ends.
     #[default]
     Healthy,
+}
+
+/// How a caller waits: until when, and as long as it is not cancelled.
+///
+/// Cancelling undoes what is not done yet, as a failure does: a creation leaves nothing, a change puts the former state
+/// back. A caller that just goes away cancels nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Patience {
+    /// Until when.
+    pub wait: Wait,
+    /// Cancelled when the caller gives up on purpose.
+    pub cancelled: CancellationToken,
+}
+
+impl From<Wait> for Patience {
+    fn from(wait: Wait) -> Self {
+        Self { wait, ..Self::default() }
+    }
 }
 
 /// How waiting ended.
@@ -43,6 +63,7 @@ impl Manager {
     pub(super) async fn wait_until(
         &self,
         name: &ServiceName,
+        patience: &Patience,
         limit: Duration,
         judge: impl Fn(&ServiceState) -> Option<Outcome>,
     ) -> Outcome {
@@ -61,15 +82,20 @@ impl Manager {
                 }
             }
         };
-        tokio::time::timeout(limit.min(self.settings.max_wait), watch).await.unwrap_or(Outcome::NotReached)
+        tokio::select! {
+            waited = tokio::time::timeout(limit.min(self.settings.max_wait), watch) => waited.unwrap_or(Outcome::NotReached),
+            () = patience.cancelled.cancelled() => {
+                Outcome::Failed(Error::new(Kind::Cancelled, "the request was cancelled by its caller"))
+            }
+        }
     }
 
-    /// Waits for the change of `generation` as `wait` says.
-    pub(super) async fn wait_for(&self, name: &ServiceName, generation: u64, wait: Wait, limit: Duration) -> Outcome {
-        if wait == Wait::None {
+    /// Waits for the change of `generation` as `patience` says.
+    pub(super) async fn wait_for(&self, name: &ServiceName, generation: u64, patience: &Patience, limit: Duration) -> Outcome {
+        if patience.wait == Wait::None {
             return Outcome::Reached;
         }
-        self.wait_until(name, limit, |service| judge(service, generation, wait)).await
+        self.wait_until(name, patience, limit, |service| judge(service, generation, patience.wait)).await
     }
 }
 

@@ -1,16 +1,19 @@
 //! `/health`, `/ready`, `/metrics`, `/system`, `/images`: the manager itself.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use tokio_util::sync::CancellationToken;
 
 use super::Api;
-use super::extract::Caller;
+use super::extract::{Body, Caller};
 use super::problem::{Answer, ProblemDocument};
 use crate::backend::ImageInfo;
 use crate::error::{Error, Kind};
-use crate::manager::{SystemHealth, SystemInfo};
+use crate::manager::{Diagnostics, PullRequest, SystemHealth, SystemInfo};
 
 /// Whether the manager is alive; 200 as long as it is, whatever it relies on.
 #[utoipa::path(get, path = "/health", tag = "system", responses((status = 200, body = SystemHealth)))]
@@ -52,10 +55,27 @@ pub async fn info(State(api): State<Api>, Caller(actor): Caller) -> Answer<Json<
     Ok(Json(api.manager.system_info(&actor).await?))
 }
 
+/// One look at everything that may be wrong, and what to do about it.
+#[utoipa::path(get, path = "/system/diagnostics", tag = "system", responses((status = 200, body = Diagnostics),
+    (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"),
+    (status = "5XX", body = ProblemDocument, content_type = "application/problem+json")))]
+pub async fn diagnostics(State(api): State<Api>, Caller(actor): Caller) -> Answer<Json<Diagnostics>> {
+    Ok(Json(api.manager.diagnostics(&actor).await?))
+}
+
 /// The images at hand.
 #[utoipa::path(get, path = "/images", tag = "system", responses((status = 200, body = Vec<ImageInfo>),
     (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemDocument, content_type = "application/problem+json")))]
 pub async fn images(State(api): State<Api>, Caller(actor): Caller) -> Answer<Json<Vec<ImageInfo>>> {
-    Ok(Json(api.manager.list_images(&actor).await?))
+    Ok(Json(api.manager.list_images(&actor).await?.images))
+}
+
+/// Make an image available; answers when it is there.
+#[utoipa::path(post, path = "/images/pull", tag = "system", request_body = PullRequest, responses((status = 200, body = ImageInfo),
+    (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"),
+    (status = "5XX", body = ProblemDocument, content_type = "application/problem+json")))]
+pub async fn pull(State(api): State<Api>, Caller(actor): Caller, Body(body): Body) -> Answer<Json<ImageInfo>> {
+    let request = PullRequest::read(&body)?;
+    Ok(Json(api.manager.pull_image(&actor, request, Arc::new(|_| ()), CancellationToken::new()).await?))
 }

@@ -23,6 +23,7 @@ use crate::domain::quantity::{Bytes, MilliCpu, Span};
 
 pub use input::{HealthCheckInput, SpecInput};
 pub use resolve::{Defaults, Variables, resolve};
+pub use rules::is_image;
 pub(super) use rules::is_variable;
 pub use spelling::{EnvironmentValue, PortNumber, VolumeInput, Volumes, Words};
 pub use values::{Mount, MountSource, PullPolicy, RestartPolicy, SessionMode, Transport};

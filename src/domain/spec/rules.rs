@@ -222,8 +222,9 @@ pub(in crate::domain) fn is_variable(text: &str) -> bool {
     (1..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'=')
 }
 
-/// `[HOST[:PORT]/]PATH[:TAG][@DIGEST]`. Whether it exists is found out by pulling it.
-fn is_image(text: &str) -> bool {
+/// Whether `text` is an image reference: `[HOST[:PORT]/]PATH[:TAG][@DIGEST]`. Whether it exists is found out by pulling it.
+#[must_use]
+pub fn is_image(text: &str) -> bool {
     let (rest, digest) = text.split_once('@').map_or((text, None), |(rest, digest)| (rest, Some(digest)));
     let word = |text: &str, extra: &[u8]| {
         text.bytes().all(|byte| byte.is_ascii_alphanumeric() || extra.contains(&byte))

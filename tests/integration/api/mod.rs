@@ -7,6 +7,7 @@ mod errors;
 mod event_stream;
 mod faults;
 mod gateway;
+mod images;
 mod lifecycle;
 mod limits;
 mod quick_start;
