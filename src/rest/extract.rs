@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::Api;
 use super::problem::Problem;
 use crate::domain::access::Actor;
+use crate::domain::document::Document;
 use crate::domain::name::ServiceName;
 use crate::error::{Error, Kind};
 use crate::server::RequestId;
@@ -112,13 +113,9 @@ impl FromRequest<Api> for OptionalBody {
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Ok(Self(None));
         }
-        serde_json::from_slice(&bytes).map(|value| Self(Some(value))).map_err(|error| {
-            let field = crate::error::FieldError {
-                line: Some(error.line()),
-                ..crate::error::FieldError::new("", format!("not JSON: {error}"), "correct the JSON")
-            };
-            Problem(Error::invalid("the body cannot be read", vec![field])).with_status(StatusCode::BAD_REQUEST)
-        })
+        Document::parse(&bytes)
+            .map(|document| Self(Some(document.value)))
+            .map_err(|errors| Problem(Error::invalid("the body cannot be read", errors)).with_status(StatusCode::BAD_REQUEST))
     }
 }
 

@@ -135,13 +135,26 @@ impl<'de> Deserializer<'de> for Reader<'de, '_> {
         Err(de::Error::invalid_type(self.unexpected(), &expected.as_str()))
     }
 
+    /// Structs are objects. A derived visitor would also read a list, by the order in which the fields are declared.
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Wrong<'de>> {
+        match self.place {
+            Place::Value(Value::Array(_)) => Err(de::Error::invalid_type(self.unexpected(), &visitor)),
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong<'de>> {
         visitor.visit_unit()
     }
 
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
-        tuple_struct map struct identifier
+        tuple_struct map identifier
     }
 }
 

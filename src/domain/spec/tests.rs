@@ -1,9 +1,11 @@
 //! Claims about specs as a whole: what is refused, what is filled in, and laws that hold for any input.
 
-use super::*;
-use crate::error::FieldError;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+
+use super::*;
+use crate::domain::samples::{any_json, spec_document};
+use crate::error::FieldError;
 
 fn resolved(document: Value) -> Result<ServiceSpec, Vec<FieldError>> {
     let defaults =
@@ -53,6 +55,106 @@ fn relative_host_paths_stay_below_the_allow_list() {
     assert_eq!(spec.volumes[0].source, MountSource::Host("/srv/app/data".into()));
 }
 
+/// The input that says all of `spec`, so that nothing is left to defaults.
+fn said(spec: ServiceSpec) -> SpecInput {
+    let volume = |mount: Mount| VolumeInput {
+        host_path: Some(match mount.source {
+            MountSource::Host(path) => path,
+            MountSource::Volume(name) => name,
+        }),
+        container_path: Some(mount.target),
+        read_only: Some(mount.read_only),
+    };
+    let (path, command) = match spec.health_check.probe {
+        Probe::Http(path) => (Some(path), None),
+        Probe::Command(command) => (None, Some(Words(command))),
+        Probe::Tcp | Probe::Process => (None, None),
+    };
+    let text = |map: BTreeMap<String, String>| map.into_iter().map(|(key, value)| (key, EnvironmentValue(value))).collect();
+    SpecInput {
+        image: Some(spec.image),
+        entrypoint: spec.entrypoint.map(Words),
+        command: Some(Words(spec.command)),
+        args: None,
+        working_dir: spec.working_dir,
+        user: spec.user,
+        port: spec.port,
+        ports: Some(spec.ports.into_iter().map(|(container, host)| (container.to_string(), PortNumber(host))).collect()),
+        environment: Some(text(spec.environment.into_iter().map(|(key, value)| (key, value.replace('$', "$$"))).collect())),
+        secrets: Some(spec.secrets),
+        volumes: Some(Volumes(spec.volumes.into_iter().map(volume).collect())),
+        tmpfs: Some(spec.tmpfs),
+        memory_limit: Some(spec.memory_limit),
+        cpu_limit: Some(spec.cpu_limit),
+        pids_limit: Some(spec.pids_limit),
+        storage_limit: spec.storage_limit,
+        restart_policy: Some(spec.restart_policy),
+        health_check: Some(HealthCheckInput {
+            path,
+            command,
+            interval: Some(spec.health_check.interval),
+            timeout: Some(spec.health_check.timeout),
+            retries: Some(spec.health_check.retries),
+            start_period: Some(spec.health_check.start_period),
+        }),
+        health_check_path: None,
+        health_check_interval: None,
+        labels: Some(text(spec.labels)),
+        network: None,
+        networks: Some(spec.networks),
+        transport: Some(spec.transport),
+        session_mode: Some(spec.session_mode),
+        replicas: Some(spec.replicas),
+        pull_policy: Some(spec.pull_policy),
+        start_timeout: Some(spec.start_timeout),
+        stop_timeout: Some(spec.stop_timeout),
+        read_only: Some(spec.read_only),
+        no_new_privileges: Some(spec.no_new_privileges),
+        cap_add: Some(spec.cap_add),
+        egress: Some(spec.egress),
+    }
+}
+
+fn input(document: Value) -> SpecInput {
+    serde_json::from_value(document).unwrap()
+}
+
+#[test]
+fn what_a_reference_stands_for_cannot_grow_without_end() {
+    let long = "x".repeat(30_000);
+    let value = "${BIG}".repeat(5_000);
+    let set = |_: &str| Some(long.clone());
+    let errors = resolve(input(json!({"image": "i", "environment": {"A": value}})), &Defaults::default(), &["BIG".into()], &set);
+    assert!(errors.unwrap_err()[0].message.contains("32 KiB"));
+}
+
+#[test]
+fn a_spec_that_would_not_fit_into_labels_is_refused() {
+    let environment: serde_json::Map<_, _> = (0..20).map(|number| (format!("V{number}"), "x".repeat(20_000).into())).collect();
+    let errors = resolved(json!({"image": "i", "environment": environment})).unwrap_err();
+    assert!(errors[0].message.contains("256 KiB"), "{errors:?}");
+}
+
+#[test]
+fn however_much_is_wrong_the_list_of_errors_ends() {
+    let labels: serde_json::Map<_, _> = (0..50_000).map(|number| (format!("io.mcp-manager.{number}"), 1.into())).collect();
+    let errors = resolved(json!({"image": "i", "labels": labels})).unwrap_err();
+    assert_eq!(errors.len(), crate::domain::fields::MAX_ERRORS + 1);
+    assert!(errors.last().unwrap().message.contains("more errors"));
+}
+
+#[test]
+fn conflicts_within_a_spec_are_found() {
+    let said = |document: Value| resolved(document).unwrap_err().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    insta::assert_snapshot!(said(json!({
+        "image": "i", "ports": {"80": 8080, "80/tcp": 8081, "81": 8080, "+82": 1}, "replicas": 2,
+        "health_check": {"command": ["CMD"], "retries": 0}, "health_check_path": "no-slash",
+        "volumes": ["data:/data", "other:/data/", "x:/proc/1", "~/x:/home"], "tmpfs": {"/data": "1m", "/run": "1m", "/run/": "2m", "/dev": "1m"},
+        "environment": {"KEY": "x"}, "secrets": {"KEY": "a b"}, "networks": ["ok", "host", "a/b"], "network": "",
+        "working_dir": "app", "user": "a b", "start_timeout": "2h", "cpu_limit": 0, "storage_limit": 1, "pids_limit": 0
+    })));
+}
+
 proptest! {
     #[test]
     fn no_host_path_escapes_the_allow_list(path in "[./a-z]{0,30}") {
@@ -61,6 +163,61 @@ proptest! {
         {
             prop_assert!(path == "/srv" || path.starts_with("/srv/"));
             prop_assert!(!path.split('/').any(|part| part == ".."));
+        }
+    }
+
+    #[test]
+    fn laying_nothing_over_or_under_an_input_changes_nothing(document in spec_document()) {
+        let spec = input(document);
+        prop_assert_eq!(&spec.clone().overlaid(SpecInput::default()), &spec);
+        prop_assert_eq!(SpecInput::default().overlaid(spec.clone()), spec);
+    }
+
+    #[test]
+    fn inputs_may_be_laid_over_each_other_in_any_grouping(a in spec_document(), b in spec_document(), c in spec_document()) {
+        let (a, b, c) = (input(a), input(b), input(c));
+        prop_assert_eq!(a.clone().overlaid(b.clone()).overlaid(c.clone()), a.overlaid(b.overlaid(c)));
+    }
+
+    #[test]
+    fn what_lies_on_top_wins_field_by_field_and_key_by_key(below in spec_document(), above in spec_document()) {
+        let both = input(below.clone()).overlaid(input(above.clone()));
+        let both = serde_json::to_value(both).unwrap();
+        for (field, value) in serde_json::to_value(input(above)).unwrap().as_object().unwrap() {
+            if ["environment", "labels", "secrets"].contains(&field.as_str()) {
+                for (key, value) in value.as_object().unwrap() {
+                    prop_assert_eq!(&both[field][key], value);
+                }
+            } else {
+                prop_assert_eq!(&both[field], value);
+            }
+        }
+    }
+
+    #[test]
+    fn resolving_what_was_resolved_changes_nothing(document in spec_document()) {
+        if let Ok(spec) = resolved(document) {
+            let again = serde_json::to_value(said(spec.clone())).unwrap();
+            prop_assert_eq!(resolved(again), Ok(spec));
+        }
+    }
+
+    #[test]
+    fn a_spec_survives_its_record_and_fits_into_a_label(document in spec_document()) {
+        if let Ok(spec) = resolved(document) {
+            let text = serde_json::to_string(&spec).unwrap();
+            prop_assert!(!text.chars().any(char::is_control) && text.len() <= 256 << 10);
+            prop_assert_eq!(serde_json::from_str::<ServiceSpec>(&text).unwrap(), spec.clone());
+            prop_assert_eq!(serde_json::from_str::<ServiceSpec>(&text).unwrap().container_digest(), spec.container_digest());
+        }
+    }
+
+    #[test]
+    fn a_record_of_another_version_is_read(document in spec_document(), key in "[a-z_]{3,10}x", value in any_json()) {
+        if let Ok(spec) = resolved(document) {
+            let mut record = serde_json::to_value(&spec).unwrap();
+            record[key] = value;
+            prop_assert_eq!(serde_json::from_value::<ServiceSpec>(record).unwrap(), spec);
         }
     }
 }
