@@ -8,5 +8,6 @@ mod cli;
 mod contract;
 mod documents;
 mod echo;
+mod engine;
 mod support;
 mod templates;

@@ -281,14 +281,18 @@ impl Engine {
         }
     }
 
-    /// Creates a bridge network with name resolution, unless it exists.
-    pub(super) async fn ensure_network(&self, name: &str, internal: bool, owner: (&str, &str)) -> Answer<()> {
+    /// Creates a bridge network with name resolution, unless it exists; whether it is an internal one.
+    pub(super) async fn ensure_network(&self, name: &str, internal: bool, owner: (&str, &str)) -> Answer<bool> {
         let labels = HashMap::from([owner]);
         let options = NetworkCreateOpts::builder().name(name).driver("bridge").dns_enabled(true);
         let options = options.internal(internal).labels(labels).build();
         match within(SHORT, async { self.podman.networks().create(&options).await.map(|_| ()) }).await {
-            Err(EngineError::Refused { status: 409, .. }) => Ok(()),
-            other => other,
+            Ok(()) => Ok(internal),
+            Err(EngineError::Refused { status: 409, .. }) => {
+                let network = within(SHORT, async { self.podman.networks().get(name).inspect().await }).await?;
+                Ok(network.internal.unwrap_or_default())
+            }
+            Err(error) => Err(error),
         }
     }
 

@@ -107,6 +107,19 @@ pub(super) fn lost_its_port(error: &EngineError, spec: &ServiceSpec) -> bool {
     port.parse().is_ok_and(|port: u16| !spec.ports.values().any(|fixed| *fixed == port))
 }
 
+/// Why the init process in front of a service could not start the service's own program, out of what it wrote last.
+/// Without it the engine itself would have refused the start.
+pub(super) fn not_executable(last_words: &[String], spec: &ServiceSpec) -> Option<Error> {
+    let reason = last_words.iter().find_map(|line| line.split_once("failed to exec pid1: "))?.1.trim();
+    if reason.contains("Exec format error") {
+        return Some(wrong_architecture(&spec.image, None));
+    }
+    let program = spec.entrypoint.as_ref().and_then(|words| words.first()).or_else(|| spec.command.first());
+    let program = program.map_or_else(|| "the image's program".to_owned(), |program| format!("'{program}'"));
+    let error = Error::new(Kind::StartFailed, format!("{program} cannot be run in the image: {reason}"));
+    Some(error.remedy("correct 'command' or 'entrypoint', or choose another image"))
+}
+
 fn taken_port(message: &str) -> Error {
     let (address, port) = taken_address(message);
     Error::new(Kind::Conflict, format!("port {port} is taken on this machine ({address})"))
@@ -269,6 +282,17 @@ mod tests {
             assert_eq!(error.kind, kind, "{message}");
             assert!(error.detail.contains(text), "{} does not contain {text}", error.detail);
         }
+    }
+
+    #[test]
+    fn a_program_that_cannot_be_run_is_no_crash() {
+        let spec = ServiceSpec { entrypoint: Some(vec!["/nope".into()]), ..ServiceSpec::default() };
+        let said = |reason: &str| vec![format!("ERROR (catatonit:2): failed to exec pid1: {reason}")];
+        let error = not_executable(&said("No such file or directory"), &spec).unwrap();
+        assert_eq!(error.kind, Kind::StartFailed);
+        assert!(error.detail.contains("'/nope'") && error.detail.contains("No such file"), "{error}");
+        assert_eq!(not_executable(&said("Exec format error"), &spec).unwrap().kind, Kind::WrongArchitecture);
+        assert!(not_executable(&["panic".to_owned()], &spec).is_none());
     }
 
     #[test]

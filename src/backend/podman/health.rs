@@ -12,8 +12,8 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
 use super::client::{Engine, EngineError};
-use super::frames;
 use super::observed::Inspected;
+use super::{frames, listening};
 use crate::domain::spec::{HealthCheck, Probe};
 use crate::domain::status::Health;
 
@@ -23,6 +23,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const SETTLED: Duration = Duration::from_millis(100);
 /// The engine's port forwarder takes connections that nobody listens to and closes them when it has tried for 190 ms.
 const REFUSAL: Duration = Duration::from_millis(400);
+const NOBODY: &str = "nothing listens on the port";
 /// Longest part of a check's own words that is kept.
 const MAX_DETAIL: usize = 300;
 
@@ -101,26 +102,41 @@ impl HealthTrack {
     }
 }
 
+/// Whom to ask.
+#[derive(Debug, Clone)]
+pub(super) struct Target {
+    /// The container.
+    pub(super) id: String,
+    /// Its first process and the service's port inside, where the machine's process table shows them.
+    pub(super) inside: Option<(u32, u16)>,
+    /// Where its port is reached.
+    pub(super) address: Option<SocketAddr>,
+}
+
 /// Asks once; `None` when the engine that would have to be asked is away, which says nothing about the service.
-pub(super) async fn probe(
-    engine: &Engine,
-    id: &str,
-    address: Option<SocketAddr>,
-    check: &HealthCheck,
-) -> Option<Result<(), String>> {
+pub(super) async fn probe(engine: &Engine, target: &Target, check: &HealthCheck) -> Option<Result<(), String>> {
     let limit = check.timeout.duration();
     let asked = async {
-        match (&check.probe, address) {
-            (Probe::Http(path), Some(address)) => Some(http(address, path).await),
-            (Probe::Tcp, Some(address)) => Some(tcp(address).await),
+        match (&check.probe, target.address) {
             (Probe::Http(_) | Probe::Tcp, None) => Some(Err("the container has no published port".to_owned())),
-            (Probe::Command(command), _) => known(self::command(engine, id, command, limit).await),
-            (Probe::Process, _) => known(process(engine, id).await),
+            (Probe::Http(_) | Probe::Tcp, Some(_)) if target.listens() == Some(false) => Some(Err(NOBODY.to_owned())),
+            (Probe::Http(path), Some(address)) => Some(http(address, path).await),
+            (Probe::Tcp, Some(_)) if target.listens() == Some(true) => Some(Ok(())),
+            (Probe::Tcp, Some(address)) => Some(tcp(address).await),
+            (Probe::Command(command), _) => known(self::command(engine, &target.id, command, limit).await),
+            (Probe::Process, _) => known(process(engine, &target.id).await),
         }
     };
     match tokio::time::timeout(limit, asked).await {
         Ok(outcome) => outcome,
         Err(_) => Some(Err(format!("no answer within {}", check.timeout))),
+    }
+}
+
+impl Target {
+    /// Whether something listens on the port, when that can be seen.
+    fn listens(&self) -> Option<bool> {
+        self.inside.and_then(|(pid, port)| listening::listens(pid, port))
     }
 }
 
@@ -160,7 +176,7 @@ async fn tcp(address: SocketAddr) -> Result<(), String> {
     match tokio::time::timeout(REFUSAL, stream.read(&mut byte)).await {
         // It waits for us, or greets us: somebody is there.
         Err(_) | Ok(Ok(1..)) => Ok(()),
-        Ok(Ok(0)) => Err("nothing listens on the port".to_owned()),
+        Ok(Ok(0)) => Err(NOBODY.to_owned()),
         Ok(Err(error)) => Err(error.to_string()),
     }
 }

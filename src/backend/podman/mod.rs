@@ -7,7 +7,8 @@
 //! | `client` | the engine's API |
 //! | `names`, `records`, `observed` | what is kept in the engine, and how it is read back |
 //! | `watch` | list, events, comparison: what there is |
-//! | `plan`, `phase`, `replica`, `health` | pure: what to do next, and where a service stands |
+//! | `plan`, `phase`, `replica` | pure: what to do next, and where a service stands |
+//! | `health`, `listening` | asking whether a replica is well |
 //! | `service`, `steps` | one task a service: does it |
 //! | `container`, `secrets`, `images`, `abilities`, `errors` | what a container is made of, and why it may not be |
 //! | `view` | what readers see |
@@ -22,6 +23,7 @@ mod errors;
 mod frames;
 mod health;
 mod images;
+mod listening;
 mod logs;
 mod names;
 mod observed;

@@ -13,6 +13,8 @@ pub(super) struct Standing<'a> {
     pub(super) under_way: &'a [Step],
     /// The record could not be carried out.
     pub(super) failed: bool,
+    /// All of it has stood at least once.
+    pub(super) established: bool,
     pub(super) boot: Timestamp,
 }
 
@@ -47,6 +49,10 @@ pub(super) fn phase(standing: &Standing<'_>) -> Phase {
     }
     if any(&|member, health| member.state == ReplicaState::Running && health == Health::Unhealthy) {
         return Phase::Unhealthy;
+    }
+    // What a failed creation has made so far goes first; then it is shown as failed, with nothing behind it.
+    if standing.failed && !standing.established && !standing.members.is_empty() {
+        return Phase::Stopping;
     }
     if running {
         return Phase::Starting;
@@ -129,11 +135,12 @@ mod tests {
         use Health::{Healthy, Starting, Unhealthy};
         use ReplicaState::{Created, Running};
         let run = |ordinal, health| member(ordinal, Running, health);
-        let table: [Row<'_>; 21] = [
+        let table: [Row<'_>; 22] = [
             (Desired::Running, 1, vec![], &[], false, Phase::Pending),
             (Desired::Running, 1, vec![], &[Step::Fetch], false, Phase::Pulling),
             (Desired::Running, 1, vec![], &[Step::Create { ordinal: 1, start: true }], false, Phase::Creating),
             (Desired::Running, 1, vec![], &[], true, Phase::Failed),
+            (Desired::Running, 1, vec![ended(1, 1)], &[], true, Phase::Stopping),
             (Desired::Running, 1, vec![member(1, Created, Starting)], &[], false, Phase::Starting),
             (Desired::Running, 1, vec![run(1, Starting)], &[], false, Phase::Starting),
             (Desired::Running, 1, vec![run(1, Healthy)], &[], false, Phase::Running),
@@ -154,7 +161,14 @@ mod tests {
         ];
         for (desired, replicas, members, under_way, failed, expected) in table {
             let record = record(desired, replicas);
-            let standing = Standing { record: &record, members: &members, under_way, failed, boot: Timestamp::UNIX_EPOCH };
+            let standing = Standing {
+                record: &record,
+                members: &members,
+                under_way,
+                failed,
+                established: false,
+                boot: Timestamp::UNIX_EPOCH,
+            };
             assert_eq!(phase(&standing), expected, "{desired:?}, {members:?}, {under_way:?}");
         }
     }

@@ -24,6 +24,7 @@ pub(super) struct Tracked {
     restarts: u32,
     quick_failures: u32,
     stopped: bool,
+    ever_healthy: bool,
     /// When the engine refused to start it.
     refused: Option<Timestamp>,
 }
@@ -50,6 +51,7 @@ impl Tracked {
             restarts: 0,
             quick_failures: 0,
             stopped: false,
+            ever_healthy: false,
             refused: None,
             observed,
         };
@@ -74,13 +76,13 @@ impl Tracked {
         self.as_of = asked;
         let before = std::mem::replace(&mut self.observed, observed);
         let now = &self.observed;
-        match (before.state, now.state) {
-            // With another start, it has ended and was started again between two looks.
-            (ReplicaState::Running, ReplicaState::Running) if now.started_at == before.started_at => {}
-            (_, ReplicaState::Running) => self.begin_run(check),
-            (ReplicaState::Exited, ReplicaState::Exited) if now.finished_at == before.finished_at => {}
-            (_, ReplicaState::Exited) => self.end_run(),
-            (_, ReplicaState::Created) => self.run = None,
+        // With another start, it has ended and was started again between two looks.
+        let same_run = now.started_at == before.started_at && now.state == before.state;
+        match now.state {
+            _ if same_run => {}
+            ReplicaState::Running => self.begin_run(check),
+            ReplicaState::Exited => self.end_run(),
+            ReplicaState::Created => self.run = None,
         }
     }
 
@@ -144,6 +146,12 @@ impl Tracked {
         self.stopped = true;
     }
 
+    /// What it wrote when it ended, as long as it has never been healthy.
+    pub(super) fn first_words(&self) -> &[String] {
+        let never_well = self.observed.state == ReplicaState::Exited && !self.ever_healthy;
+        self.last_exit.as_ref().filter(|_| never_well).map_or(&[], |exit| &exit.last_log_lines)
+    }
+
     // ---- health
 
     /// One that is being stopped is of no use any more: it leaves the routes before its process hears of it.
@@ -189,6 +197,7 @@ impl Tracked {
         let Some(run) = self.run.as_mut().filter(|run| RunId(run.started_at) == of) else { return false };
         let doubtful = matches!(outcome, Some(Err(_))) && run.track.health == Health::Healthy;
         if let Some(outcome) = outcome {
+            self.ever_healthy |= outcome.is_ok();
             run.track.record(outcome, &spec.health_check, now);
         }
         run.next_check = run.track.pause(&spec.health_check, spec.start_timeout.duration(), now).map(|pause| now + pause);

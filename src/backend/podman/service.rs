@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 pub(super) use messages::Message;
 use messages::{Aside, FirstLook};
 
-use super::health;
+use super::health::{self, Target};
 use super::phase::{Standing, phase};
 use super::plan::{self, Attempt, Member, Situation, Step};
 use super::records::Stored;
@@ -117,7 +117,7 @@ impl Service {
             failed: None,
             attempts: 0,
             established,
-            warnings: shared.abilities().warnings_for(&record.spec),
+            warnings: shared.warnings_for(&record.spec),
             progress: None,
             restarts: Restarts::default(),
             removals: Vec::new(),
@@ -268,11 +268,13 @@ impl Service {
         let check = &self.record.spec.health_check;
         for (id, container) in &mut self.containers {
             let Some(run) = container.take_check(now) else { continue };
-            let (shared, id, address, check) = (self.shared.clone(), id.clone(), container.observed.address, check.clone());
+            let inside = container.observed.pid.zip(self.record.spec.port).filter(|_| self.shared.is_local());
+            let target = Target { id: id.clone(), inside, address: container.observed.address };
+            let (shared, check) = (self.shared.clone(), check.clone());
             let ask = async move {
                 let _turn = shared.checks.acquire().await;
-                let outcome = health::probe(&shared.engine, &id, address, &check).await;
-                Aside::Checked { id, run, outcome }
+                let outcome = health::probe(&shared.engine, &target, &check).await;
+                Aside::Checked { id: target.id, run, outcome }
             };
             self.aside.push(ask.boxed());
         }
@@ -299,6 +301,7 @@ impl Service {
             members: &members,
             under_way,
             failed: self.failed.is_some(),
+            established: self.established,
             boot: self.shared.boot,
         };
         let mut replicas: Vec<_> =

@@ -20,6 +20,7 @@ use super::service::{Message, Service};
 use super::settings::Settings;
 use super::view::View;
 use crate::domain::name::ServiceName;
+use crate::domain::spec::ServiceSpec;
 use crate::domain::status::ReplicaState;
 use crate::lifecycle::Tasks;
 use crate::telemetry::Metrics;
@@ -37,6 +38,10 @@ pub(super) struct Shared {
     pub(super) operations: Semaphore,
     /// Health checks, bounded.
     pub(super) checks: Semaphore,
+    /// The network of the services, which should be internal, is not.
+    open_network: AtomicBool,
+    /// The engine's processes are in the machine's process table as seen from here.
+    local: AtomicBool,
     /// The engine has no init process to put into containers.
     pub(super) no_init: AtomicBool,
     /// When this machine was started.
@@ -62,6 +67,8 @@ impl Shared {
             metrics,
             images: Images::default(),
             secrets: Secrets::default(),
+            open_network: AtomicBool::new(false),
+            local: AtomicBool::new(false),
             no_init: AtomicBool::new(false),
             boot,
             cancelled: CancellationToken::new(),
@@ -82,6 +89,18 @@ impl Shared {
         *self.abilities.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(abilities);
     }
 
+    /// Whether process ids that the engine names mean the same processes here.
+    pub(super) fn is_local(&self) -> bool {
+        self.local.load(Ordering::Relaxed)
+    }
+
+    /// Finds out whether they do: a peer in another process namespace has no process id here.
+    pub(super) async fn look_where_it_is(&self) {
+        let stream = tokio::net::UnixStream::connect(self.engine.socket()).await;
+        let pid = stream.ok().and_then(|stream| stream.peer_cred().ok()).and_then(|peer| peer.pid());
+        self.local.store(pid.is_some_and(|pid| pid > 0), Ordering::Relaxed);
+    }
+
     /// Makes the two networks of the installation, unless they exist.
     pub(super) async fn ensure_networks(&self) -> Result<(), EngineError> {
         let owner = (names::OWNER, self.names.owner());
@@ -90,7 +109,27 @@ impl Shared {
             self.engine.ensure_network(&self.settings.network, true, owner),
             self.engine.ensure_network(&egress, false, owner)
         );
-        internal.and(egress)
+        egress?;
+        let open = !internal?;
+        if open && !self.open_network.swap(open, Ordering::Relaxed) {
+            let network = &self.settings.network;
+            tracing::warn!(network, "the network of the services was made by somebody else and leads to the outside");
+        }
+        self.open_network.store(open, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// What the engine cannot or does not enforce of a spec.
+    pub(super) fn warnings_for(&self, spec: &ServiceSpec) -> Vec<String> {
+        let mut warnings = self.abilities().warnings_for(spec);
+        if !spec.egress && self.open_network.load(Ordering::Relaxed) {
+            let network = &self.settings.network;
+            warnings.push(format!(
+                "egress not enforced: the network '{network}' was made by somebody else and leads to the outside; remove it while \
+                 no service runs and it is made anew, or use another network"
+            ));
+        }
+        warnings
     }
 
     /// What the engine says of a container; `None` when it is gone.

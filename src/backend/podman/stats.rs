@@ -105,7 +105,8 @@ async fn from_processes(shared: &Shared, running: &[&Replica]) -> Result<Vec<Rep
         let inspected: super::observed::Inspected =
             shared.engine.inspect(&replica.id).await.map_err(|error| errors::engine(error, "look at a container"))?;
         let pid = inspected.pid();
-        let figures = tokio::task::spawn_blocking(move || proc::tree(pid)).await.ok().flatten();
+        let local = shared.is_local();
+        let figures = tokio::task::spawn_blocking(move || local.then(|| proc::tree(pid)).flatten()).await.ok().flatten();
         let figures = figures.ok_or_else(|| {
             Error::new(Kind::NotSupported, "the processes of the service cannot be seen from here")
                 .remedy("run the manager on the engine's machine, or use a machine with control groups version 2")

@@ -57,6 +57,7 @@ async fn session(shared: &Arc<Shared>) -> EngineError {
     let attended = async {
         shared.set_abilities(Abilities::of(shared.engine.info().await?));
         shared.ensure_networks().await?;
+        shared.look_where_it_is().await;
         tracing::info!(socket = %shared.engine.socket().display(), "connected to the container engine");
         loop {
             attend(shared).await?;

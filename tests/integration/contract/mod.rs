@@ -2,7 +2,7 @@
 
 mod claims;
 mod memory;
-mod podman;
+pub mod podman;
 
 use std::sync::Arc;
 use std::time::Duration;

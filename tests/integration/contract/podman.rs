@@ -9,20 +9,36 @@ use mcp_manager::lifecycle::Tasks;
 use mcp_manager::telemetry::Metrics;
 
 use super::Engine;
-use crate::support::podman::{self, ECHO_IMAGE, Turn};
+use crate::support::podman::{self, ECHO_IMAGE, Sweep, Turn};
 
 /// An installation in the user's engine; its managers run the engine's service themselves.
-struct Installation {
-    instance: String,
-    folder: tempfile::TempDir,
+pub struct Installation {
+    pub settings: Settings,
+    /// For files of the test's own.
+    pub folder: tempfile::TempDir,
+    // In this order: it is swept while no other test has the engine for itself.
+    _sweep: Sweep,
     _turn: Turn,
+}
+
+impl Installation {
+    /// A new one; `None` where the machine has no rootless Podman.
+    pub async fn new() -> Option<Self> {
+        if !podman::ready().await {
+            return None;
+        }
+        let turn = podman::turn(false).await;
+        let folder = tempfile::tempdir().unwrap();
+        let instance = podman::unique("c");
+        let settings = Settings { instance: instance.clone(), ..Settings::new(folder.path().join(&instance)) };
+        Some(Self { settings, folder, _sweep: Sweep::instance(instance), _turn: turn })
+    }
 }
 
 #[async_trait]
 impl Engine for Installation {
     async fn backend(&self, tasks: &Tasks) -> Arc<dyn Backend> {
-        let settings = Settings { instance: self.instance.clone(), ..Settings::new(self.folder.path().join("run")) };
-        Podman::connect(settings, tasks.clone(), Metrics::new().unwrap()).await.unwrap()
+        Podman::connect(self.settings.clone(), tasks.clone(), Metrics::new().unwrap()).await.unwrap()
     }
 
     fn image(&self) -> String {
@@ -34,16 +50,8 @@ impl Engine for Installation {
     }
 
     async fn leftovers(&self) -> Vec<String> {
-        podman::owned_by(&self.instance).await
+        podman::owned_by(&self.settings.instance).await
     }
 }
 
-async fn engine() -> Option<Installation> {
-    if !podman::ready().await {
-        return None;
-    }
-    let turn = podman::turn(false).await;
-    Some(Installation { instance: podman::unique("c"), folder: tempfile::tempdir().unwrap(), _turn: turn })
-}
-
-crate::contract!(engine());
+crate::contract!(Installation::new());

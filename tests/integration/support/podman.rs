@@ -72,6 +72,10 @@ pub struct Sweep {
 }
 
 impl Sweep {
+    pub fn instance(name: String) -> Self {
+        Self { instance: Some(name) }
+    }
+
     pub fn of(options: &Options) -> Self {
         Self { instance: (options.backend == "podman").then(|| options.instance.clone()) }
     }

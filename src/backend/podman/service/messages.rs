@@ -1,5 +1,6 @@
 //! What a service's task hears of: changes of its record, of its containers, and wishes of callers.
 
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use super::super::client::EngineError;
+use super::super::errors;
 use super::super::observed::Observed;
 use super::super::plan::Step;
 use super::super::records::Stored;
@@ -97,7 +99,7 @@ impl Service {
         }
         self.record = stored.record.clone();
         self.remove_volumes = stored.remove_volumes;
-        self.warnings = self.shared.abilities().warnings_for(&self.record.spec);
+        self.warnings = self.shared.warnings_for(&self.record.spec);
         self.failed = None;
         self.attempts = 0;
         self.blocked = None;
@@ -188,10 +190,19 @@ impl Service {
     pub(super) fn see(&mut self, observed: Observed, asked: Instant) {
         let check = &self.record.spec.health_check;
         let id = observed.id.clone();
-        if let Some(container) = self.containers.get_mut(&id) {
-            container.observe(observed, asked, check);
-        } else {
-            self.containers.insert(id, Tracked::new(observed, asked, check));
+        let container = match self.containers.entry(id) {
+            Entry::Occupied(known) => {
+                let container = known.into_mut();
+                container.observe(observed, asked, check);
+                container
+            }
+            Entry::Vacant(new) => new.insert(Tracked::new(observed, asked, check)),
+        };
+        // Nothing has run yet, so that is a failed creation and no crash.
+        let failure = errors::not_executable(container.first_words(), &self.record.spec);
+        if let Some(error) = failure.filter(|_| self.failed.is_none() && !self.containers.values().any(Tracked::is_ready)) {
+            self.established = false;
+            self.fail(error, false);
         }
     }
 

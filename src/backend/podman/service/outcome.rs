@@ -107,7 +107,7 @@ impl Service {
         }
     }
 
-    fn fail(&mut self, error: Error, again: bool) {
+    pub(super) fn fail(&mut self, error: Error, again: bool) {
         let pause = grown(FIRST_RETRY, self.attempts, LONGEST_RETRY);
         let again = if again { Attempt::At(Timestamp::now() + pause) } else { Attempt::Never };
         self.attempts = self.attempts.saturating_add(1);

@@ -1,0 +1,146 @@
+//! What others do to the engine, and changes that go wrong.
+
+use std::time::Duration;
+
+use mcp_manager::domain::spec::{Mount, MountSource, ServiceSpec};
+use mcp_manager::domain::status::{Desired, Phase, ReplicaState, ServiceState};
+use mcp_manager::error::Kind;
+use reqwest::Method;
+
+use super::{call, change, create, finish, is_running};
+use crate::contract::podman::Installation;
+use crate::contract::{Manager, name, spec};
+use crate::support::podman::podman;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_somebody_removes_is_made_again() {
+    let Some(installation) = Installation::new().await else { return };
+    let manager = Manager::start(&installation).await;
+    let service = create(&manager, spec(&installation)).await;
+    let id = service.replicas[0].id.clone();
+    podman(&["rm", "--force", "--time", "0", &id]).await;
+    let again = |service: &ServiceState| is_running(service) && service.replicas.iter().all(|replica| replica.id != id);
+    manager.service(&name("echo"), "there is a new container", again).await;
+    finish(manager, installation).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_somebody_stops_is_started_again() {
+    let Some(installation) = Installation::new().await else { return };
+    let manager = Manager::start(&installation).await;
+    let service = create(&manager, spec(&installation)).await;
+    let before = service.replicas[0].clone();
+    podman(&["stop", "--time", "1", &before.id]).await;
+    let again = |service: &ServiceState| is_running(service) && service.replicas[0].started_at > before.started_at;
+    let after = manager.service(&name("echo"), "it was started again", again).await;
+    assert_eq!((&after.replicas[0].id, after.replicas[0].restarts), (&before.id, 1));
+    finish(manager, installation).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_somebody_prunes_are_written_again() {
+    let Some(mut installation) = Installation::new().await else { return };
+    installation.settings.reconcile_interval = Duration::from_secs(1);
+    let manager = Manager::start(&installation).await;
+    let before = create(&manager, spec(&installation)).await;
+    let volume = format!("{}-echo.r1", installation.settings.instance);
+    let exists = async || podman(&["volume", "ls", "--format", "{{.Name}}"]).await.lines().any(|line| line == volume);
+    podman(&["volume", "rm", &volume]).await;
+    crate::support::eventually("the record is back", exists).await;
+    manager.stop().await;
+
+    // Also when it was gone while no manager ran.
+    podman(&["volume", "rm", &volume]).await;
+    let manager = Manager::start(&installation).await;
+    let after = manager.service(&name("echo"), "it runs", is_running).await;
+    assert_eq!(before.record, after.record);
+    assert_eq!(before.replicas[0].id, after.replicas[0].id);
+    assert!(exists().await);
+    finish(manager, installation).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_does_not_get_ready_gives_way_to_what_there_was() {
+    let Some(installation) = Installation::new().await else { return };
+    let manager = Manager::start(&installation).await;
+    let shared = Mount {
+        source: MountSource::Volume(format!("{}data", installation.settings.instance)),
+        target: "/data".into(),
+        read_only: false,
+    };
+    // Side by side, and one after the other.
+    for volumes in [vec![], vec![shared]] {
+        let good = ServiceSpec { volumes, ..spec(&installation) };
+        let before = create(&manager, good.clone()).await;
+        let broken = ServiceSpec { command: vec!["--no-such-option".into()], ..good };
+        manager.backend.update(&name("echo"), 1, change(broken)).await.unwrap();
+        let given_up = |service: &ServiceState| {
+            service.failure.is_some() && is_running(service) && service.replicas.len() == 1 && service.replicas[0].is_ready()
+        };
+        let after = manager.service(&name("echo"), "the old one serves again", given_up).await;
+        assert_eq!(before.replicas[0].id, after.replicas[0].id);
+        let failure = after.failure.clone().unwrap();
+        assert_eq!(failure.kind, Kind::StartFailed);
+        assert!(failure.detail.contains("status 2"), "{failure}");
+        assert!(call(&after, Method::GET, "/echo/hi").await.unwrap().status().is_success());
+        manager.backend.remove(&name("echo"), true).await.unwrap();
+    }
+    create(&manager, spec(&installation)).await;
+    finish(manager, installation).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_that_share_files_never_run_side_by_side() {
+    let Some(installation) = Installation::new().await else { return };
+    let manager = Manager::start(&installation).await;
+    let volume = MountSource::Volume(format!("{}data", installation.settings.instance));
+    let mut spec = spec(&installation);
+    spec.volumes = vec![Mount { source: volume, target: "/data".into(), read_only: false }];
+    let before = create(&manager, spec.clone()).await;
+    spec.environment.insert("CHANGED".into(), "yes".into());
+    let digest = spec.container_digest();
+    let mut view = manager.backend.view();
+    manager.backend.update(&name("echo"), 1, change(spec)).await.unwrap();
+    let replaced = async {
+        loop {
+            let service = view.borrow_and_update().services[&name("echo")].clone();
+            let running = service.replicas.iter().filter(|replica| replica.state == ReplicaState::Running).count();
+            assert!(running <= 1, "{:?}", service.replicas);
+            if is_running(&service) && service.replicas[0].spec_digest == digest {
+                return service;
+            }
+            view.changed().await.unwrap();
+        }
+    };
+    let after = tokio::time::timeout(crate::contract::PATIENCE, replaced).await.unwrap();
+    assert_ne!(before.replicas[0].id, after.replicas[0].id);
+    finish(manager, installation).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_whose_port_was_taken_while_it_was_stopped_starts_with_another() {
+    let Some(installation) = Installation::new().await else { return };
+    let manager = Manager::start(&installation).await;
+    let before = create(&manager, spec(&installation)).await;
+    let stopped = mcp_manager::backend::Change { desired: Desired::Stopped, ..change(spec(&installation)) };
+    manager.backend.update(&name("echo"), 1, stopped).await.unwrap();
+    manager.service(&name("echo"), "it is stopped", |service| service.phase == Phase::Stopped).await;
+    let address = before.replicas[0].address.unwrap();
+    let taken = bind(address).await;
+    manager.backend.update(&name("echo"), 2, change(spec(&installation))).await.unwrap();
+    let after = manager.service(&name("echo"), "it runs", is_running).await;
+    assert_ne!(after.replicas[0].address, Some(address));
+    drop(taken);
+    finish(manager, installation).await;
+}
+
+/// Listens on a port as soon as its former owner has let it go.
+async fn bind(address: std::net::SocketAddr) -> tokio::net::TcpListener {
+    let mut listener = None;
+    crate::support::eventually("the port is free", async || {
+        listener = tokio::net::TcpListener::bind(address).await.ok();
+        listener.is_some()
+    })
+    .await;
+    listener.unwrap()
+}
