@@ -6,6 +6,7 @@
 //! | `supervise` | the engine's process |
 //! | `client` | the engine's API |
 //! | `names`, `records`, `observed` | what is kept in the engine, and how it is read back |
+//! | `missing` | records that are not where they were |
 //! | `watch` | list, events, comparison: what there is |
 //! | `plan`, `phase`, `replica` | pure: what to do next, and where a service stands |
 //! | `health`, `listening` | asking whether a replica is well |
@@ -25,6 +26,7 @@ mod health;
 mod images;
 mod listening;
 mod logs;
+mod missing;
 mod names;
 mod observed;
 mod phase;

@@ -21,6 +21,19 @@ pub(super) struct Stored {
     pub(super) remove_volumes: bool,
 }
 
+impl Stored {
+    /// Whether it takes the place of `other`. Generations begin anew when a service is deleted and another one gets its
+    /// name, so the service's age comes first.
+    pub(super) fn is_newer_than(&self, other: &Record) -> bool {
+        (self.record.created_at, self.record.generation) > (other.created_at, other.generation)
+    }
+
+    /// Whether it is another record than `other`.
+    pub(super) fn is_other_than(&self, other: &Record) -> bool {
+        (self.record.created_at, self.record.generation) != (other.created_at, other.generation)
+    }
+}
+
 /// Writes a record. `Conflict` when one of its generation exists already, written by somebody else.
 pub(super) async fn write(engine: &Engine, names: &Names, record: &Record, remove_volumes: bool) -> Result<()> {
     let labels = record_labels(names, record)?;
@@ -68,6 +81,11 @@ pub(super) async fn get(
 ) -> Result<Option<Stored>, EngineError> {
     let volume = names.record(service, generation);
     Ok(engine.volume_labels(&volume).await?.and_then(|labels| read(names, &volume, &labels)))
+}
+
+/// The newest record of a service.
+pub(super) async fn newest(engine: &Engine, names: &Names, service: &ServiceName) -> Result<Option<Stored>, EngineError> {
+    Ok(sort(names, &engine.volumes(names::SERVICE, service.as_str()).await?).newest.remove(service))
 }
 
 /// What the volumes of the engine say.
@@ -134,6 +152,17 @@ mod tests {
             outdated.sort();
             assert_eq!(outdated, ["mcp-echo.r1", "mcp-echo.r2"], "{order:?}");
         }
+    }
+
+    #[test]
+    fn another_service_of_the_same_name_counts_though_its_generations_begin_anew() {
+        let names = Names::new("mcp").unwrap();
+        let old = sort(&names, &[volume("echo", 5)]).newest["echo"].clone();
+        let mut next = Record::clone(&old.record);
+        (next.generation, next.created_at) = (1, jiff::Timestamp::MAX);
+        let next = Stored { record: Arc::new(next), remove_volumes: false };
+        assert!(next.is_newer_than(&old.record) && !old.is_newer_than(&next.record));
+        assert!(!old.is_newer_than(&old.record) && !old.is_other_than(&old.record) && old.is_other_than(&next.record));
     }
 
     #[test]

@@ -62,6 +62,16 @@ impl ImageState {
     }
 }
 
+/// Whether the record is where it should be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whereabouts {
+    Known,
+    /// It is not; what has become of it is being found out, and nothing is done meanwhile.
+    Missing,
+    /// Nothing is left of the service.
+    Gone,
+}
+
 /// Replicas that are to be restarted, one after the other.
 #[derive(Default)]
 struct Restarts {
@@ -96,7 +106,7 @@ pub(super) struct Service {
     inbox: mpsc::UnboundedSender<Message>,
     messages: mpsc::UnboundedReceiver<Message>,
     first_look: Option<FirstLook>,
-    done: bool,
+    whereabouts: Whereabouts,
 }
 
 impl Service {
@@ -129,7 +139,7 @@ impl Service {
             inbox,
             messages,
             first_look: first_look.then(|| FirstLook(shared.clone())),
-            done: false,
+            whereabouts: Whereabouts::Known,
             record,
             shared,
         }
@@ -138,7 +148,7 @@ impl Service {
     /// Works for the service until it is gone or the backend stops.
     pub(super) async fn run(mut self) {
         let cancelled = self.shared.cancelled.clone();
-        while !self.done {
+        while self.whereabouts != Whereabouts::Gone {
             // What has arrived is taken in as a whole before anything follows from it.
             while let Ok(message) = self.messages.try_recv() {
                 self.hear(message);
@@ -166,15 +176,21 @@ impl Service {
     /// The service is gone.
     fn end(mut self) {
         self.shared.forget(&self.record.name);
-        self.shared.view.remove(&self.record.name);
         self.messages.close();
+        let mut successor = None;
         while let Ok(message) = self.messages.try_recv() {
-            if let Message::Remove(reply) = message {
-                self.removals.push(reply);
+            match message {
+                Message::Remove(reply) => self.removals.push(reply),
+                // Another service has got the name already.
+                Message::Record(stored) if stored.is_newer_than(&self.record) => successor = Some(stored),
+                _ => {}
             }
         }
         for reply in self.removals.drain(..) {
             let _ = reply.send(Ok(()));
+        }
+        if let Some(stored) = successor {
+            self.shared.adopt(&stored, Message::Connected, false, false);
         }
     }
 
@@ -182,10 +198,10 @@ impl Service {
         self.containers.values().map(|container| container.member(&self.digest)).collect()
     }
 
-    /// Asks the plan, unless something is under way or the engine is in trouble.
+    /// Asks the plan, unless something is under way, the record is missing, or the engine is in trouble.
     fn replan(&mut self) {
         let now = Instant::now();
-        if self.batch.is_some() || self.blocked.is_some_and(|until| until > now) {
+        if self.batch.is_some() || self.whereabouts != Whereabouts::Known || self.blocked.is_some_and(|until| until > now) {
             return;
         }
         self.blocked = None;

@@ -186,9 +186,12 @@ impl Shared {
         self.tasks.spawn("service", service.run());
     }
 
-    /// Forgets the task of a service, which calls this as the last thing it does.
+    /// Forgets the task of a service, which calls this when nothing is left of the service.
     pub(super) fn forget(&self, service: &ServiceName) {
-        self.services.lock().unwrap_or_else(PoisonError::into_inner).remove(service);
+        let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
+        services.remove(service);
+        // Before the next service of this name can be published.
+        self.view.remove(service);
     }
 
     /// Whether the list of everything has never been taken in as a whole.

@@ -11,8 +11,10 @@ use super::client::EngineError;
 use super::container::{Blueprint, needs_image_user};
 use super::errors;
 use super::images::{Image, OnProgress, Wanted};
+use super::missing;
 use super::observed::Observed;
 use super::plan::Step;
+use super::records;
 use super::shared::Shared;
 use crate::domain::spec::{MountSource, ServiceSpec};
 use crate::domain::status::{Desired, Record};
@@ -49,6 +51,8 @@ pub(super) enum Effect {
     Failed(Error),
     /// An existing container could not be started.
     Refused(String, Error),
+    /// The record is not there any more.
+    RecordGone,
     /// Nothing of the service is left.
     Purged,
     /// The step could not be done now and is repeated later.
@@ -113,20 +117,26 @@ impl Job {
             Err(error) => return Ok(vec![Effect::Failed(error)]),
         };
         let _turn = self.turn().await;
-        let id = match self.make(ordinal, &held.names).await {
-            Ok((id, warnings)) => {
-                let mut effects = vec![Effect::Warned(warnings)];
-                if !start {
-                    effects.push(self.seen(&id).await.map_err(|error| errors::engine(error, "look at the new container"))?);
-                    return Ok(effects);
-                }
-                (id, effects)
-            }
+        if !self.record_stands().await? {
+            return Ok(vec![Effect::RecordGone]);
+        }
+        let (id, warnings) = match self.make(ordinal, &held.names).await {
+            Ok(made) => made,
             Err(Unmade::NoImage) => return Ok(vec![Effect::ImageNeeded]),
             Err(Unmade::Because(error)) if error.kind == Kind::BackendUnavailable => return Err(error),
             Err(Unmade::Because(error)) => return Ok(vec![Effect::Failed(error)]),
         };
-        let (id, mut effects) = id;
+        // Another manager may have finished a deletion in the meantime, which this container would undo.
+        if !self.record_stands().await? {
+            let removed = shared.engine.remove(&id, Duration::ZERO).await;
+            removed.map_err(|error| errors::engine(error, "remove a container"))?;
+            return Ok(vec![Effect::Gone(id), Effect::RecordGone]);
+        }
+        let mut effects = vec![Effect::Warned(warnings)];
+        if !start {
+            effects.push(self.seen(&id).await.map_err(|error| errors::engine(error, "look at the new container"))?);
+            return Ok(effects);
+        }
         match shared.engine.start(&id).await {
             Ok(()) => {
                 effects.push(self.seen(&id).await.map_err(|error| errors::engine(error, "look at the new container"))?);
@@ -144,6 +154,11 @@ impl Job {
                 Ok(effects)
             }
         }
+    }
+
+    async fn record_stands(&self) -> Result<bool> {
+        let stands = missing::stands(&self.shared, &self.record).await;
+        stands.map_err(|error| errors::engine(error, "look at the record of the service"))
     }
 
     /// Makes a container and answers its id and the engine's warnings.
@@ -247,6 +262,17 @@ impl Job {
     async fn purge(&self) -> Result<Vec<Effect>> {
         let shared = &*self.shared;
         let fault = |error| errors::engine(error, "remove the records of the service");
+        // Containers that another manager made before it heard of the deletion. While our record is there, no new service
+        // has the name, so they belong to this one.
+        let strangers = missing::containers_of(shared, &self.record.name).await.map_err(fault)?;
+        let ours = records::get(&shared.engine, &shared.names, &self.record.name, self.record.generation).await;
+        if ours.map_err(fault)?.is_none_or(|ours| ours.record.created_at != self.record.created_at) {
+            // Another manager has finished.
+            return Ok(vec![Effect::Purged]);
+        }
+        for id in strangers.into_iter().filter_map(|stranger| stranger.id) {
+            shared.engine.remove(&id, Duration::ZERO).await.map_err(fault)?;
+        }
         let snapshot = shared.view.snapshot();
         let others = snapshot.services.values().filter(|other| other.record.name != self.record.name);
         let others: Vec<&ServiceSpec> =

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::abilities::Abilities;
 use super::client::EngineError;
+use super::missing::Orphans;
 use super::names;
 use super::observed::{Listed, Observed};
 use super::records::{self, Stored};
@@ -59,8 +60,9 @@ async fn session(shared: &Arc<Shared>) -> EngineError {
         shared.ensure_networks().await?;
         shared.look_where_it_is().await;
         tracing::info!(socket = %shared.engine.socket().display(), "connected to the container engine");
+        let mut orphans = Orphans::default();
         loop {
-            attend(shared).await?;
+            attend(shared, &mut orphans).await?;
             // Where events go to a file, Podman ends the stream whenever it cuts that file short. An engine that answers
             // all the same is not lost.
             shared.engine.ping().await?;
@@ -75,15 +77,15 @@ async fn session(shared: &Arc<Shared>) -> EngineError {
 }
 
 /// Follows one stream of events to its end.
-async fn attend(shared: &Arc<Shared>) -> Result<(), EngineError> {
+async fn attend(shared: &Arc<Shared>, orphans: &mut Orphans) -> Result<(), EngineError> {
     // Events are asked for from a moment before the list, so that nothing falls between the two.
     let since = Timestamp::now().as_second() - 1;
     let mut events = shared.engine.events(since);
-    reconcile(shared).await?;
+    let again = reconcile(shared, orphans).await?;
     heard(shared);
     let mut tick = tokio::time::interval(shared.settings.reconcile_interval);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    tick.reset();
+    tick.reset_after(again.unwrap_or(shared.settings.reconcile_interval));
     loop {
         tokio::select! {
             event = events.next() => match event {
@@ -97,8 +99,11 @@ async fn attend(shared: &Arc<Shared>) -> Result<(), EngineError> {
                 None => return Ok(()),
             },
             _ = tick.tick() => {
-                reconcile(shared).await?;
+                let again = reconcile(shared, orphans).await?;
                 heard(shared);
+                if let Some(again) = again {
+                    tick.reset_after(again);
+                }
             }
         }
     }
@@ -116,15 +121,15 @@ fn heard(shared: &Shared) {
     }
 }
 
-/// Compares everything with the engine.
-async fn reconcile(shared: &Arc<Shared>) -> Result<(), EngineError> {
-    let outcome = compare(shared).await;
+/// Compares everything with the engine; answers when that is to be done again, if earlier than usual.
+async fn reconcile(shared: &Arc<Shared>, orphans: &mut Orphans) -> Result<Option<Duration>, EngineError> {
+    let outcome = compare(shared, orphans).await;
     let result = if outcome.is_ok() { "ok" } else { "failed" };
     shared.metrics.reconciles.with_label_values(&[result]).inc();
     outcome
 }
 
-async fn compare(shared: &Arc<Shared>) -> Result<(), EngineError> {
+async fn compare(shared: &Arc<Shared>, orphans: &mut Orphans) -> Result<Option<Duration>, EngineError> {
     let names = &shared.names;
     let asked = Instant::now();
     // Containers first: a container in the list had its record before, so a record that is missing is really missing.
@@ -152,14 +157,18 @@ async fn compare(shared: &Arc<Shared>) -> Result<(), EngineError> {
             shared.tell(name.as_str(), Message::RecordMissing);
         }
     }
-    for (name, orphans) in containers {
-        restore(shared, &name, orphans, first_look).await?;
+    let (restored, again) = orphans.found(shared, containers).await;
+    for (stored, containers) in restored {
+        adopt(shared, &stored, containers.into_iter().map(|one| one.observed).collect(), first_look).await?;
     }
     for volume in found.outdated {
         shared.engine.remove_volume(&volume).await?;
     }
-    shared.listed();
-    Ok(())
+    // Until it is known whose the containers without a record are, the look at everything is not complete.
+    if again.is_none() {
+        shared.listed();
+    }
+    Ok(again)
 }
 
 /// Gives a record to its service's task, or starts one for it.
@@ -181,26 +190,6 @@ async fn take_record(
         adopt(shared, stored, observed, first_look).await?;
     }
     Ok(())
-}
-
-/// Containers without a record: somebody pruned the volumes. The newest container's own copy becomes the record again.
-async fn restore(shared: &Arc<Shared>, name: &ServiceName, orphans: Vec<Listed>, first_look: bool) -> Result<(), EngineError> {
-    let Some(record) = orphans.iter().filter_map(|orphan| orphan.record.clone()).max_by_key(|record| record.generation) else {
-        tracing::warn!(service = %name, "containers of a service have no record and carry none that can be read; they are left alone");
-        return Ok(());
-    };
-    // A deletion that was finished meanwhile has taken the containers too.
-    if shared.look(&orphans[0].observed.id, None).await?.is_none() {
-        return Ok(());
-    }
-    tracing::warn!(service = %name, generation = record.generation, "the record of a service was gone; it is written again from its container");
-    if let Err(error) = records::write(&shared.engine, &shared.names, &record, false).await {
-        tracing::error!(service = %name, %error, "the record could not be written again");
-        return Ok(());
-    }
-    let stored = Stored { record, remove_volumes: false };
-    let observed = orphans.into_iter().map(|orphan| orphan.observed).collect();
-    adopt(shared, &stored, observed, first_look).await
 }
 
 /// Starts the task of a service that exists. The list is coarse (whole seconds, no reasons of ends), so each container is

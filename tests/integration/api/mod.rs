@@ -14,3 +14,4 @@ mod quick_start;
 mod streams;
 mod templates;
 mod traefik;
+mod two_managers;

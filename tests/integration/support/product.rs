@@ -69,6 +69,15 @@ pub struct Product {
 impl Product {
     pub async fn start(options: Options) -> Self {
         let turn = if options.backend == "podman" { Some(podman::turn(options.alone).await) } else { None };
+        Self::in_turn(options, turn).await
+    }
+
+    /// Another manager of the same installation, over the same engine.
+    pub async fn beside(&self) -> Self {
+        Self::in_turn(self.options.clone(), None).await
+    }
+
+    async fn in_turn(options: Options, turn: Option<podman::Turn>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let templates = folder.path().join("templates");
         std::fs::create_dir(&templates).unwrap();

@@ -10,13 +10,14 @@ use tokio::sync::oneshot;
 
 use super::super::client::EngineError;
 use super::super::errors;
+use super::super::missing::{self, Fate};
 use super::super::observed::Observed;
 use super::super::plan::Step;
 use super::super::records::Stored;
 use super::super::replica::{RunId, Tracked};
 use super::super::shared::Shared;
-use super::{ImageState, Service};
-use crate::domain::status::{Desired, Progress, ReplicaState};
+use super::{ImageState, Service, Whereabouts};
+use crate::domain::status::{Desired, Progress, Record, ReplicaState};
 use crate::error::{Error, Kind, Result};
 
 /// Something a service's task is told.
@@ -54,9 +55,10 @@ pub(super) enum Aside {
         asked: Instant,
         found: Result<Option<Observed>, EngineError>,
     },
-    /// The record was missing and has been written again, or others have deleted the service.
-    Rewritten {
-        still_exists: bool,
+    /// The record of this generation was missing.
+    Missed {
+        record: Arc<Record>,
+        fate: Fate,
     },
 }
 
@@ -76,7 +78,7 @@ impl Service {
             Message::Found(containers, asked) => self.found(containers, asked),
             Message::Listed(containers, asked) => self.take_list(containers, asked),
             Message::Touched(id, at) => self.touched(&id, at),
-            Message::RecordMissing => self.rewrite_record(),
+            Message::RecordMissing => self.look_for_record(),
             Message::Connected => self.blocked = None,
             Message::Progress(progress) => self.progress = self.is_fetching().then_some(progress),
             Message::Restart(reply) => self.restart(reply),
@@ -89,15 +91,21 @@ impl Service {
     }
 
     fn change_record(&mut self, stored: &Stored) {
-        if stored.record.generation <= self.record.generation {
-            return;
+        if stored.is_newer_than(&self.record) {
+            self.take_record(stored);
         }
+    }
+
+    fn take_record(&mut self, stored: &Stored) {
         let digest = stored.record.spec.container_digest();
         if *digest != *self.digest {
             self.image = ImageState::before(&stored.record.spec);
             self.digest = digest.into();
         }
+        // What stood was another service of that name.
+        self.established &= stored.record.created_at == self.record.created_at;
         self.record = stored.record.clone();
+        self.whereabouts = Whereabouts::Known;
         self.remove_volumes = stored.remove_volumes;
         self.warnings = self.shared.warnings_for(&self.record.spec);
         self.failed = None;
@@ -182,7 +190,8 @@ impl Service {
                 }
                 Err(error) => tracing::debug!(service = %self.record.name, container = id, %error, "cannot look at a container"),
             },
-            Aside::Rewritten { still_exists } => self.done |= !still_exists,
+            Aside::Missed { record, fate } if Arc::ptr_eq(&record, &self.record) => self.missed(fate),
+            Aside::Missed { .. } => {}
         }
     }
 
@@ -224,29 +233,27 @@ impl Service {
         self.restarts.waiting.push(reply);
     }
 
-    /// Somebody took the record away. While there are containers it is written again; without, and not by us, the
-    /// service was deleted by another manager.
-    fn rewrite_record(&self) {
-        if self.record.desired == Desired::Removed {
+    /// Finds out what has become of the record. Nothing is done for the service until that is known.
+    pub(super) fn look_for_record(&mut self) {
+        if self.record.desired == Desired::Removed || self.whereabouts != Whereabouts::Known {
             return;
         }
+        self.whereabouts = Whereabouts::Missing;
         let (shared, record) = (self.shared.clone(), self.record.clone());
-        let keep = !self.containers.is_empty() || self.batch.is_some();
-        let rewrite = async move {
-            let volume = shared.names.record(&record.name, record.generation);
-            match shared.engine.volume_labels(&volume).await {
-                Ok(None) if keep => {
-                    tracing::warn!(service = %record.name, "the record of the service was missing; it is written again");
-                    let written = super::super::records::write(&shared.engine, &shared.names, &record, false).await;
-                    if let Err(error) = written {
-                        tracing::error!(service = %record.name, %error, "the record could not be written again");
-                    }
-                    Aside::Rewritten { still_exists: true }
-                }
-                Ok(None) => Aside::Rewritten { still_exists: false },
-                Ok(Some(_)) | Err(_) => Aside::Rewritten { still_exists: true },
-            }
+        let look = async move {
+            let fate = missing::fate(&shared, &record).await;
+            Aside::Missed { record, fate }
         };
-        self.aside.push(rewrite.boxed());
+        self.aside.push(look.boxed());
+    }
+
+    fn missed(&mut self, fate: Fate) {
+        self.whereabouts = Whereabouts::Known;
+        match fate {
+            // Whichever is there counts, also where clocks make it look older.
+            Fate::Found(stored) if stored.is_other_than(&self.record) => self.take_record(&stored),
+            Fate::Deleted => self.whereabouts = Whereabouts::Gone,
+            Fate::Found(_) | Fate::Restored | Fate::Unknown => {}
+        }
     }
 }

@@ -8,7 +8,7 @@ use super::super::errors;
 use super::super::plan::{Attempt, Step};
 use super::super::replica::Tracked;
 use super::super::steps::Effect;
-use super::{Batch, Failed, ImageState, Service};
+use super::{Batch, Failed, ImageState, Service, Whereabouts};
 use crate::domain::status::Desired;
 use crate::error::{Error, Kind};
 
@@ -35,7 +35,7 @@ impl Service {
             }
         }
         for effect in effects {
-            if present || !matches!(effect, Effect::Failed(_)) {
+            if present || !matches!(effect, Effect::Failed(_) | Effect::RecordGone) {
                 self.take_effect(effect);
             }
         }
@@ -102,7 +102,8 @@ impl Service {
                 self.fail(error, again);
             }
             Effect::Refused(id, error) => self.refused(&id, error),
-            Effect::Purged => self.done = true,
+            Effect::RecordGone => self.look_for_record(),
+            Effect::Purged => self.whereabouts = Whereabouts::Gone,
             Effect::Again(error) => self.again(&error),
         }
     }

@@ -1,0 +1,95 @@
+//! Two managers of one installation, over the same rootless Podman: what one does while the other does not look.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::support::eventually;
+use crate::support::podman::{self, owned_by};
+use crate::support::product::{Options, Product, signal};
+
+async fn deleted(product: &Product, name: &str) -> bool {
+    product.get(&format!("/containers/{name}")).await.0 == 404
+}
+
+/// A manager that compares everything often, so that what it gets wrong shows soon.
+fn options() -> Options {
+    Options::podman().with("MCP_MANAGER_BACKEND_RECONCILE_INTERVAL", "1s")
+}
+
+/// Nothing of the service is left, and nothing comes back with the comparisons of the next seconds.
+async fn is_gone_for_good(one: &Product, other: &Product) {
+    let instance = &one.options.instance;
+    eventually("the one that slept knows", async || deleted(other, "echo").await).await;
+    eventually("nothing is left", async || owned_by(instance).await.is_empty()).await;
+    let until = std::time::Instant::now() + Duration::from_secs(5);
+    while std::time::Instant::now() < until {
+        assert!(deleted(one, "echo").await && deleted(other, "echo").await, "{}\n----\n{}", one.log(), other.log());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!(owned_by(instance).await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manager_that_slept_through_a_deletion_does_not_bring_the_service_back() {
+    if !podman::ready().await {
+        return;
+    }
+    let one = Product::start(options()).await;
+    let other = one.beside().await;
+    one.create_echo("echo", json!({"replicas": 2})).await;
+    other.until("echo", "it runs", |service| service["status"] == "running").await;
+    signal(other.pid(), Signal::STOP);
+    assert_eq!(one.call(Method::DELETE, "/containers/echo").await.0, 204);
+    signal(other.pid(), Signal::CONT);
+    is_gone_for_good(&one, &other).await;
+    one.finish().await;
+    other.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manager_that_fell_asleep_over_a_creation_does_not_bring_the_service_back() {
+    if !podman::ready().await {
+        return;
+    }
+    let one = Product::start(options()).await;
+    let other = one.beside().await;
+    for milliseconds in [0, 10, 25, 50, 100, 150] {
+        let body = json!({"service_name": "echo", "template": "echo"});
+        assert_eq!(other.post("/containers?wait=none", &body).await.0, 202);
+        tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+        signal(other.pid(), Signal::STOP);
+        one.until("echo", "it runs", |service| service["status"] == "running").await;
+        assert_eq!(one.call(Method::DELETE, "/containers/echo").await.0, 204);
+        signal(other.pid(), Signal::CONT);
+        eventually("the one that slept knows", async || deleted(&other, "echo").await).await;
+    }
+    is_gone_for_good(&one, &other).await;
+    one.finish().await;
+    other.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_was_given_anew_while_a_manager_slept_is_the_new_service_to_it() {
+    if !podman::ready().await {
+        return;
+    }
+    let one = Product::start(options()).await;
+    let other = one.beside().await;
+    one.create_echo("echo", json!({})).await;
+    assert_eq!(one.send(Method::PATCH, "/containers/echo", &json!({"replicas": 2})).await.0, 200);
+    other.until("echo", "both run", |service| service["status"] == "running" && service["instances"][1].is_object()).await;
+    signal(other.pid(), Signal::STOP);
+    assert_eq!(one.call(Method::DELETE, "/containers/echo").await.0, 204);
+    let anew = one.create_echo("echo", json!({"environment": {"WHICH": "second"}})).await;
+    signal(other.pid(), Signal::CONT);
+    let is_new = |service: &serde_json::Value| {
+        service["status"] == "running" && service["created_at"] == anew["created_at"] && service["instances"][1].is_null()
+    };
+    let seen = other.until("echo", "it is the new one", is_new).await;
+    assert_eq!(seen["instances"][0]["id"], anew["instances"][0]["id"], "its container was left alone");
+    one.finish().await;
+    other.finish().await;
+}
