@@ -32,6 +32,8 @@ const API: &str = "/v4.3.1/libpod";
 const SHORT: Duration = Duration::from_secs(30);
 /// Work on containers, which may copy an image's files.
 const LONG: Duration = Duration::from_mins(5);
+/// So often a list is asked for again that failed because something in it went away meanwhile.
+const LIST_RETRIES: u32 = 20;
 /// Longest answer read into memory.
 const MAX_ANSWER: usize = 64 << 20;
 
@@ -258,9 +260,16 @@ impl Engine {
     }
 
     pub(super) async fn volumes(&self, label: &str, value: &str) -> Answer<Vec<models::Volume>> {
-        let filter = VolumeListFilter::LabelKeyVal(label.to_owned(), value.to_owned());
-        let options = VolumeListOpts::builder().filter([filter]).build();
-        within(SHORT, async { self.podman.volumes().list(&options).await }).await
+        let mut failures = 0;
+        loop {
+            let filter = VolumeListFilter::LabelKeyVal(label.to_owned(), value.to_owned());
+            let options = VolumeListOpts::builder().filter([filter]).build();
+            match within(SHORT, async { self.podman.volumes().list(&options).await }).await {
+                // One volume that is removed while the list is read makes the whole list fail.
+                Err(error) if error.says("no such volume") && failures < LIST_RETRIES => failures += 1,
+                answer => return answer,
+            }
+        }
     }
 
     /// Labels of a volume; `None` when there is no such volume.
