@@ -60,6 +60,8 @@ pub fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     figure("list", &format!("{label}: p99"), percentile(&lists, 0.99), "ms", &goal);
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     figure("list", &format!("{label}: size of the answer"), bytes as f64 / 1024.0, "KiB", "");
+    // What both have in common is the machine's doing, and that of the client.
+    figure("list", "GET /health in the same turns: p99", percentile(&baseline, 0.99), "ms", "");
     figure("list", &format!("{label} : GET /health, p50"), percentile(&lists, 0.5) / percentile(&baseline, 0.5), "ratio", "");
     Ok(())
 }
