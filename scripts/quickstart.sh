@@ -80,7 +80,11 @@ up() {
   note "Services: http://NAME.localhost:$port"
   note "Command:  $([ "$port" = 8000 ] || echo "MCP_MANAGER_SERVER=http://localhost:$port ")$manager ls"
   note "Log:      $manager_log"
-  note "Stop it:  kill $(manager_pid)   (its containers go on; run this script to start it again)"
+  if has_systemd; then
+    note "Stop it:  kill $(manager_pid)   (its containers go on; this script starts it again, and so does a start of the machine)"
+  else
+    note "Stop it:  kill $(manager_pid)   (its containers go on; this script starts it again, also after a start of the machine)"
+  fi
   note "Remove everything: $0 --down$([ "$user" = mcp-manager ] || echo " --user $user")"
 }
 

@@ -79,7 +79,7 @@ start_manager() {
   sed -i '/^port=/d' "$record"
   remember port "$port"
   mapfile -t hand_over < <(compgen -e | grep -E "^($manager_settings)\$" || true)
-  launch MCP_MANAGER_SERVER_LISTEN="127.0.0.1:$port" MCP_MANAGER_TEMPLATES_DIR="$installation/templates"
+  launch_for_good MCP_MANAGER_SERVER_LISTEN="127.0.0.1:$port" MCP_MANAGER_TEMPLATES_DIR="$installation/templates"
   hand_over=()
   wait_until_ready
 }
@@ -87,23 +87,54 @@ start_manager() {
 # launch SETTING...: the manager as a process of its own, not of this script's terminal; its id goes to manager.pid.
 # Where systemd runs, as a unit of the target's own systemd, because only there it gets cgroups to hand on.
 launch() {
-  local settings setting named=()
-  as_target rm -f "$state/manager.pid"
-  put_file "$checkout/scripts/lib/launch.sh" "$installation/bin/launch" 755
+  prepare_launch "$@"
   if has_systemd; then
-    target_settings
-    for setting in "${settings[@]}" "$@"; do named+=("--setenv=${setting%%=*}"); done
-    # Delegate: Podman looks at its own group for what it can limit, and there the CPU is only when it is asked for.
-    # KillMode=process: the unit also holds the processes behind the containers' networks, which go on when the manager
-    # ends. They keep the unit's name taken, so that every start needs a new one.
-    as_target env "$@" systemd-run --user --quiet --collect --unit="mcp-manager-$(date +%s)" \
-      --property=Delegate=yes --property=KillMode=process \
-      "${named[@]}" "$installation/bin/launch" "$state" "$manager" ||
+    # Left behind, the unit holds the processes of the containers' networks, and they keep its name taken: every start
+    # needs a new one.
+    # shellcheck disable=SC2046 # one word each
+    as_target systemd-run --user --quiet --collect --unit="mcp-manager-$(date +%s)" \
+      $(unit_properties | sed 's/^/--property=/') "$installation/bin/launch" "$state" "$manager" ||
       fail "systemd did not start the manager" "systemd's message is above."
   else
-    as_target setsid --fork env "$@" "$installation/bin/launch" "$state" "$manager"
+    as_target setsid --fork "$installation/bin/launch" "$state" "$manager"
   fi
 }
+
+# launch_for_good SETTING...: as launch, and where systemd runs it starts the manager again with the machine, and when it
+# breaks down. The services need nothing more: the manager starts what should run.
+launch_for_good() {
+  local folder=$target_home/.config/systemd/user
+  if ! has_systemd; then launch "$@"; return; fi
+  prepare_launch "$@"
+  # shellcheck disable=SC2016 # the inner shell expands
+  printf '%s\n' "[Unit]" "Description=mcp-manager, set up by quickstart.sh" "" \
+    "[Service]" "ExecStart=\"${installation//%/%%}/bin/launch\" \"${state//%/%%}\" \"${manager//%/%%}\"" \
+    "$(unit_properties)" "Restart=on-failure" "RestartSec=2" "" "[Install]" "WantedBy=default.target" |
+    as_target sh -c 'mkdir -p "$1" && cat >"$1/mcp-manager.service"' sh "$folder"
+  as_target systemctl --user daemon-reload
+  as_target systemctl --user --quiet enable mcp-manager.service
+  as_target systemctl --user restart mcp-manager.service ||
+    fail "systemd did not start the manager" "systemd's message is above."
+}
+
+# prepare_launch SETTING...: the file of its settings, and the program that reads it and becomes the manager.
+prepare_launch() {
+  local settings setting value quote=\' escaped="'\\''"
+  target_settings
+  as_target rm -f "$state/manager.pid"
+  put_file "$checkout/scripts/lib/launch.sh" "$installation/bin/launch" 755
+  # Nobody else's to read: some settings are secrets.
+  # shellcheck disable=SC2016 # the inner shell expands
+  for setting in "${settings[@]}" "$@"; do
+    value=${setting#*=}
+    printf "export %s='%s'\n" "${setting%%=*}" "${value//$quote/"$escaped"}"
+  done | as_target sh -c 'umask 077; cat >"$1"' sh "$state/settings"
+}
+
+# unit_properties: what the manager's unit needs. Delegate: Podman looks at its own group for what it can limit, and there
+# the CPU is only when it is asked for. KillMode: the unit also holds the processes behind the containers' networks, which
+# go on when the manager ends.
+unit_properties() { printf '%s\n' Delegate=yes KillMode=process; }
 
 wait_until_ready() {
   local tries=0
@@ -126,7 +157,12 @@ stop_manager() {
   local pid tries=0
   pid=$(manager_pid)
   [ -n "$pid" ] || return 0
-  kill -TERM "$pid"
+  # Its unit must know that it was stopped on purpose, however it ends.
+  if has_systemd && [ "$(as_target systemctl --user show --property=MainPID --value mcp-manager.service)" = "$pid" ]; then
+    as_target systemctl --user stop mcp-manager.service || true
+  else
+    kill -TERM "$pid"
+  fi
   while [ -d "/proc/$pid" ]; do
     tries=$((tries + 1))
     if [ "$tries" -gt 200 ]; then warn "the manager does not end; killing it"; kill -KILL "$pid"; fi
@@ -160,4 +196,12 @@ remove_owned() {
   [ -z "$ids" ] || as_target podman secret rm $ids >/dev/null
 }
 
-remove_files() { as_target rm -rf "$installation" "$state"; }
+remove_files() {
+  local unit=$target_home/.config/systemd/user/mcp-manager.service
+  if [ -e "$unit" ]; then
+    as_target systemctl --user --quiet disable --now mcp-manager.service || true
+    as_target rm -f "$unit"
+    as_target systemctl --user daemon-reload || true
+  fi
+  as_target rm -rf "$installation" "$state"
+}

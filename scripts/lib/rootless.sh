@@ -147,6 +147,7 @@ ensure_device() {
   if [ ! -c "$device" ]; then
     step "making $device: $purpose"
     remember device "$device"
+    if [ ! -d "$(dirname "$device")" ]; then remember parent "$(dirname "$device")"; fi
     as_root mkdir -p "$(dirname "$device")"
     as_root mknod -m 666 "$device" c "$major" "$minor" ||
       fail "there is no $device, and it cannot be made here; $purpose need it." \
@@ -259,9 +260,9 @@ undo_rootless() {
     undo_settings_of_a_person || return 1
   fi
   while read -r item; do [ ! -e "$item" ] || as_root rm -rf "$item"; done < <(recalled_all folder)
-  while read -r item; do [ ! -e "$item" ] || as_root rmdir --ignore-fail-on-non-empty "$item"; done < <(recalled_all parent)
   while read -r item; do [ ! -e "${item#* }" ] || as_root chmod "${item%% *}" "${item#* }"; done < <(recalled_all mode)
   while read -r item; do [ ! -e "$item" ] || as_root rm -f "$item"; done < <(recalled_all device)
+  while read -r item; do [ ! -e "$item" ] || as_root rmdir --ignore-fail-on-non-empty "$item"; done < <(recalled_all parent)
   rm -f "$record"
   rmdir "$(dirname "$record")" 2>/dev/null || true
   while read -r item; do [ ! -d "$item" ] || rmdir --ignore-fail-on-non-empty "$item"; done <<<"$made"
@@ -281,7 +282,8 @@ undo_settings_of_a_person() {
     # Files of other ids inside are removed as root of the user's namespace; Podman holds one folder mounted until it ends.
     as_target podman unshare rm -rf "$storage" 2>/dev/null || true
     as_target podman system migrate >/dev/null 2>&1 || true
-    as_target rm -rf "$storage" "$target_runtime/containers" "$target_runtime/libpod" "$target_runtime/crun" "$target_runtime/runc"
+    as_target rm -rf "$storage" "$target_runtime/containers" "$target_runtime/libpod" "$target_runtime/crun" "$target_runtime/runc" \
+      "/dev/shm/libpod_rootless_lock_$target_uid"
   fi
   while read -r item; do as_target rm -f "$item"; done < <(recalled_all file)
   # Podman 4 leaves a lock there, even where it never uses the folder.
@@ -298,7 +300,7 @@ remember_folders() {
   [ -n "$target_uid" ] && [ ! -f "$record" ] || return 0
   local missing=()
   for folder in .config .config/cni .config/cni/net.d .config/containers .config/containers/containers.conf.d \
-    .cache .local .local/share .local/state; do
+    .config/systemd .config/systemd/user .config/systemd/user/default.target.wants .cache .local .local/share .local/state; do
     [ -d "$target_home/$folder" ] || missing+=("$target_home/$folder")
   done
   for folder in ${missing[@]+"${missing[@]}"}; do remember made "$folder"; done
@@ -319,8 +321,8 @@ end_target_user() {
     [ "$tries" -lt 100 ] || fail "processes of $target do not end: $(tr '\n' ' ' <<<"$ids")"
     sleep 0.2
   done
-  # Podman keeps its state of the moment in the runtime folder, and in /tmp when that is missing.
-  rm -rf "$target_runtime" /tmp/{podman-run,containers-user,storage-run,run}-"$target_uid"
+  # Podman keeps its state of the moment in the runtime folder, and in /tmp when that is missing; its locks are shared memory.
+  rm -rf "$target_runtime" /tmp/{podman-run,containers-user,storage-run,run}-"$target_uid" "/dev/shm/libpod_rootless_lock_$target_uid"
   rm -rf "$target_home"
   userdel "$target" || fail "the user $target could not be removed" "See userdel's message above."
   look_up_target

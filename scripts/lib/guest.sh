@@ -1,0 +1,179 @@
+#!/usr/bin/env bash
+# guest.sh: runs as root in the machine of test-machine.sh, once at each of its starts: sets up and stops one service, then
+# restarts the machine; looks, changes places, then cuts the power; looks again. The last line it writes is its status.
+# The machine is thrown away: this changes it as it likes.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+# shellcheck source-path=SCRIPTDIR
+. ./scripts/lib/common.sh
+. ./scripts/lib/machine.sh
+. ./scripts/lib/rootless.sh
+. ./scripts/lib/http.sh
+. ./scripts/lib/installation.sh
+
+api=http://localhost:8000
+stage_file=/var/lib/mcp-machine-test-stage
+json=(--header 'content-type: application/json')
+export HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin no_proxy='*'
+
+end() {
+  local status=$?
+  trap - EXIT
+  if [ "$status" != 0 ] && [ -f "${manager_log:-}" ]; then tail -n 40 "$manager_log"; fi
+  echo "guest-status=$status"
+  sync
+  systemctl poweroff
+  sleep infinity
+}
+
+main() {
+  trap end EXIT
+  local stage
+  stage=$(cat "$stage_file" 2>/dev/null || echo set_up)
+  step "stage $stage, $(cut -d. -f1 /proc/uptime) s after the start of the machine"
+  # Only this line names what comes next: a machine that starts once more than it should ends here.
+  echo none >"$stage_file"
+  choose_target mcp-manager
+  "stage_$stage"
+}
+
+stage_none() { fail "the machine started when nobody asked it to"; }
+
+stage_set_up() {
+  connect
+  # The kernel comes from outside, and emulated this takes minutes.
+  if [ -f /etc/initramfs-tools/update-initramfs.conf ]; then sed -i 's/^update_initramfs=.*/update_initramfs=no/' /etc/initramfs-tools/update-initramfs.conf; fi
+  ./scripts/quickstart.sh --binaries binaries
+  look_up_target
+  use_installation
+  step "the machine enforces limits, and says so"
+  limits_are_enforced
+  a_hog_is_killed
+  step "a manager that breaks down is started again, and its services go on"
+  kill -KILL "$(manager_pid)"
+  wait_for_answer
+  step "a second service, which is stopped"
+  ask POST "$api/containers" "${json[@]}" --data '{"service_name": "idle", "template": "echo"}'
+  expect_status 201
+  ask POST "$api/containers/idle/stop"
+  expect_status 200
+  step "a restart of the machine"
+  echo restarted >"$stage_file"
+  restart_machine systemctl reboot
+}
+
+stage_restarted() {
+  use_installation
+  runs echo
+  is_stopped idle
+  step "now the other way round, and the power is cut"
+  ask POST "$api/containers/idle/start"
+  expect_status 200
+  ask POST "$api/containers/echo/stop"
+  expect_status 200
+  echo power_cut >"$stage_file"
+  # What the disk was given is the disk's affair; containers and manager go without a word.
+  sync
+  echo 1 >/proc/sys/kernel/sysrq
+  restart_machine sh -c 'echo b >/proc/sysrq-trigger'
+}
+
+stage_power_cut() {
+  use_installation
+  runs idle
+  is_stopped echo
+  step "everything is taken away again"
+  connect
+  ./scripts/quickstart.sh --down
+  local uid=$target_uid
+  look_up_target
+  [ -z "$target_uid" ] || fail "the user is still there"
+  [ -z "$(ps -u "$uid" -o pid= 2>/dev/null)" ] || fail "processes of the user are still there"
+  local left
+  for left in "/home/$target" "/var/lib/systemd/linger/$target" "/run/user/$uid" /var/lib/mcp-manager-setup "/etc/systemd/system/user@$uid.service.d"; do
+    [ ! -e "$left" ] || fail "$left is still there"
+  done
+}
+
+# restart_machine COMMAND...: does not come back.
+restart_machine() {
+  trap - EXIT
+  "$@"
+  sleep infinity
+}
+
+# connect: the network that QEMU gives, by its fixed addresses.
+connect() {
+  local device
+  device=$(find /sys/class/net -mindepth 1 -not -name lo -printf '%f\n' | head -n 1)
+  [ -n "$device" ] || fail "the machine has no network card"
+  ip link set lo up
+  ip link set "$device" up
+  ip address replace 10.0.2.15/24 dev "$device"
+  ip route replace default via 10.0.2.2
+  echo nameserver 10.0.2.3 >/etc/resolv.conf
+}
+
+# wait_for COMMAND...: until it succeeds; emulated machines are slow, so that the deadline is far away.
+wait_for() {
+  local tries=0
+  until "$@"; do
+    tries=$((tries + 1))
+    [ "$tries" -lt 180 ] || fail "this did not come true within three minutes: $*"
+    sleep 1
+  done
+}
+
+ready() { curl -fs -o /dev/null --max-time 5 "$api/ready"; }
+wait_for_answer() { wait_for curl -fs -o /dev/null --max-time 5 --resolve echo.localhost:8000:127.0.0.1 http://echo.localhost:8000/health; }
+status_of() { curl -fs --max-time 5 "$api/containers/$1" | jq -r .status; }
+has_status() { [ "$(status_of "$1")" = "$2" ]; }
+
+# runs NAME: nobody but systemd started the manager, and nobody but the manager the service.
+runs() {
+  wait_for ready
+  wait_for has_status "$1" running
+  ask GET "http://$1.localhost:8000/echo/again"
+  expect_status 200
+  expect_member echo '"again"'
+}
+
+is_stopped() {
+  ask GET "$api/containers/$1"
+  expect_member status '"stopped"'
+  expect_member desired '"stopped"'
+  ask GET "http://$1.localhost:8000/echo/again"
+  expect_status 503
+}
+
+# limits_are_enforced: the kernel's own files say what the template of echo asks for, and nobody warns.
+limits_are_enforced() {
+  local pid group
+  ask GET "$api/containers/echo"
+  [ "$(jq '.warnings // [] | length' <<<"$body")" = 0 ] || wrong "no warnings" "$body"
+  pid=$(as_target podman inspect mcp-echo-1-1 --format '{{.State.Pid}}')
+  group=/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$pid/cgroup")
+  same memory.max 67108864 "$(cat "$group/memory.max")"
+  same pids.max 32 "$(cat "$group/pids.max")"
+  same cpu.max '50000 100000' "$(cat "$group/cpu.max")"
+  as_target "$manager" doctor >"$answers/doctor" || fail "doctor fails" "$(cat "$answers/doctor")"
+  grep -E '^ok +limits' "$answers/doctor" || fail "doctor does not say that limits are enforced" "$(cat "$answers/doctor")"
+}
+
+same() { [ "$2" = "$3" ] || fail "$1 is $3, not $2"; note "ok  $1 is $2"; }
+
+a_hog_is_killed() {
+  ask POST "$api/containers" "${json[@]}" --data '{"service_name": "hog", "template": "echo", "memory_limit": "32m",
+    "restart_policy": "no", "environment": {"MCP_ECHO_TEST_CONTROLS": "true"}}'
+  expect_status 201
+  curl -s --max-time 60 --resolve hog.localhost:8000:127.0.0.1 -o /dev/null -X POST http://hog.localhost:8000/allocate/100 || true
+  wait_for has_status hog exited
+  ask GET "$api/containers/hog"
+  expect_member oom_killed true
+  expect_member code 137
+  "$manager" status hog | tee "$answers/status"
+  ask DELETE "$api/containers/hog"
+  expect_status 204
+}
+
+main
