@@ -78,7 +78,7 @@ up() {
   step "done in $((SECONDS - began)) s; the manager goes on running as $target, process $(manager_pid)."
   note "API:      http://localhost:$port       (documentation: http://localhost:$port/docs)"
   note "Services: http://NAME.localhost:$port"
-  note "Command:  $([ "$port" = 8000 ] || echo "MCP_MANAGER_SERVER=http://localhost:$port ")$manager ls"
+  note "Command:  export PATH=\$PATH:$(dirname "$manager")$([ "$port" = 8000 ] || echo " MCP_MANAGER_SERVER=http://localhost:$port"); mcp-manager ls"
   note "Log:      $manager_log"
   if has_systemd; then
     note "Stop it:  kill $(manager_pid)   (its containers go on; this script starts it again, and so does a start of the machine)"
