@@ -10,7 +10,8 @@ use super::output::{Judgement, Output, Value};
 use super::request::{read_text, shown};
 use crate::domain::template::{is_template_name, json_schema};
 use crate::error::Error;
-use crate::registry::{TemplateDetail, check_file};
+use crate::manager::TemplateDetail;
+use crate::registry::check_file;
 use crate::rest::TemplateList;
 
 /// `mcp-manager template ls`.

@@ -11,6 +11,7 @@ pub struct Environment(Arc<BTreeMap<String, String>>);
 impl Environment {
     /// The variables of this process. Those that are not Unicode are left out: nothing here could use them.
     #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
     pub fn of_process() -> Self {
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
     }

@@ -40,7 +40,7 @@ macro_rules! operations {
         /// Everything an actor can ask the manager to do. A face cannot offer what is not in this list, and each entry
         /// says who may do it and whether it is audited.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        #[allow(missing_docs, reason = "the slug says it, and the table is read as a table")]
+        #[expect(missing_docs, reason = "the slug says it, and the table is read as a table")]
         pub enum Operation { $( $variant, )* }
 
         impl Operation {

@@ -31,6 +31,9 @@ use crate::lifecycle::Tasks;
 use crate::registry::Registry;
 use crate::telemetry::Metrics;
 
+// What faces show of others' things; they name the manager alone.
+pub use crate::backend::ImageInfo;
+pub use crate::registry::{TemplateDetail, TemplateSummary};
 pub use diagnostics::{Diagnostics, Finding, Severity};
 pub use images::{ImageList, OnProgress, PullRequest};
 pub use read::ListQuery;

@@ -11,9 +11,8 @@ use tokio_util::sync::CancellationToken;
 use super::Api;
 use super::extract::{Body, Caller};
 use super::problem::{Answer, ProblemDocument};
-use crate::backend::ImageInfo;
 use crate::error::{Error, Kind};
-use crate::manager::{Diagnostics, PullRequest, SystemHealth, SystemInfo};
+use crate::manager::{Diagnostics, ImageInfo, PullRequest, SystemHealth, SystemInfo};
 
 /// Whether the manager is alive; 200 as long as it is, whatever it relies on.
 #[utoipa::path(get, path = "/health", tag = "system", responses((status = 200, body = SystemHealth)))]

@@ -1,4 +1,4 @@
-//! `/templates`.
+//! `/templates`: list, look at, check, write and delete.
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -13,8 +13,7 @@ use super::extract::{Body, Caller};
 use super::problem::{Answer, ProblemDocument};
 use crate::domain::spec::SpecInput;
 use crate::domain::template::{TemplateHeader, json_schema};
-use crate::manager::TemplateCheck;
-use crate::registry::{TemplateDetail, TemplateSummary};
+use crate::manager::{TemplateCheck, TemplateDetail, TemplateSummary};
 
 /// All templates.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]

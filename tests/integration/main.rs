@@ -1,7 +1,7 @@
 //! The one integration binary: claims about the product's behaviour, made through its public faces.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "in a test, a panic is how a claim fails")]
-#![allow(clippy::disallowed_methods, reason = "tests start tasks of their own, which end with the test")]
+#![expect(clippy::disallowed_methods, reason = "tests start tasks of their own, which end with the test")]
 
 mod api;
 mod cli;
@@ -11,3 +11,4 @@ mod echo;
 mod engine;
 mod support;
 mod templates;
+mod tidy;

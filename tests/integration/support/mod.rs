@@ -2,7 +2,6 @@
 
 pub mod command;
 pub mod echo;
-#[allow(dead_code, reason = "parts without a test yet")]
 pub mod machine;
 pub mod mcp;
 pub mod podman;
