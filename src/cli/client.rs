@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use reqwest::{Method, Response, Url};
+use reqwest::{Method, RequestBuilder, Response, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -78,19 +78,25 @@ impl Client {
         query: &Query,
         body: Option<&B>,
     ) -> Outcome<Response> {
-        let mut url = self.base.clone();
-        // A base with a path is how the manager is reached behind a proxy: http://host/api/mcp.
-        let path = format!("{}{path}", self.base.path().trim_end_matches('/'));
-        url.set_path(&path);
-        let mut request = self.http.request(method, url).query(query);
-        if let Some(key) = &self.key {
-            request = request.bearer_auth(key);
-        }
+        let mut request = self.request(method, path).query(query);
         if let Some(body) = body {
             request = request.json(body);
         }
         let response = request.send().await.map_err(|error| self.no_answer(error))?;
         if response.status().is_success() { Ok(response) } else { Err(self.problem(response).await) }
+    }
+
+    /// A request with the key, for what is no document.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let mut url = self.base.clone();
+        // A base with a path is how the manager is reached behind a proxy: http://host/api/mcp.
+        let path = format!("{}{path}", self.base.path().trim_end_matches('/'));
+        url.set_path(&path);
+        let request = self.http.request(method, url);
+        match &self.key {
+            Some(key) => request.bearer_auth(key),
+            None => request,
+        }
     }
 
     async fn read<T: DeserializeOwned>(&self, response: Response) -> Outcome<T> {

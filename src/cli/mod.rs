@@ -3,6 +3,7 @@
 
 mod arguments;
 mod client;
+mod clients;
 mod doctor;
 mod exit;
 mod keys;
@@ -26,7 +27,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::config::{Config, Environment, LogFormat};
 use crate::error::Error;
 use crate::telemetry::logging;
-use arguments::{AuthCommand, Command, CommandLine, TemplateCommand};
+use arguments::{AuthCommand, ClientCommand, Command, CommandLine, TemplateCommand};
 use client::Client;
 use exit::Outcome;
 use output::Output;
@@ -64,6 +65,10 @@ fn run(line: &CommandLine) -> Outcome {
         Command::Reference => output.text(&reference::markdown()),
         Command::Template(TemplateCommand::Validate { files }) => templates::validate(&output, files),
         Command::Template(TemplateCommand::Schema) => templates::schema(&output),
+        Command::Client(ClientCommand::Relay { url }) => client_runtime()?.block_on(clients::relay(&line.common, url)),
+        Command::Client(command) => {
+            client_runtime()?.block_on(clients::command(&output, &line.common, command, &Environment::of_process()))
+        }
         _ => client_runtime()?.block_on(ask(line, &output)),
     }
 }

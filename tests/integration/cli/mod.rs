@@ -2,6 +2,7 @@
 //! on a terminal, and alone.
 
 mod alone;
+mod clients;
 mod misbehaving;
 mod services;
 mod terminal;

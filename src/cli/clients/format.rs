@@ -1,0 +1,142 @@
+//! Changing entries in the text of a configuration file, whatever its format: everything around the entries stays as it is
+//! written, and a change whose result would not say what was meant is refused.
+
+use super::node::Node;
+use super::{json, toml, yaml};
+
+/// How a configuration file is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// JSON; comments and trailing commas are left alone where people or clients write them.
+    Json,
+    /// TOML.
+    Toml,
+    /// YAML.
+    Yaml,
+}
+
+/// Where the entries stand in the file: under one name at its top.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Section {
+    /// The name, e.g. `mcpServers`.
+    pub key: &'static str,
+    /// How the entries stand there.
+    pub shape: Shape,
+}
+
+/// How entries stand in their section.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// A map from names to entries.
+    Map,
+    /// A list of entries, each with its name in this field.
+    List(&'static str),
+}
+
+/// Why a text was not read or changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What is wrong, as a continuation of "the file …".
+    pub message: String,
+    /// Line in the text, from 1.
+    pub line: Option<usize>,
+}
+
+impl Refusal {
+    /// A refusal about a place in the text.
+    pub fn at(text: &str, offset: usize, message: impl Into<String>) -> Self {
+        let before = text.get(..offset.min(text.len())).unwrap_or(text);
+        Self { message: message.into(), line: Some(before.matches('\n').count() + 1) }
+    }
+}
+
+/// Result of reading and changing texts.
+pub type Read<T> = Result<T, Refusal>;
+
+impl Format {
+    /// All that the text says.
+    pub fn whole(self, text: &str) -> Read<Node> {
+        match self {
+            Self::Json => json::whole(text),
+            Self::Toml => toml::whole(text),
+            Self::Yaml => yaml::whole(text),
+        }
+    }
+
+    /// The entries of the section, by name, in their order.
+    pub fn entries(self, text: &str, section: Section) -> Read<Vec<(String, Node)>> {
+        let whole = self.whole(text)?;
+        let wrong = |what: &str| Refusal { message: format!("has {what} under '{}'", section.key), line: None };
+        match (whole.get(section.key), section.shape) {
+            (None | Some(Node::Null), _) => Ok(Vec::new()),
+            (Some(Node::Map(pairs)), Shape::Map) => Ok(pairs.clone()),
+            (Some(Node::List(items)), Shape::List(field)) => {
+                Ok(items.iter().filter_map(|item| Some((item.get(field)?.as_text()?.to_owned(), item.clone()))).collect())
+            }
+            (Some(_), Shape::Map) => Err(wrong("no map of servers")),
+            (Some(_), Shape::List(_)) => Err(wrong("no list of servers")),
+        }
+    }
+
+    /// The text with this entry: unchanged when it has it already, with the entry in the place of another of its name, or
+    /// with it as the last one. In a list, the entry holds its name.
+    pub fn with(self, text: &str, section: Section, name: &str, entry: &Node) -> Read<String> {
+        let present = self.entries(text, section)?.into_iter().find(|(other, _)| other == name);
+        let text = match present {
+            Some((_, same)) if same == *entry => return Ok(text.to_owned()),
+            Some(_) => &self.without(text, section, name)?,
+            None => text,
+        };
+        let written = match self {
+            Self::Json => json::insert(text, section, name, entry),
+            Self::Toml => toml::insert(text, section, name, entry),
+            Self::Yaml => yaml::insert(text, section, name, entry),
+        }?;
+        let mut meant = self.entries(text, section)?;
+        meant.push((name.to_owned(), entry.clone()));
+        self.check(text, &written, section, &meant)?;
+        Ok(written)
+    }
+
+    /// The text without the entry of this name; comments around it stay.
+    pub fn without(self, text: &str, section: Section, name: &str) -> Read<String> {
+        let mut meant = self.entries(text, section)?;
+        if !meant.iter().any(|(other, _)| other == name) {
+            return Ok(text.to_owned());
+        }
+        meant.retain(|(other, _)| other != name);
+        let written = match self {
+            Self::Json => json::remove(text, section, name),
+            Self::Toml => toml::remove(text, section, name),
+            Self::Yaml => yaml::remove(text, section, name),
+        }?;
+        self.check(text, &written, section, &meant)?;
+        Ok(written)
+    }
+
+    /// A change may do nothing but what was meant. This is what stands between an unusual file and a broken one.
+    fn check(self, before: &str, after: &str, section: Section, meant: &[(String, Node)]) -> Read<()> {
+        let others = |text: &str| -> Read<Vec<(String, Node)>> {
+            match self.whole(text)? {
+                Node::Map(pairs) => Ok(pairs.into_iter().filter(|(name, _)| name != section.key).collect()),
+                _ => Ok(Vec::new()),
+            }
+        };
+        if self.entries(after, section).as_deref() == Ok(meant) && others(before) == others(after) {
+            return Ok(());
+        }
+        Err(Refusal { message: format!("writes '{}' in a way that cannot be edited safely", section.key), line: None })
+    }
+}
+
+/// The line end that the text uses.
+pub fn line_end(text: &str) -> &'static str {
+    if text.contains("\r\n") { "\r\n" } else { "\n" }
+}
+
+/// The white space at the start of the line in which `offset` lies.
+pub fn indent_at(text: &str, offset: usize) -> &str {
+    let start = text[..offset].rfind('\n').map_or(0, |at| at + 1);
+    let line = &text[start..];
+    &line[..line.len() - line.trim_start_matches([' ', '\t']).len()]
+}

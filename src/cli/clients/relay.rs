@@ -1,0 +1,309 @@
+//! `mcp-manager client relay`: MCP on standard input and output for an endpoint of Streamable HTTP, for clients that know no
+//! servers but programs. Messages pass as they came; nothing of what they say is decided here.
+
+use std::cell::RefCell;
+use std::io::{BufRead as _, Write as _};
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::future::{FutureExt as _, LocalBoxFuture};
+use futures_util::stream::FuturesUnordered;
+use reqwest::{Method, RequestBuilder, Response};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::super::arguments::Common;
+use super::super::client::Client;
+use super::super::exit::{Outcome, Trouble};
+use super::super::sse;
+use crate::error::{Error, Kind};
+
+/// Messages that wait for their turn; the client waits when there are more.
+const QUEUE: usize = 64;
+
+/// How long an endpoint may take to say which tools it has.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// More pages of tools than this are not asked for.
+const MAX_PAGES: usize = 50;
+
+/// What a client of the first era offers when it asks for tools.
+const VERSION: &str = "2025-11-25";
+
+const SESSION: &str = "mcp-session-id";
+const PROTOCOL: &str = "mcp-protocol-version";
+
+/// What has ended.
+enum Ended {
+    /// A request; others went on meanwhile.
+    Request,
+    /// A message after which the next may be read.
+    Turn,
+    /// The stream of what the server says by itself.
+    Listening,
+}
+
+/// Passes messages until standard input ends.
+pub async fn relay(common: &Common, url: &str) -> Outcome {
+    let link = Rc::new(Link::to(common, url)?);
+    let mut messages = lines_of_standard_input();
+    let mut running: FuturesUnordered<LocalBoxFuture<'static, Ended>> = FuturesUnordered::new();
+    let mut requests = 0_usize;
+    let mut turn = false;
+    let mut listening = false;
+    let mut ended = false;
+    loop {
+        if ended && requests == 0 && !turn {
+            link.leave().await;
+            return Ok(());
+        }
+        tokio::select! {
+            message = messages.recv(), if !turn && !ended => {
+                let Some(text) = message else {
+                    ended = true;
+                    continue;
+                };
+                let message = Message::of(&text);
+                // A session begins with its first answer, and what only tells something is to arrive in order.
+                turn = message.id.is_none() || message.method == "initialize";
+                requests += usize::from(!turn);
+                running.push(answered(link.clone(), text, message, turn).boxed_local());
+            }
+            Some(end) = running.next(), if !running.is_empty() => match end {
+                Ended::Request => requests -= 1,
+                Ended::Turn => {
+                    turn = false;
+                    if !listening && link.session().is_some() {
+                        listening = true;
+                        running.push(listen(link.clone()).boxed_local());
+                    }
+                }
+                Ended::Listening => {}
+            },
+        }
+    }
+}
+
+/// The tools that the endpoint has, as it describes them.
+pub async fn tools(common: &Common, url: &str) -> Outcome<Vec<Value>> {
+    let asked = async {
+        let link = Link::to(common, url)?;
+        let client = json!({"name": "mcp-manager", "version": env!("CARGO_PKG_VERSION")});
+        let params = json!({"protocolVersion": VERSION, "capabilities": {}, "clientInfo": client});
+        link.ask("initialize", params).await?;
+        link.post(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#, &Message::default(), |_| Ok(())).await?;
+        let mut tools = Vec::new();
+        let mut cursor = None;
+        for _ in 0..MAX_PAGES {
+            let params = cursor.as_ref().map_or_else(|| json!({}), |cursor| json!({"cursor": cursor}));
+            let page = link.ask("tools/list", params).await?;
+            tools.extend(page["tools"].as_array().cloned().unwrap_or_default());
+            match page.get("nextCursor").filter(|next| next.is_string()) {
+                Some(next) => cursor = Some(next.clone()),
+                None => break,
+            }
+        }
+        link.leave().await;
+        Ok(tools)
+    };
+    tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| {
+        let detail = format!("{url} did not say which tools it has within {} seconds", PATIENCE.as_secs());
+        Err(Trouble::unreachable(Error::new(Kind::Timeout, detail)))
+    })
+}
+
+/// What of a message has to be known to pass it on.
+#[derive(Debug, Default)]
+struct Message {
+    id: Option<Value>,
+    method: String,
+    /// The tool, prompt or resource that is meant.
+    name: Option<String>,
+    /// The revision that the message itself is of; later ones say it in each.
+    version: Option<String>,
+}
+
+impl Message {
+    fn of(text: &str) -> Self {
+        let Ok(value) = serde_json::from_str::<Value>(text) else { return Self::default() };
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let params = &value["params"];
+        Self {
+            id: value.get("id").filter(|id| !id.is_null()).cloned(),
+            method: text(&value["method"]).unwrap_or_default(),
+            name: text(&params["name"]).or_else(|| text(&params["uri"])),
+            version: text(&params["_meta"]["io.modelcontextprotocol/protocolVersion"]),
+        }
+    }
+}
+
+/// The way to the endpoint, and the session on it.
+struct Link {
+    client: Client,
+    session: RefCell<Option<String>>,
+    version: RefCell<Option<String>>,
+}
+
+impl Link {
+    fn to(common: &Common, url: &str) -> Outcome<Self> {
+        let client = Client::new(&Common { server: url.to_owned(), ..common.clone() })?;
+        Ok(Self { client, session: RefCell::new(None), version: RefCell::new(None) })
+    }
+
+    fn session(&self) -> Option<String> {
+        self.session.borrow().clone()
+    }
+
+    fn request(&self, method: Method, accept: &str) -> RequestBuilder {
+        let mut request = self.client.request(method, "").header("accept", accept);
+        if let Some(session) = self.session.borrow().as_ref() {
+            request = request.header(SESSION, session);
+        }
+        request
+    }
+
+    /// Sends a message and gives each message that comes back for it to `each`.
+    async fn post(&self, text: &str, message: &Message, mut each: impl FnMut(&str) -> Outcome) -> Outcome {
+        let mut request = self.request(Method::POST, "application/json, text/event-stream");
+        request = request.header("content-type", "application/json").body(text.to_owned());
+        let version = message.version.clone().or_else(|| self.version.borrow().clone());
+        if let Some(version) = version {
+            request = request.header(PROTOCOL, version);
+        }
+        if message.version.is_some() {
+            request = request.header("mcp-method", &message.method);
+            if let Some(name) = &message.name {
+                request = request.header("mcp-name", name);
+            }
+        }
+        let response = request.send().await.map_err(|error| self.client.no_answer(error))?;
+        if message.method == "initialize"
+            && let Some(session) = response.headers().get(SESSION).and_then(|session| session.to_str().ok())
+        {
+            *self.session.borrow_mut() = Some(session.to_owned());
+        }
+        let each = |text: &str| {
+            if message.method == "initialize" {
+                self.note_version(text);
+            }
+            each(text)
+        };
+        self.read(response, each).await
+    }
+
+    async fn read(&self, response: Response, mut each: impl FnMut(&str) -> Outcome) -> Outcome {
+        let status = response.status();
+        if is_stream(&response) && status.is_success() {
+            return sse::follow(&self.client, response, |event| each(&event.data)).await;
+        }
+        let body = response.bytes().await.map_err(|error| self.client.no_answer(error))?;
+        let text = String::from_utf8_lossy(&body);
+        if status.is_success() || serde_json::from_str::<Value>(&text).is_ok_and(|value| value["jsonrpc"] == "2.0") {
+            return if text.trim().is_empty() { Ok(()) } else { each(&text) };
+        }
+        let says = serde_json::from_str::<Value>(&text).ok().and_then(|value| Some(value["detail"].as_str()?.to_owned()));
+        let detail = format!("the endpoint answers {status}{}", says.map(|says| format!(": {says}")).unwrap_or_default());
+        Err(Trouble::unreachable(Error::new(Kind::BackendUnavailable, detail)))
+    }
+
+    /// The revision that was agreed on goes with every further message.
+    fn note_version(&self, text: &str) {
+        let version = serde_json::from_str::<Value>(text)
+            .ok()
+            .and_then(|value| Some(value["result"]["protocolVersion"].as_str()?.to_owned()));
+        if version.is_some() {
+            *self.version.borrow_mut() = version;
+        }
+    }
+
+    /// Asks for something and reads the result.
+    async fn ask(&self, method: &str, params: Value) -> Outcome<Value> {
+        let text = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string();
+        let mut answer = Value::Null;
+        self.post(&text, &Message::of(&text), |text| {
+            let value: Value = serde_json::from_str(text).unwrap_or_default();
+            if value["id"] == 1 {
+                answer = value;
+            }
+            Ok(())
+        })
+        .await?;
+        if let Some(result) = answer.get_mut("result") {
+            return Ok(result.take());
+        }
+        let says = answer["error"]["message"].as_str().unwrap_or("no answer");
+        Err(Trouble::unreachable(Error::new(Kind::BackendUnavailable, format!("the endpoint refuses '{method}': {says}"))))
+    }
+
+    /// Ends the session, if there is one; the server would end it sooner or later anyway.
+    async fn leave(&self) {
+        if self.session().is_some() {
+            let _ = tokio::time::timeout(Duration::from_secs(2), self.request(Method::DELETE, "*/*").send()).await;
+        }
+    }
+}
+
+/// Sends a message and writes what comes back. What cannot be sent is answered with an error, so that no request hangs.
+async fn answered(link: Rc<Link>, text: String, message: Message, turn: bool) -> Ended {
+    let end = if turn { Ended::Turn } else { Ended::Request };
+    let Err(trouble) = link.post(&text, &message, write_line).await else { return end };
+    let Trouble::Error(_, error) = trouble else { return end };
+    match message.id {
+        Some(id) => {
+            let error = json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32603, "message": error.to_string()}});
+            // Who does not read any more needs no error.
+            let _ = write_line(&error.to_string());
+        }
+        None => {
+            let _ = writeln!(std::io::stderr(), "mcp-manager: {error}");
+        }
+    }
+    end
+}
+
+/// Writes what the server says by itself.
+async fn listen(link: Rc<Link>) -> Ended {
+    let mut request = link.request(Method::GET, "text/event-stream");
+    if let Some(version) = link.version.borrow().as_ref() {
+        request = request.header(PROTOCOL, version);
+    }
+    // A server that offers no such stream says so; then there is nothing to listen to.
+    if let Ok(response) = request.send().await
+        && response.status().is_success()
+        && is_stream(&response)
+    {
+        let _ = sse::follow(&link.client, response, |event| write_line(&event.data)).await;
+    }
+    Ended::Listening
+}
+
+fn is_stream(response: &Response) -> bool {
+    let kind = response.headers().get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    kind.starts_with("text/event-stream")
+}
+
+/// One message a line. Line ends can only stand between tokens, where they are as good as a space.
+fn write_line(text: &str) -> Outcome {
+    let mut stdout = std::io::stdout().lock();
+    if text.contains(['\n', '\r']) {
+        writeln!(stdout, "{}", text.replace(['\n', '\r'], " "))?;
+    } else {
+        writeln!(stdout, "{text}")?;
+    }
+    Ok(stdout.flush()?)
+}
+
+/// The lines of standard input, read on a thread of its own: reading it cannot be given up, and must not hold anything up.
+fn lines_of_standard_input() -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines() {
+            let Ok(line) = line else { break };
+            if !line.trim().is_empty() && sender.blocking_send(line).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
+}

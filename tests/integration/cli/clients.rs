@@ -1,0 +1,182 @@
+//! MCP clients are connected by editing their files: places, copies, refusals, and what the relay passes on.
+
+use std::fs;
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+
+use crate::support::command::User;
+use crate::support::echo::EchoProcess;
+use crate::support::product::{Options, Product};
+
+/// A user whose manager does not run; connecting needs none.
+fn user() -> User {
+    User::of("http://127.0.0.1:9")
+}
+
+fn put(user: &User, path: &str, text: &str) {
+    let path = user.home.path().join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+fn text(user: &User, path: &str) -> Option<String> {
+    fs::read_to_string(user.home.path().join(path)).ok()
+}
+
+#[tokio::test]
+async fn every_client_is_connected_in_its_place_listed_and_taken_back_exactly() {
+    let user = user();
+    let clients = user.document("client list").await;
+    let clients: Vec<&Value> = clients.as_array().unwrap().iter().collect();
+    assert!(clients.len() >= 27, "{}", clients.len());
+    for client in &clients {
+        let (name, file) = (client["client"].as_str().unwrap(), client["file"].as_str().unwrap());
+        assert!(file.starts_with("~/"), "{client}");
+        let connected = user.document(&format!("client connect {name} files notes")).await;
+        assert_eq!(
+            (&connected["outcome"], &connected["servers"]),
+            (&"connected".into(), &json!(["files", "notes"])),
+            "{connected}"
+        );
+        let again = user.document(&format!("client connect {name} files notes")).await;
+        assert_eq!(again["outcome"], "unchanged", "{again}");
+    }
+    // Some clients share a directory, so this is looked at when all are connected.
+    let listed = user.document("client list").await;
+    for client in listed.as_array().unwrap() {
+        assert_eq!(client["connected"], json!(["files", "notes"]), "{client}");
+        assert_eq!(client["installed"], true, "its file is a sign of it: {client}");
+    }
+    for client in &clients {
+        user.done(&format!("client disconnect {}", client["client"].as_str().unwrap())).await;
+        assert_eq!(text(&user, &client["file"].as_str().unwrap()[2..]), None, "{client}");
+    }
+}
+
+#[tokio::test]
+async fn what_else_stands_in_the_file_survives_and_comes_back_byte_for_byte() {
+    let user = user();
+    let before = "{\n\t// mine\n\t\"numStartups\": 34,\n\t\"mcpServers\": {\n\t\t\"own\": { \"type\": \"stdio\", \"command\": \"x\" }, // keep\n\t},\n}";
+    put(&user, ".claude.json", before);
+    user.done("client connect claude-code files").await;
+    let after = text(&user, ".claude.json").unwrap();
+    for kept in ["// mine", "// keep", "\"numStartups\": 34", "\t\t\"own\": { \"type\": \"stdio\", \"command\": \"x\" },"] {
+        assert!(after.contains(kept), "{kept}: {after}");
+    }
+    assert!(after.contains("\"url\": \"http://127.0.0.1:9/mcp/s/files\""), "{after}");
+    assert_eq!(text(&user, ".claude.json.before-mcp-manager").as_deref(), Some(before));
+    let shown = user.done("client disconnect claude-code --dry-run --output table").await;
+    assert!(shown.contains("-\t\t\"files\": {"), "{shown}");
+    assert_eq!(text(&user, ".claude.json"), Some(after), "a dry run writes nothing");
+    user.done("client disconnect claude-code").await;
+    assert_eq!(text(&user, ".claude.json").as_deref(), Some(before));
+    assert_eq!(text(&user, ".claude.json.before-mcp-manager"), None);
+}
+
+#[tokio::test]
+async fn links_and_permissions_of_the_file_stay() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let user = user();
+    put(&user, "dotfiles/mcp.json", "{}\n");
+    fs::set_permissions(user.home.path().join("dotfiles/mcp.json"), fs::Permissions::from_mode(0o640)).unwrap();
+    fs::create_dir(user.home.path().join(".cursor")).unwrap();
+    std::os::unix::fs::symlink("../dotfiles/mcp.json", user.home.path().join(".cursor/mcp.json")).unwrap();
+    user.done("client connect cursor").await;
+    assert!(fs::symlink_metadata(user.home.path().join(".cursor/mcp.json")).unwrap().is_symlink());
+    let mode = |path: &str| fs::metadata(user.home.path().join(path)).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode("dotfiles/mcp.json"), 0o640);
+    assert!(text(&user, "dotfiles/mcp.json").unwrap().contains("/mcp/all"));
+    user.done("client connect kiro").await;
+    assert_eq!(mode(".kiro/settings/mcp.json"), 0o600, "a new file is its owner's alone");
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_read_is_named_with_its_line_and_left_alone() {
+    let user = user();
+    put(&user, ".gemini/settings.json", "{\n  \"a\": 1\n  \"b\": 2\n}\n");
+    let ran = user.run("client connect gemini-cli").await;
+    assert_eq!(ran.code, 2, "{ran:#?}");
+    assert!(ran.stderr.contains("settings.json in line 2 is not JSON"), "{ran:#?}");
+    assert_eq!(text(&user, ".gemini/settings.json").as_deref(), Some("{\n  \"a\": 1\n  \"b\": 2\n}\n"));
+    let ran = user.run("client connect emacs").await;
+    assert_eq!(ran.code, 3, "{ran:#?}");
+}
+
+#[tokio::test]
+async fn the_key_is_written_as_a_reference_unless_it_is_asked_for() {
+    let user = user().with("MCP_MANAGER_API_KEY", "mcpm_secret");
+    for client in ["cursor", "codex", "opencode", "mistral-vibe", "continue", "gemini-cli"] {
+        let written = user.done(&format!("client config {client} --output table")).await;
+        assert!(written.contains("MCP_MANAGER_API_KEY") && !written.contains("mcpm_secret"), "{client}: {written}");
+    }
+    let ran = user.run("client connect lm-studio").await;
+    assert_eq!(ran.code, 2, "{ran:#?}");
+    assert!(ran.stderr.contains("--key literal") && ran.stderr.contains("--stdio"), "{ran:#?}");
+    let written = user.done("client config lm-studio --key literal --output table").await;
+    assert!(written.contains("\"Authorization\": \"Bearer mcpm_secret\""), "{written}");
+    let written = user.done("client config lm-studio --key none --output table").await;
+    assert!(!written.contains("Authorization"), "{written}");
+    let program = user.done("client config claude-desktop files --output table").await;
+    assert!(program.contains("relay") && !program.contains("mcpm_secret"), "a program inherits the variable: {program}");
+}
+
+#[tokio::test]
+async fn a_running_manager_is_asked_whether_the_service_exists() {
+    let product = Product::start(Options::memory()).await;
+    let user = User::of_product(&product);
+    let ran = user.run("client connect cursor nothing").await;
+    assert_eq!(ran.code, 3, "{ran:#?}");
+    assert_eq!(text(&user, ".cursor/mcp.json"), None);
+    user.done("run echo --wait started").await;
+    user.done("client connect cursor echo").await;
+    let written: Value = serde_json::from_str(&text(&user, ".cursor/mcp.json").unwrap()).unwrap();
+    assert_eq!(written["mcpServers"]["echo"]["url"], format!("{}/mcp/s/echo", product.url));
+    product.finish().await;
+}
+
+#[tokio::test]
+async fn the_relay_passes_messages_both_ways_and_ends_with_its_input() {
+    let echo = EchoProcess::start(&[]).await;
+    let url = format!("{}/mcp", echo.url);
+    let mut child = user().command(&format!("client relay {url}")).stdin(Stdio::piped()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let initialize = json!({"jsonrpc": "2.0", "id": "a", "method": "initialize", "params": {
+        "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "0"}}});
+    let messages = [
+        initialize.to_string(),
+        json!({"jsonrpc": "2.0", "method": "notifications/initialized"}).to_string(),
+        json!({"jsonrpc": "2.0", "id": 7, "method": "tools/list"}).to_string(),
+    ];
+    input.write_all(format!("{}\n", messages.join("\n")).as_bytes()).await.unwrap();
+    let mut answers = Vec::new();
+    for _ in 0..2 {
+        let line = tokio::time::timeout(std::time::Duration::from_secs(30), lines.next_line()).await.unwrap().unwrap().unwrap();
+        answers.push(serde_json::from_str::<Value>(&line).unwrap());
+    }
+    assert_eq!(answers[0]["id"], "a");
+    assert!(answers[0]["result"]["serverInfo"].is_object(), "{answers:?}");
+    assert_eq!(answers[1]["id"], 7);
+    assert!(!answers[1]["result"]["tools"].as_array().unwrap().is_empty(), "{answers:?}");
+    drop(input);
+    let status = tokio::time::timeout(std::time::Duration::from_secs(30), child.wait()).await.unwrap().unwrap();
+    assert!(status.success());
+}
+
+#[tokio::test]
+async fn a_relay_to_nowhere_answers_requests_with_errors() {
+    let mut child = user().command("client relay http://127.0.0.1:9/mcp").stdin(Stdio::piped()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input
+        .write_all(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}\n{\"jsonrpc\":\"2.0\",\"method\":\"notifications/x\"}\n")
+        .await
+        .unwrap();
+    drop(input);
+    let output = tokio::time::timeout(std::time::Duration::from_secs(30), child.wait_with_output()).await.unwrap().unwrap();
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answer["id"], 1);
+    assert!(answer["error"]["message"].as_str().unwrap().contains("no manager answers"), "{answer}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no manager answers"));
+}
