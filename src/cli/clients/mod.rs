@@ -4,6 +4,7 @@
 //! [`place`] finds the file, [`form`] makes the entry, [`format`] changes the text, [`file`] the file. [`relay`] is what
 //! clients start that know no servers but programs. The manager decides nothing here, and a client is never started.
 
+pub mod arguments;
 mod file;
 mod form;
 mod format;
@@ -23,11 +24,12 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::arguments::{ClientChange, ClientCommand, ClientEntries, ClientRemoval, Common};
+use super::arguments::Common;
 use super::exit::Outcome;
 use super::output::{Judgement, Output, Value};
 use crate::config::Environment;
 use crate::error::Error;
+use arguments::{ClientChange, ClientCommand, ClientEntries, ClientRemoval};
 use file::{Change, ClientFile};
 use form::Client;
 use node::Node;

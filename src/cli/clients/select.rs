@@ -1,9 +1,10 @@
 //! Which servers are meant, and their entries: services by name, the manager's own endpoint, all services behind one.
 
-use super::super::arguments::{ClientEntries, Common, KeyForm};
+use super::super::arguments::Common;
 use super::super::client::{Client as Manager, Query, service_path};
 use super::super::exit::{Code, Outcome, Trouble};
 use super::super::output::Output;
+use super::arguments::{ClientEntries, KeyForm};
 use super::form::{Approve, Client, KEY_VARIABLE, Key, Target};
 use super::node::Node;
 use super::relay;
