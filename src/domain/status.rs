@@ -190,9 +190,9 @@ impl Replica {
 pub struct Progress {
     /// What is being done, in words.
     pub message: String,
-    /// Steps done.
+    /// Bytes that have arrived.
     pub done: u64,
-    /// Steps in all, when known.
+    /// Bytes in all, of the layers that have begun to arrive; absent before the first has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<u64>,
 }

@@ -3,7 +3,8 @@
 //! `podman-api` is the client. Its own request layer is used directly where the crate's call is wrong or wasteful:
 //! `create` (its builder misspells `no_new_privileges` and the log driver), the creation of secrets (it quotes the
 //! value), `inspect` (it always asks for sizes, which walks the file system), and multiplexed streams (its decoder
-//! panics on an unknown stream number and trusts any length).
+//! panics on an unknown stream number and trusts any length). Pulls go through the engine's Docker-compatible call,
+//! because Podman's own tells no bytes.
 //! What the answers mean for services is not decided here.
 
 use std::collections::HashMap;
@@ -18,8 +19,8 @@ use futures_util::TryFutureExt as _;
 use futures_util::stream::{BoxStream, StreamExt as _};
 use podman_api::models;
 use podman_api::opts::{
-    ContainerDeleteOpts, ContainerListFilter, ContainerListOpts, EventsOpts, ExecCreateOpts, NetworkCreateOpts, PullOpts,
-    VolumeCreateOpts, VolumeListFilter, VolumeListOpts,
+    ContainerDeleteOpts, ContainerListFilter, ContainerListOpts, EventsOpts, ExecCreateOpts, NetworkCreateOpts, VolumeCreateOpts,
+    VolumeListFilter, VolumeListOpts,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -27,6 +28,8 @@ use serde_json::Value;
 
 /// The API version asked for; newer engines serve it too, and its answers are the ones this code was measured against.
 const API: &str = "/v4.3.1/libpod";
+/// The one call of Docker's API, in the version of it that the same engines serve.
+const DOCKER_PULL: &str = "/v1.41/images/create";
 
 /// Questions that the engine answers from its own state.
 const SHORT: Duration = Duration::from_secs(30);
@@ -116,6 +119,28 @@ pub(super) struct Created {
     pub(super) id: String,
     #[serde(rename = "Warnings", default)]
     pub(super) warnings: Option<Vec<String>>,
+}
+
+/// One line of what the engine says while it pulls.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct PullReport {
+    /// What it does with the part `id`, a word or two.
+    pub(super) status: String,
+    /// Digest of a layer or of the image's configuration, shortened.
+    pub(super) id: String,
+    #[serde(rename = "progressDetail")]
+    pub(super) bytes: PulledBytes,
+    /// Why the pull has failed.
+    pub(super) error: Option<String>,
+}
+
+/// How much of one part has arrived. Zero where nothing is said.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct PulledBytes {
+    pub(super) current: u64,
+    pub(super) total: u64,
 }
 
 /// How a command inside a container ended.
@@ -333,11 +358,22 @@ impl Engine {
 
     /// Pulls an image and hands each report to `on_report`; failures are reports with `error` set. Dropping the future
     /// cancels the pull.
-    pub(super) async fn pull(&self, options: &PullOpts, mut on_report: impl FnMut(models::LibpodImagesPullReport)) -> Answer<()> {
-        let images = self.podman.images();
-        let mut reports = images.pull(options);
-        while let Some(report) = reports.next().await {
-            on_report(report?);
+    pub(super) async fn pull(&self, reference: &str, auth: Option<String>, mut on_report: impl FnMut(PullReport)) -> Answer<()> {
+        let mut path = DOCKER_PULL.to_owned();
+        append_query(&mut path, encoded_pairs([("fromImage", reference)]));
+        let headers = auth.map(|auth| Headers::single("X-Registry-Auth", auth));
+        let response = self.raw.post(path, Payload::<Vec<u8>>::None, headers).await?;
+        let mut body = successful(response).await?;
+        let mut unread = Vec::new();
+        while let Some(chunk) = body.next().await {
+            unread.extend_from_slice(&chunk?);
+            while let Some(end) = unread.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = unread.drain(..=end).collect();
+                on_report(serde_json::from_slice(&line)?);
+            }
+            if unread.len() > MAX_ANSWER {
+                return Err(EngineError::Odd(format!("a line of its answer is longer than {MAX_ANSWER} bytes")));
+            }
         }
         Ok(())
     }

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use podman_api::opts::{PullOpts, RegistryAuth};
+use podman_api::opts::RegistryAuth;
 use serde::Deserialize;
 
-use super::client::Engine;
+use super::client::{Engine, EngineError, PullReport};
 use super::errors;
 use crate::backend::{ImageInfo, RegistryCredentials};
 use crate::domain::spec::PullPolicy;
@@ -105,57 +105,58 @@ impl Images {
 }
 
 async fn pull(engine: &Engine, wanted: &Wanted<'_>) -> Result<Fetched> {
-    let mut reference = wanted.image.to_owned();
-    let mut outcome = pull_reference(engine, &reference, wanted).await?;
-    // Names without a registry mean Docker Hub to everybody, also where the engine is not told so.
-    if let (Err(message), Some(full)) = (&outcome, full_name(wanted.image))
-        && message.contains("short-name")
-    {
-        reference = full;
-        outcome = pull_reference(engine, &reference, wanted).await?;
+    let reference = full_name(wanted.image);
+    let auth = wanted.credentials.as_ref().map(|credentials| {
+        RegistryAuth::builder().username(&credentials.username).password(&credentials.password).build().serialize()
+    });
+    let mut failure = None;
+    let mut parts = Parts::default();
+    let answer = engine.pull(&reference, auth, |report| match report.error {
+        Some(message) => failure = Some(message),
+        None => (wanted.progress)(parts.after(report)),
+    });
+    match (answer.await, failure) {
+        (_, Some(message)) | (Err(EngineError::Refused { message, .. }), None) => {
+            return Err(errors::pull(wanted.image, &message));
+        }
+        (Err(error), None) => return Err(errors::engine(error, "pull the image")),
+        (Ok(()), None) => {}
     }
-    outcome.map_err(|message| errors::pull(wanted.image, &message))?;
     let image = engine.image::<Image>(&reference).await.map_err(|error| errors::engine(error, "look at the pulled image"))?;
     let missing = || Error::new(Kind::Internal, format!("the image {reference} was pulled and is not there"));
     fetched(image.ok_or_else(missing)?, &reference, wanted)
 }
 
-/// Pulls one reference; the inner error is in the words of the engine.
-async fn pull_reference(engine: &Engine, reference: &str, wanted: &Wanted<'_>) -> Result<Result<(), String>> {
-    let mut builder = PullOpts::builder().reference(reference).quiet(false);
-    if let Some(credentials) = &wanted.credentials {
-        let auth = RegistryAuth::builder().username(&credentials.username).password(&credentials.password).build();
-        builder.auth(auth);
-    }
-    let mut failure = None;
-    let mut steps = 0;
-    let answer = engine
-        .pull(&builder.build(), |report| {
-            if let Some(message) = report.error {
-                failure = Some(message);
-            } else if let Some(message) = report.stream {
-                // One line a step: layers, configuration, manifest. The engine tells neither bytes nor totals.
-                steps += 1;
-                (wanted.progress)(Progress { message: message.trim().to_owned(), done: steps, total: None });
-            }
-        })
-        .await;
-    match (answer, failure) {
-        (_, Some(message)) => Ok(Err(message)),
-        (Ok(()), None) => Ok(Ok(())),
-        (Err(error), None) => match &error {
-            super::client::EngineError::Refused { message, .. } => Ok(Err(message.clone())),
-            _ => Err(errors::engine(error, "pull the image")),
-        },
+/// The layers of an image that is being pulled, as far as the engine has begun with them.
+#[derive(Default)]
+struct Parts(HashMap<String, (u64, u64)>);
+
+impl Parts {
+    /// How far the pull is after one more report.
+    fn after(&mut self, report: PullReport) -> Progress {
+        if report.bytes.total > 0 {
+            self.0.insert(report.id, (report.bytes.current, report.bytes.total));
+        } else if report.status == "Download complete"
+            && let Some((current, total)) = self.0.get_mut(&report.id)
+        {
+            *current = *total;
+        }
+        let (done, total) = self.0.values().fold((0, 0), |(done, total), part| (done + part.0, total + part.1));
+        let message = match (done, total) {
+            (_, 0) => "asking the registry",
+            (done, total) if done < total => "downloading",
+            _ => "unpacking",
+        };
+        Progress { message: message.to_owned(), done, total: (total > 0).then_some(total) }
     }
 }
 
-/// The name on Docker Hub of a reference without a registry.
-fn full_name(image: &str) -> Option<String> {
+/// The reference with its registry: names without one mean Docker Hub to everybody.
+fn full_name(image: &str) -> String {
     match image.split_once('/') {
-        None => Some(format!("docker.io/library/{image}")),
-        Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => None,
-        Some(_) => Some(format!("docker.io/{image}")),
+        None => format!("docker.io/library/{image}"),
+        Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => image.to_owned(),
+        Some(_) => format!("docker.io/{image}"),
     }
 }
 
@@ -175,11 +176,26 @@ mod tests {
 
     #[test]
     fn names_without_a_registry_are_docker_hub_s() {
-        assert_eq!(full_name("nginx:alpine").as_deref(), Some("docker.io/library/nginx:alpine"));
-        assert_eq!(full_name("user/app").as_deref(), Some("docker.io/user/app"));
+        assert_eq!(full_name("nginx:alpine"), "docker.io/library/nginx:alpine");
+        assert_eq!(full_name("user/app"), "docker.io/user/app");
         for full in ["docker.io/library/nginx", "localhost/app", "127.0.0.1:5000/app", "ghcr.io/a/b:1"] {
-            assert_eq!(full_name(full), None, "{full}");
+            assert_eq!(full_name(full), full);
         }
+    }
+
+    #[test]
+    fn a_pull_is_as_far_as_all_its_layers() {
+        let mut parts = Parts::default();
+        let mut after = |line: &str| parts.after(serde_json::from_str(line).unwrap());
+        let begun = after(r#"{"status":"Pulling fs layer","progressDetail":{},"id":"a"}"#);
+        assert_eq!((begun.done, begun.total), (0, None), "nothing is known yet");
+        after(r#"{"status":"Downloading","progressDetail":{"current":10,"total":100},"progress":"[=>]","id":"a"}"#);
+        let both = after(r#"{"status":"Downloading","progressDetail":{"current":20,"total":50},"id":"b"}"#);
+        assert_eq!((both.done, both.total, both.message.as_str()), (30, Some(150), "downloading"));
+        let one = after(r#"{"status":"Download complete","progressDetail":{},"id":"a"}"#);
+        assert_eq!((one.done, one.total), (120, Some(150)), "a layer's last bytes are not reported");
+        let all = after(r#"{"status":"Download complete","progressDetail":{},"id":"b"}"#);
+        assert_eq!((all.done, all.total, all.message.as_str()), (150, Some(150), "unpacking"));
     }
 
     #[test]
