@@ -183,8 +183,9 @@ remove_services() {
 remove_owned() {
   local owner=label=io.mcp-manager.owner=$1 ids
   ids=$(as_target podman ps --all --quiet --filter "$owner")
+  # Podman 4.3 complains about a network namespace that is busy, and removes it all the same.
   # shellcheck disable=SC2086 # one word each
-  [ -z "$ids" ] || as_target podman rm --force --time 5 $ids >/dev/null
+  [ -z "$ids" ] || as_target podman rm --force --time 5 $ids 2>&1 >/dev/null | sed '/Unable to clean up network/d' >&2
   ids=$(as_target podman volume ls --quiet --filter "$owner")
   # shellcheck disable=SC2086
   [ -z "$ids" ] || as_target podman volume rm --force $ids >/dev/null
@@ -203,5 +204,6 @@ remove_files() {
     as_target rm -f "$unit"
     as_target systemctl --user daemon-reload || true
   fi
-  as_target rm -rf "$installation" "$state"
+  as_target rm -rf "$installation" "$state" "$target_runtime/mcp-manager/$(recalled instance)"
+  as_target rmdir --ignore-fail-on-non-empty "$target_runtime/mcp-manager" 2>/dev/null || true
 }

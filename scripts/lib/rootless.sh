@@ -284,6 +284,7 @@ undo_settings_of_a_person() {
     as_target podman system migrate >/dev/null 2>&1 || true
     as_target rm -rf "$storage" "$target_runtime/containers" "$target_runtime/libpod" "$target_runtime/crun" "$target_runtime/runc" \
       "/dev/shm/libpod_rootless_lock_$target_uid"
+    as_target rm -rf "$target_runtime/netns" 2>/dev/null || true
   fi
   while read -r item; do as_target rm -f "$item"; done < <(recalled_all file)
   # Podman 4 leaves a lock there, even where it never uses the folder.
