@@ -18,7 +18,8 @@
 #
 # Variables: MCP_CACHE, the folder for builds (root: /var/cache/mcp-manager, else ~/.cache/mcp-manager);
 # CARGO_TARGET_DIR, where cargo builds (default: inside MCP_CACHE; a folder of yours is never removed);
-# settings of the manager (MCP_MANAGER_*, MAX_CONTAINERS, LOG_LEVEL, ...) are handed to it.
+# settings of the manager (MCP_MANAGER_*, MAX_CONTAINERS, LOG_LEVEL, ...) are handed to it, and kept with it for the starts
+# that the machine makes by itself (~/.local/state/mcp-manager/settings).
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/lib/common.sh"
