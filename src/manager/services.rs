@@ -138,6 +138,15 @@ impl Manager {
             if current.record.desired == Desired::Stopped || current.phase == Phase::Failed {
                 return manager.set_desired(&owned, Desired::Running, patience).await;
             }
+            if patience.wait == Wait::None && manager.snapshot().connected {
+                let backend = manager.backend.clone();
+                manager.tasks.spawn("restart", async move {
+                    if let Err(error) = backend.restart(&owned).await {
+                        tracing::warn!(service = %owned, %error, "a restart that nobody waited for failed");
+                    }
+                });
+                return manager.answer(&current.record.name, "changed");
+            }
             manager.backend.restart(&owned).await?;
             let limit = current.record.spec.start_timeout.duration();
             match manager.wait_for(&owned, current.record.generation, &patience, limit).await {

@@ -225,3 +225,22 @@ async fn services_are_locked_down_and_the_api_shows_what_is_loosened() {
     assert_eq!(config["Labels"]["traefik.enable"], "true");
     product.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_that_nobody_waits_for_answers_before_it_is_done() {
+    if !podman::ready().await {
+        return;
+    }
+    let product = Product::start(Options::podman()).await;
+    let before = product.create_echo("echo", json!({"replicas": 2})).await;
+    let (status, answer) = product.call(Method::POST, "/containers/echo/restart?wait=none").await;
+    assert_eq!(status, 202, "{answer:#}");
+    // The second is restarted when the first is ready again.
+    assert_eq!(answer["instances"][1]["started_at"], before["instances"][1]["started_at"], "{answer:#}");
+    let newer = |service: &Value| {
+        let started = |service: &Value, number: usize| service["instances"][number]["started_at"].as_str().map(str::to_owned);
+        service["status"] == "running" && (0..2).all(|number| started(service, number) > started(&before, number))
+    };
+    product.until("echo", "both were restarted", newer).await;
+    product.finish().await;
+}
