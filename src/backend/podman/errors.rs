@@ -116,7 +116,9 @@ pub(super) fn not_executable(last_words: &[String], spec: &ServiceSpec) -> Optio
     }
     let program = spec.entrypoint.as_ref().and_then(|words| words.first()).or_else(|| spec.command.first());
     let program = program.map_or_else(|| "the image's program".to_owned(), |program| format!("'{program}'"));
-    let error = Error::new(Kind::StartFailed, format!("{program} cannot be run in the image: {reason}"));
+    // The init process looks for a shell to run what is no program of this machine, and says so of that shell.
+    let hint = if reason.contains("No such file") { " (it, its interpreter, or it is not built for this machine)" } else { "" };
+    let error = Error::new(Kind::StartFailed, format!("{program} cannot be run in the image: {reason}{hint}"));
     Some(error.remedy("correct 'command' or 'entrypoint', or choose another image"))
 }
 

@@ -2,6 +2,7 @@
 
 mod checks;
 mod containers;
+mod programs;
 mod repair;
 
 use std::sync::Arc;

@@ -60,8 +60,15 @@ impl Service {
         let Step::Abandon { new, .. } = step else { return };
         let Some(container) = self.containers.get(new) else { return };
         let exit = container.member(&self.digest).exit;
+        let words = container.first_words();
+        if let Some(error) = errors::not_executable(words, &self.record.spec) {
+            let detail = format!("the new version: {}; the old one stays", error.detail);
+            self.fail(Error { detail, ..error }, false);
+            return;
+        }
+        let said = words.last().map_or_else(String::new, |line| format!(" (\"{}\")", line.escape_debug()));
         let detail = match (exit, container.health_detail()) {
-            (Some((code, _)), _) => format!("the new version ended with status {code}; the old one stays"),
+            (Some((code, _)), _) => format!("the new version ended with status {code}{said}; the old one stays"),
             (None, Some(detail)) => {
                 format!("the new version was not healthy within {}: {detail}; the old one stays", self.record.spec.start_timeout)
             }
