@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ const DOCKER_PULL: &str = "/v1.41/images/create";
 const SHORT: Duration = Duration::from_secs(30);
 /// Work on containers, which may copy an image's files.
 const LONG: Duration = Duration::from_mins(5);
+/// Time between two looks at the socket.
+const REACH: Duration = Duration::from_millis(500);
 /// So often a list is asked for again that failed because something in it went away meanwhile.
 const LIST_RETRIES: u32 = 20;
 /// Longest answer read into memory.
@@ -196,6 +199,20 @@ impl Engine {
 
     pub(super) async fn ping(&self) -> Answer<()> {
         within(Duration::from_secs(5), async { self.podman.ping().await.map(|_| ()) }).await
+    }
+
+    /// Returns when nothing listens on the socket any more. Connections made before would go on without noticing.
+    pub(super) async fn unreachable(&self) -> EngineError {
+        loop {
+            tokio::time::sleep(REACH).await;
+            match tokio::net::UnixStream::connect(&self.socket).await {
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+                    return EngineError::Away(format!("its socket: {error}"));
+                }
+                // Other failures are this process' own, such as too many open files.
+                Ok(_) | Err(_) => {}
+            }
+        }
     }
 
     pub(super) async fn info(&self) -> Answer<models::Info> {

@@ -22,6 +22,8 @@ use crate::telemetry::Metrics;
 const START: Duration = Duration::from_secs(15);
 /// How long it may take to end when it is asked to.
 const STOP: Duration = Duration::from_secs(5);
+/// How long one that cannot be reached any more may take.
+const LET_GO: Duration = Duration::from_secs(1);
 /// How long the manager's own connections may take to close.
 const CLOSE: Duration = Duration::from_millis(300);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -164,20 +166,37 @@ impl Supervisor {
         self.stop().await;
     }
 
-    /// Returns when the engine does not answer any more; says why.
+    /// Returns when the engine does not answer any more; says why. One that runs on without its socket, which somebody
+    /// removed, is of no use to anybody, and is ended.
     async fn attend(&mut self) -> String {
         let socket = self.socket();
+        let engine = Engine::new(&socket);
+        let server = server_of(&socket).await;
+        let reason = tokio::select! {
+            reason = self.ended(&engine) => return reason,
+            reason = engine.unreachable() => reason,
+        };
+        let pid = self.child.as_ref().and_then(Child::id).and_then(|pid| i32::try_from(pid).ok()).or(server);
+        if let Some(pid) = pid {
+            tracing::warn!(pid, %reason, "the container engine cannot be reached though it runs; it is ended");
+            self.end(pid, LET_GO).await;
+        }
+        reason.to_string()
+    }
+
+    /// Returns when the engine's process has ended; says how.
+    async fn ended(&mut self, engine: &Engine) -> String {
         match &mut self.child {
             Some(child) => {
                 let status = child.wait().await.map_or_else(|error| error.to_string(), |status| status.to_string());
                 self.child = None;
                 // What was started may have been a front for the process that really serves.
-                if Engine::new(&socket).ping().await.is_ok() {
-                    return hung_up(&socket).await;
+                if engine.ping().await.is_ok() {
+                    return hung_up(engine.socket()).await;
                 }
                 status
             }
-            None => hung_up(&socket).await,
+            None => hung_up(engine.socket()).await,
         }
     }
 
@@ -196,8 +215,18 @@ impl Supervisor {
         let Some(pid) = self.child.as_ref().and_then(Child::id).and_then(|pid| i32::try_from(pid).ok()).or(server) else {
             return;
         };
+        self.end(pid, STOP).await;
+        // Nothing here is of use to anybody any more.
+        for file in [SOCKET, LOG] {
+            let _ = std::fs::remove_file(self.folder.join(file));
+        }
+        let _ = std::fs::remove_dir(&self.folder);
+    }
+
+    /// Ends the engine's process, by force when it takes longer than `grace`.
+    async fn end(&mut self, pid: i32, grace: Duration) {
         signal(pid, Signal::TERM);
-        let deadline = Instant::now() + STOP;
+        let deadline = Instant::now() + grace;
         loop {
             let ended = match &mut self.child {
                 Some(child) => child.try_wait().map_or(true, |status| status.is_some()),
@@ -213,11 +242,6 @@ impl Supervisor {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         self.child = None;
-        // Nothing here is of use to anybody any more.
-        for file in [SOCKET, LOG] {
-            let _ = std::fs::remove_file(self.folder.join(file));
-        }
-        let _ = std::fs::remove_dir(&self.folder);
     }
 }
 

@@ -78,6 +78,15 @@ impl View {
         });
     }
 
+    /// The engine has said something.
+    pub(super) fn heard(&self) {
+        let now = Timestamp::now();
+        // It is shown in seconds, and every change of the view costs its readers a look.
+        if self.snapshot.borrow().as_of.is_none_or(|at| now.duration_since(at).as_secs() >= 1) {
+            self.change(|snapshot| snapshot.as_of = Some(now));
+        }
+    }
+
     /// Everything has been seen and asked for its health once.
     pub(super) fn synced(&self) {
         self.change(|snapshot| snapshot.synced = true);

@@ -4,6 +4,7 @@
 //! are followed in the same way.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,7 +25,7 @@ use crate::domain::name::ServiceName;
 
 /// Pauses between attempts to reach the engine.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// So many services are taken over at the same time.
 const AT_ONCE: usize = 8;
 
@@ -83,13 +84,17 @@ async fn attend(shared: &Arc<Shared>, orphans: &mut Orphans) -> Result<(), Engin
     let mut events = shared.engine.events(since);
     let again = reconcile(shared, orphans).await?;
     heard(shared);
+    let mut unreachable = pin!(shared.engine.unreachable());
     let mut tick = tokio::time::interval(shared.settings.reconcile_interval);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     tick.reset_after(again.unwrap_or(shared.settings.reconcile_interval));
     loop {
         tokio::select! {
             event = events.next() => match event {
-                Some(Ok(event)) => take_event(shared, &event).await?,
+                Some(Ok(event)) => {
+                    shared.view.heard();
+                    take_event(shared, &event).await?;
+                }
                 Some(Err(EngineError::Odd(error))) => tracing::debug!(error, "an event could not be read"),
                 // However the stream ended: whether the engine is lost is found out by asking it.
                 Some(Err(error)) => {
@@ -98,6 +103,7 @@ async fn attend(shared: &Arc<Shared>, orphans: &mut Orphans) -> Result<(), Engin
                 }
                 None => return Ok(()),
             },
+            lost = &mut unreachable => return Err(lost),
             _ = tick.tick() => {
                 let again = reconcile(shared, orphans).await?;
                 heard(shared);

@@ -120,6 +120,37 @@ async fn a_killed_engine_is_back_within_five_seconds_with_all_services() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_lost_its_socket_is_replaced_within_five_seconds_and_no_service_is_lost() {
+    if !podman::ready().await {
+        return;
+    }
+    let product = Product::start(Options::podman()).await;
+    let before = product.create_echo("echo", json!({})).await;
+    let engines = || processes(&format!("/{}/", product.options.instance), "system service");
+    let old = engines();
+    let runtime = std::env::var("XDG_RUNTIME_DIR").unwrap();
+    let folder = std::path::Path::new(&runtime).join("mcp-manager").join(&product.options.instance);
+    for lost in [folder.join("podman.sock"), folder.clone()] {
+        let began = Instant::now();
+        if lost.is_dir() {
+            std::fs::remove_dir_all(&lost).unwrap();
+        } else {
+            std::fs::remove_file(&lost).unwrap();
+        }
+        eventually("the manager says that the engine is away", async || product.get("/ready").await.0 == 503).await;
+        assert!(answers(&product, "echo").await, "a service does not need the engine to answer");
+        eventually("the engine is back", async || product.get("/ready").await.0 == 200).await;
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}\n{}", began.elapsed(), product.log());
+        let after = product.until("echo", "it runs", |service| service["status"] == "running").await;
+        assert_eq!(after["instances"][0]["id"], before["instances"][0]["id"]);
+        assert_eq!(after["instances"][0]["started_at"], before["instances"][0]["started_at"]);
+    }
+    eventually("the old engine is gone, one is there", async || engines().len() == 1 && engines() != old).await;
+    product.create_echo("another", json!({})).await;
+    product.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_killed_container_is_started_again_and_a_crash_loop_is_shown_with_its_reason() {
     if !podman::ready().await {
         return;
