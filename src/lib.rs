@@ -9,6 +9,7 @@
 //! | [`config`] | settings and where each came from |
 //! | [`audit`], [`auth`] | who did what, who is asking |
 //! | [`backend`] | where services run |
+//! | [`bridge`] | stdio servers as Streamable HTTP; a program of its own |
 //! | [`gateway`] | the embedded host router |
 //! | [`lifecycle`] | start and end of background work |
 //! | [`manager`] | every capability, once |
@@ -24,6 +25,7 @@ pub mod app;
 pub mod audit;
 pub mod auth;
 pub mod backend;
+pub mod bridge;
 pub mod cli;
 pub mod config;
 pub mod domain;

@@ -1,0 +1,225 @@
+//! One running server: its standard input as a queue, its standard output as lines, its standard error in the log, and
+//! its end. Leaves out what the lines mean (see [`super::link`]).
+
+use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::unix::pipe;
+use tokio::sync::Notify;
+
+use super::Context;
+use super::frame::{Line, Lines};
+use super::reaper::{Ended, Process};
+use super::stragglers;
+use crate::error::{Error, Result};
+
+/// How long a server may take to end after its input was closed, and again after SIGTERM.
+const GRACE: Duration = Duration::from_secs(2);
+/// How long output is still read after a server has ended, in case a grandchild holds the pipe open.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+/// Longer lines of standard error are cut.
+const LOG_LINE: usize = 16 * 1024;
+
+/// What a child does, as its owner hears of it.
+pub trait Hears: Send + Sync {
+    /// It wrote a line.
+    fn line(&self, line: Line);
+    /// It has ended, or closed its output; nothing more comes. `why` is a sentence.
+    fn ended(&self, why: &str);
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Child {
+    process: Process,
+    mark: String,
+    input: Mutex<Vec<u8>>,
+    wake: Notify,
+    closing: AtomicBool,
+    most: usize,
+}
+
+impl Child {
+    /// Starts the server; `hears` gets what it says.
+    ///
+    /// # Errors
+    /// `LimitReached` or `StartFailed`.
+    pub fn start(context: &Arc<Context>, hears: impl FnOnce(&Arc<Self>) -> Arc<dyn Hears>) -> Result<Arc<Self>> {
+        static STARTED: AtomicU64 = AtomicU64::new(0);
+        let mark = format!("{}-{}", std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
+        let mut words = context.options.command.iter();
+        let mut command = Command::new(words.next().map_or_else(Default::default, Clone::clone));
+        command.args(words).env_remove(super::options::KEY_VARIABLE).env(stragglers::MARK, &mark);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let (process, mut spawned) = context.processes.spawn(&mut command)?;
+        let mut open = || {
+            let missing = || std::io::Error::other("a pipe is missing");
+            let input = pipe::Sender::from_owned_fd(OwnedFd::from(spawned.stdin.take().ok_or_else(missing)?))?;
+            let output = pipe::Receiver::from_owned_fd(OwnedFd::from(spawned.stdout.take().ok_or_else(missing)?))?;
+            let errors = pipe::Receiver::from_owned_fd(OwnedFd::from(spawned.stderr.take().ok_or_else(missing)?))?;
+            Ok::<_, std::io::Error>((input, output, errors))
+        };
+        let (input, output, errors) = open().map_err(|error| {
+            process.signal(Signal::KILL);
+            Error::internal("the pipes of the server cannot be used", error)
+        })?;
+        context.metrics.children_started.add(1);
+        let most = context.options.max_message.saturating_add(8 << 20);
+        let child =
+            Arc::new(Self { process, mark, input: Mutex::default(), wake: Notify::new(), closing: AtomicBool::new(false), most });
+        let hears = hears(&child);
+        context.tasks.spawn("input of a child", Arc::clone(&child).write(input));
+        context.tasks.spawn("output of a child", Arc::clone(&child).read(output, context.options.max_message, hears));
+        context.tasks.spawn("log of a child", log(errors, child.process.id()));
+        Ok(child)
+    }
+
+    /// Sends one message, which must not contain line breaks. What many callers send in one turn is one write. False if
+    /// the child has ended or does not read.
+    pub fn send(&self, message: &[u8]) -> bool {
+        if self.closing.load(Ordering::Relaxed) {
+            return false;
+        }
+        let mut input = self.input.lock().unwrap_or_else(PoisonError::into_inner);
+        if input.len() + message.len() > self.most {
+            return false;
+        }
+        input.extend_from_slice(message);
+        input.push(b'\n');
+        drop(input);
+        self.wake.notify_one();
+        true
+    }
+
+    /// Ends the server and everything it started: closes its input, then SIGTERM, then SIGKILL.
+    pub fn stop(self: &Arc<Self>, context: &Arc<Context>) {
+        if !self.closing.swap(true, Ordering::Relaxed) {
+            self.wake.notify_one();
+            context.tasks.spawn("end of a child", Arc::clone(self).end());
+        }
+    }
+
+    /// Whether [`Child::stop`] was called or the server ended.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        self.closing.load(Ordering::Relaxed) || self.process.ended().is_some()
+    }
+
+    /// Waits until the process is gone.
+    pub async fn gone(&self) -> Ended {
+        self.process.wait().await
+    }
+
+    /// The process id.
+    #[must_use]
+    pub fn id(&self) -> i32 {
+        self.process.id()
+    }
+
+    async fn end(self: Arc<Self>) {
+        for signal in [Signal::TERM, Signal::KILL] {
+            if tokio::time::timeout(GRACE, self.process.wait()).await.is_ok() {
+                break;
+            }
+            self.process.signal(signal);
+        }
+        self.process.wait().await;
+        stragglers::end(&self.mark);
+    }
+
+    async fn write(self: Arc<Self>, mut pipe: pipe::Sender) {
+        let mut sending = Vec::new();
+        loop {
+            tokio::select! {
+                () = self.wake.notified() => {}
+                _ = self.process.wait() => return,
+            }
+            loop {
+                {
+                    let mut input = self.input.lock().unwrap_or_else(PoisonError::into_inner);
+                    std::mem::swap(&mut *input, &mut sending);
+                    // A single large message must not hold its memory for good.
+                    if input.capacity() > 1 << 20 {
+                        *input = Vec::new();
+                    }
+                }
+                if sending.is_empty() {
+                    break;
+                }
+                let written = tokio::select! {
+                    written = pipe.write_all(&sending) => written.is_ok(),
+                    _ = self.process.wait() => false,
+                };
+                if !written {
+                    return;
+                }
+                sending.clear();
+            }
+            if self.closing.load(Ordering::Relaxed) {
+                return;
+            }
+        }
+    }
+
+    async fn read(self: Arc<Self>, mut pipe: pipe::Receiver, limit: usize, hears: Arc<dyn Hears>) {
+        let mut lines = Lines::new(limit);
+        let process = self.process.clone();
+        let mut gone = std::pin::pin!(process.wait());
+        let ended = loop {
+            tokio::select! {
+                biased;
+                read = pipe.read_buf(lines.space()) => match read {
+                    Ok(1..) => while let Some(line) = lines.next_line() { hears.line(line) },
+                    _ => break None,
+                },
+                ended = &mut gone => break Some(ended),
+            }
+        };
+        let why = if let Some(ended) = ended {
+            let rest = async {
+                while let Ok(1..) = pipe.read_buf(lines.space()).await {
+                    while let Some(line) = lines.next_line() {
+                        hears.line(line);
+                    }
+                }
+            };
+            // Whoever holds the pipe open longer is no longer the server.
+            let _open = tokio::time::timeout(LAST_WORDS, rest).await;
+            ended.to_string()
+        } else {
+            match tokio::time::timeout(LAST_WORDS, &mut gone).await {
+                Ok(ended) => ended.to_string(),
+                Err(_) => "the server closed its output".to_owned(),
+            }
+        };
+        hears.ended(&why);
+        if !self.closing.swap(true, Ordering::Relaxed) {
+            self.wake.notify_one();
+        }
+        self.end().await;
+    }
+}
+
+/// Brings standard error to the bridge's own, line by line, so that lines of several children do not mix.
+async fn log(mut pipe: pipe::Receiver, child: i32) {
+    let mut lines = Lines::new(LOG_LINE);
+    let mut out = tokio::io::stderr();
+    while let Ok(1..) = pipe.read_buf(lines.space()).await {
+        let mut text = Vec::new();
+        while let Some(line) = lines.next_line() {
+            match line {
+                Line::Text(line) => text.extend_from_slice(&line),
+                Line::TooLong => text.extend_from_slice(format!("(a line of more than {LOG_LINE} bytes)").as_bytes()),
+            }
+            text.push(b'\n');
+        }
+        if out.write_all(&text).await.is_err() || out.flush().await.is_err() {
+            tracing::debug!(child, "the log cannot be written");
+        }
+    }
+}

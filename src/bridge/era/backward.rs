@@ -1,0 +1,356 @@
+//! A client of the earlier eras at a server that speaks the stateless one alone: the bridge answers `initialize` out of
+//! `server/discover`, says in every request what the client said once, and turns an `input_required` result into requests
+//! to the client, whose answers it brings with a repeated call. Leaves out sessions (see [`super::super::session`]).
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::super::ask::{Ask, Owner, Reply};
+use super::super::common::{Common, Era, refuse_request};
+use super::super::json::{self, Span};
+use super::super::link::Link;
+use super::super::listeners::Wanted;
+use super::super::options::SessionMode;
+use super::super::scan::{Message, scan};
+use super::super::session::Session;
+use super::super::splice::{Edit, apply};
+use super::super::stream::{Limits, Stream};
+use super::super::{Context, rpc};
+use super::{CAPABILITIES, CLIENT, Dress, LEGACY, LOG_LEVEL, MODERN, SERVER, VERSION, is_legacy};
+use crate::error::{Error, Kind, Result};
+
+/// How often a server may ask in the course of one request.
+const ROUNDS: usize = 20;
+
+/// Translates for one session.
+pub struct Backward {
+    inner: Arc<Inner>,
+    discovered: Bytes,
+}
+
+/// The session's listening stream, and what its client wants to hear there.
+type Listening = (Arc<Stream>, Arc<Mutex<Wanted>>);
+
+struct Inner {
+    context: Arc<Context>,
+    link: Arc<Link>,
+    own: bool,
+    capabilities: Vec<u8>,
+    client: Vec<u8>,
+    level: Mutex<Option<Vec<u8>>>,
+    /// Questions to the client that wait for its answer, by the bridge's id.
+    asked: Mutex<HashMap<String, oneshot::Sender<Bytes>>>,
+    last: AtomicU64,
+    subscription: Mutex<Option<Bytes>>,
+    listening: Mutex<Option<Listening>>,
+}
+
+impl Backward {
+    /// Has a server for the client that introduced itself by `initialize`: one of its own, or the common one.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn open(context: &Arc<Context>, common: &Arc<Common>, text: &Bytes, message: &Message) -> Result<Self> {
+        let ready = common.ready().await?;
+        let Era::Modern(discovered) = &ready.era else {
+            return Err(Error::new(Kind::NotSupported, "the server is of an earlier era and refuses this client"));
+        };
+        let own = context.options.session_mode == SessionMode::PerSession;
+        let link = if own {
+            let link = Link::start(context, true)?;
+            link.own(Voice);
+            link
+        } else {
+            Arc::clone(&ready.link)
+        };
+        let [capabilities, client] = message.params(text, ["capabilities", "clientInfo"]);
+        let raw = |span: Option<Span>| span.map_or_else(|| b"{}".to_vec(), |span| span.of(text).to_vec());
+        let inner = Inner {
+            context: Arc::clone(context),
+            link,
+            own,
+            capabilities: raw(capabilities),
+            client: raw(client),
+            level: Mutex::default(),
+            asked: Mutex::default(),
+            last: AtomicU64::new(0),
+            subscription: Mutex::default(),
+            listening: Mutex::default(),
+        };
+        Ok(Self { inner: Arc::new(inner), discovered: discovered.clone().unwrap_or_else(|| Bytes::from_static(b"{}")) })
+    }
+
+    /// The answer to `initialize`, and the revision that was agreed on.
+    #[must_use]
+    pub fn introduction(&self, text: &Bytes, message: &Message) -> (Bytes, String) {
+        let [asked] = message.params(text, ["protocolVersion"]);
+        let asked = asked.and_then(|asked| json::string(text, asked)).filter(|asked| is_legacy(asked));
+        let version = asked.map_or_else(|| LEGACY[0].to_owned(), std::borrow::Cow::into_owned);
+        let found = &self.discovered;
+        let whole = json::check(found).ok();
+        let [capabilities, instructions, meta] = json::find(found, whole, ["capabilities", "instructions", "_meta"]);
+        let [server] = json::find(found, meta, [SERVER]);
+        let raw = |span: Option<Span>, other: &'static str| span.map_or(other.as_bytes(), |span| span.of(found)).to_vec();
+        let mut result = format!("{{\"protocolVersion\":\"{version}\",\"capabilities\":").into_bytes();
+        result.extend(raw(capabilities, "{}"));
+        result.extend_from_slice(b",\"serverInfo\":");
+        result.extend(raw(server, "{\"name\":\"unknown\",\"version\":\"0\"}"));
+        if instructions.is_some() {
+            result.extend_from_slice(b",\"instructions\":");
+            result.extend(raw(instructions, ""));
+        }
+        result.push(b'}');
+        let id = message.id.map(|id| id.of(text)).unwrap_or_default();
+        (rpc::result(id, &result), version)
+    }
+
+    /// Unanswered requests at a server of its own.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        if self.inner.own { self.inner.link.pending() } else { 0 }
+    }
+
+    /// Begins to hear of changes.
+    pub fn listen(&self, stream: &Arc<Stream>, wanted: &Arc<Mutex<Wanted>>) {
+        *lock(&self.inner.listening) = Some((Arc::clone(stream), Arc::clone(wanted)));
+        self.inner.subscribe();
+    }
+
+    /// Brings a request to the server; its answer comes on `stream`.
+    ///
+    /// # Errors
+    /// Why it cannot be sent.
+    pub fn request(&self, session: &Session, text: Bytes, message: &Message, stream: &Arc<Stream>) -> Result<()> {
+        let id = message.id.map(|id| id.of(&text).to_vec()).unwrap_or_default();
+        let method = message.method(&text).into_owned();
+        match &*method {
+            "ping" => stream.finish(rpc::result(&id, b"{}")),
+            "initialize" => return Err(Error::new(Kind::Invalid, "the session is initialised already")),
+            "logging/setLevel" => {
+                let [level] = message.params(&text, ["level"]);
+                *lock(&self.inner.level) = level.map(|level| level.of(&text).to_vec());
+                stream.finish(rpc::result(&id, b"{}"));
+            }
+            "resources/subscribe" | "resources/unsubscribe" => {
+                let [uri] = message.params(&text, ["uri"]);
+                let uri = uri.and_then(|uri| json::string(&text, uri)).unwrap_or_default().into_owned();
+                session.want(&uri, method == "resources/subscribe");
+                self.inner.subscribe();
+                stream.finish(rpc::result(&id, b"{}"));
+            }
+            _ => {
+                let owner = session.mark();
+                let first = self.inner.ask(&text, message, None, owner)?;
+                let inner = Arc::clone(&self.inner);
+                let stream = Arc::clone(stream);
+                self.inner.context.tasks.spawn("call", async move { inner.drive(first, &text, &stream, owner).await });
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings a notification.
+    pub fn notify(&self, session: &Session, text: &Bytes, message: &Message) {
+        if message.is(text, "notifications/cancelled") {
+            let [request] = message.params(text, ["requestId"]);
+            let mark = session.mark();
+            let key = request.and_then(|id| self.inner.link.key_of(id.of(text), |stream| stream.belongs_to() == mark));
+            if let Some(key) = key {
+                self.inner.link.cancel(&key, "the client cancelled it");
+            }
+        }
+    }
+
+    /// Brings the client's answer to a question.
+    pub fn answer(&self, text: &Bytes, message: &Message) {
+        let id = message.id.and_then(|id| json::string(text, id)).unwrap_or_default();
+        if let Some(waiting) = lock(&self.inner.asked).remove(&*id) {
+            // Nobody may be waiting any more.
+            let _gone = waiting.send(text.clone());
+        }
+    }
+
+    /// Ends the server that is the session's own.
+    pub fn close(&self) {
+        lock(&self.inner.asked).clear();
+        *lock(&self.inner.listening) = None;
+        if let Some(key) = lock(&self.inner.subscription).take() {
+            self.inner.link.cancel(&key, "the session has ended");
+        }
+        if self.inner.own {
+            self.inner.link.stop();
+        }
+    }
+}
+
+impl Inner {
+    /// What the client said once, as every request has to say it.
+    fn meta(&self) -> Vec<u8> {
+        let mut members = format!("\"{VERSION}\":\"{MODERN}\",\"{CLIENT}\":").into_bytes();
+        members.extend_from_slice(&self.client);
+        members.extend_from_slice(format!(",\"{CAPABILITIES}\":").as_bytes());
+        members.extend_from_slice(&self.capabilities);
+        if let Some(level) = &*lock(&self.level) {
+            members.extend_from_slice(format!(",\"{LOG_LEVEL}\":").as_bytes());
+            members.extend_from_slice(level);
+        }
+        members
+    }
+
+    /// Sends a request with what the stateless era wants in it; `more` are further members of its parameters.
+    fn ask(&self, text: &Bytes, message: &Message, more: Option<&[u8]>, owner: usize) -> Result<Arc<Stream>> {
+        let object = |span: &Span| text[span.start] == b'{';
+        let meta = self.meta();
+        let mut edits = Vec::new();
+        if let Some(params) = message.params.filter(object) {
+            let [old] = json::find(text, Some(params), ["_meta"]);
+            if let Some(old) = old.filter(object) {
+                let empty = json::members(text, old).next().is_none();
+                let with = [&meta[..], if empty { b"" } else { b"," }].concat();
+                edits.push(Edit { at: Span { start: old.start + 1, end: old.start + 1 }, with });
+            } else {
+                edits.push(Edit::add_member(text, params, "_meta", &[b"{", &meta[..], b"}"].concat()));
+            }
+            if let Some(more) = more {
+                edits
+                    .insert(0, Edit { at: Span { start: params.start + 1, end: params.start + 1 }, with: [more, b","].concat() });
+            }
+        } else {
+            let whole = Span { start: json::skip_white(text, 0), end: text.len() };
+            edits.push(Edit::add_member(text, whole, "params", &[b"{\"_meta\":{", &meta[..], b"}}"].concat()));
+        }
+        let text = apply(text, &mut edits);
+        let message = scan(&text).map_err(|error| Error::internal("the bridge said something wrong", error))?;
+        let limits = Limits { unread: self.context.options.max_queue, replay: 0, lossy: true, solo: false };
+        let inner = Stream::new(0, limits);
+        inner.belong_to(owner);
+        let logs = lock(&self.level).is_some();
+        let reply = Reply::Stream(Arc::clone(&inner));
+        self.link.ask(&text, &message, Ask { reply, dress: Dress::Plain, logs, endless: false })?;
+        Ok(inner)
+    }
+
+    /// Follows a request until its answer, and asks the client in between.
+    async fn drive(&self, first: Arc<Stream>, text: &Bytes, stream: &Arc<Stream>, owner: usize) {
+        let mut inner = first;
+        for _ in 0..ROUNDS {
+            let answer = loop {
+                match inner.next().await {
+                    Some((answer, true)) => break answer,
+                    Some((said, false)) => drop(stream.push(said)),
+                    None => return stream.close(),
+                }
+            };
+            let said = scan(&answer).unwrap_or_default();
+            let [kind, questions, state] = json::find(&answer, said.result, ["resultType", "inputRequests", "requestState"]);
+            if !json::is_string(&answer, kind, "input_required") {
+                return stream.finish(answer);
+            }
+            let Some(answers) = self.ask_client(&answer, questions, stream).await else { return stream.close() };
+            let mut more = [b"\"inputResponses\":", &answers[..]].concat();
+            if let Some(state) = state {
+                more.extend_from_slice(b",\"requestState\":");
+                more.extend_from_slice(state.of(&answer));
+            }
+            let message = scan(text).unwrap_or_default();
+            match self.ask(text, &message, Some(&more), owner) {
+                Ok(next) => inner = next,
+                Err(error) => {
+                    let id = message.id.map(|id| id.of(text));
+                    return stream.finish(rpc::error(id, rpc::INTERNAL_ERROR, &error.to_string(), None));
+                }
+            }
+        }
+        let message = scan(text).unwrap_or_default();
+        let says = format!("the server asked more than {ROUNDS} times");
+        stream.finish(rpc::error(message.id.map(|id| id.of(text)), rpc::INTERNAL_ERROR, &says, None));
+    }
+
+    /// Asks the client all questions at once; its answers as a JSON object. Nothing if the session has ended.
+    async fn ask_client(&self, answer: &Bytes, questions: Option<Span>, stream: &Arc<Stream>) -> Option<Vec<u8>> {
+        let mut waiting = Vec::new();
+        for question in questions.into_iter().flat_map(|questions| json::members(answer, questions)).flatten() {
+            let id = format!("mcp-bridge-{}", self.last.fetch_add(1, Ordering::Relaxed) + 1);
+            let [method, params] = json::find(answer, Some(question.value), ["method", "params"]);
+            let method = method.and_then(|method| json::string(answer, method)).unwrap_or_default();
+            let params = params.map_or(&b"{}"[..], |params| params.of(answer));
+            let (sender, receiver) = oneshot::channel();
+            lock(&self.asked).insert(id.clone(), sender);
+            let request = rpc::request(rpc::quoted(&id).as_bytes(), &method, params);
+            let listening = lock(&self.listening).as_ref().map(|(listening, _)| Arc::clone(listening));
+            let on = if stream.takes_events() { Arc::clone(stream) } else { listening? };
+            on.push(request);
+            waiting.push((question.key.of(answer), receiver));
+        }
+        let mut answers = vec![b'{'];
+        for (name, receiver) in waiting {
+            let said = receiver.await.ok()?;
+            // A client that refuses leaves its answer out, and the server decides what that means.
+            let Some(result) = scan(&said).ok()?.result else { continue };
+            answers.extend_from_slice(if answers.len() > 1 { b"," } else { b"" });
+            answers.extend_from_slice(name);
+            answers.push(b':');
+            answers.extend_from_slice(result.of(&said));
+        }
+        answers.push(b'}');
+        Some(answers)
+    }
+
+    /// Opens a subscription to what is wanted now, in place of the one before.
+    fn subscribe(self: &Arc<Self>) {
+        let Some((listening, wanted)) = lock(&self.listening).clone() else { return };
+        let uris = serde_json::Value::from(lock(&wanted).uris.clone());
+        let params = [
+            b"{\"_meta\":{",
+            &self.meta()[..],
+            b"},\"notifications\":{\"toolsListChanged\":true,\"promptsListChanged\":true,\"resourcesListChanged\":true,\"resourceSubscriptions\":",
+            uris.to_string().as_bytes(),
+            b"}}",
+        ]
+        .concat();
+        let text = rpc::request(b"0", "subscriptions/listen", &params);
+        let Ok(message) = scan(&text) else { return };
+        let limits = Limits { unread: self.context.options.max_queue, replay: 0, lossy: true, solo: false };
+        let inner = Stream::new(0, limits);
+        let ask = Ask { reply: Reply::Stream(Arc::clone(&inner)), dress: Dress::Plain, logs: false, endless: true };
+        let Ok(key) = self.link.ask(&text, &message, ask) else { return };
+        if let Some(old) = lock(&self.subscription).replace(key) {
+            self.link.cancel(&old, "another subscription takes its place");
+        }
+        self.context.tasks.spawn("subscription", async move {
+            while let Some((said, false)) = inner.next().await {
+                let told = scan(&said).is_ok_and(|message| !message.is(&said, "notifications/subscriptions/acknowledged"));
+                if told {
+                    listening.push(said);
+                }
+            }
+        });
+    }
+}
+
+/// Hears for a server of the stateless era, which says nothing that belongs to no request.
+struct Voice;
+
+impl Owner for Voice {
+    fn request(&self, link: &Arc<Link>, text: Bytes, message: &Message) {
+        refuse_request(link, &text, message);
+    }
+
+    fn notification(&self, link: &Arc<Link>, text: Bytes, message: &Message) {
+        if message.is(&text, "notifications/message")
+            && let [only] = link.streams(true).as_slice()
+        {
+            only.push(text);
+        }
+    }
+
+    fn ended(&self, _: &Arc<Link>, _: &str) {}
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,444 @@
+//! A client of the stateless era at a server of the earlier eras: what the server said once at its start is said again
+//! when asked, and a question of the server in the middle of a call becomes an `input_required` result, with the call held
+//! until the client repeats it with its answers. Leaves out servers that speak the stateless era themselves.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::super::ask::{Ask, Owner, Reply};
+use super::super::common::{Common, initialize, refuse_request};
+use super::super::json;
+use super::super::link::{Link, SUBSCRIPTION};
+use super::super::listeners::Wanted;
+use super::super::owner::{Ids, Whose};
+use super::super::scan::{Message, scan};
+use super::super::splice::{Edit, apply};
+use super::super::stateless::{Answering, Refused, Stateless};
+use super::super::stream::{Limits, Stream};
+use super::super::{Context, rpc};
+use super::discover::{discovered, supported_versions};
+use super::{CAPABILITIES, Dress, LEGACY, LOG_LEVEL, MODERN, VERSION, is_cacheable};
+use crate::error::Result;
+
+/// How long a held call waits for the client to come back.
+const HELD: Duration = Duration::from_mins(10);
+/// How long further questions are waited for after the first, since a server may ask several at once.
+const MORE: Duration = Duration::from_millis(5);
+/// Servers that are kept for the next call with the same client capabilities.
+const IDLE: usize = 4;
+
+/// Translates for clients of the stateless era.
+#[derive(Debug)]
+pub struct Forward {
+    context: Arc<Context>,
+    common: Arc<Common>,
+    ids: Ids,
+    idle: Mutex<Vec<(Lease, Instant)>>,
+    held: Mutex<HashMap<String, (Call, Instant)>>,
+}
+
+/// A server that one call at a time has for itself, introduced to the capabilities of that call's client.
+#[derive(Debug)]
+struct Lease {
+    link: Arc<Link>,
+    capabilities: Vec<u8>,
+    asked: mpsc::Receiver<Bytes>,
+    logs: Arc<Mutex<Option<Arc<Stream>>>>,
+}
+
+/// A call in progress at a leased server.
+#[derive(Debug)]
+struct Call {
+    lease: Lease,
+    key: Bytes,
+    /// What the link brings: progress, and the answer at the end.
+    inner: Arc<Stream>,
+    method: String,
+    server: Arc<[u8]>,
+    /// Questions that the client has not answered: its name for each, the server's id, the question.
+    questions: Vec<(String, Vec<u8>, Bytes)>,
+    asked: usize,
+}
+
+impl Forward {
+    /// Nothing is leased yet.
+    #[must_use]
+    pub fn new(context: &Arc<Context>, common: &Arc<Common>, ids: &Ids) -> Arc<Self> {
+        Arc::new(Self {
+            context: Arc::clone(context),
+            common: Arc::clone(common),
+            ids: ids.clone(),
+            idle: Mutex::default(),
+            held: Mutex::default(),
+        })
+    }
+
+    /// Answers a request of the stateless era. `introduction` is the server's result of `initialize`.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn request(
+        self: &Arc<Self>,
+        link: &Arc<Link>,
+        introduction: &Bytes,
+        text: Bytes,
+        message: &Message,
+        stream: Arc<Stream>,
+    ) -> Result<Answering, Refused> {
+        let [version, capabilities, level] = message.meta(&text, [VERSION, CAPABILITIES, LOG_LEVEL]);
+        if !json::is_string(&text, version, MODERN) {
+            let requested = version.map(|version| String::from_utf8_lossy(version.of(&text)).into_owned()).unwrap_or_default();
+            let supported = supported_versions();
+            return Err(Refused::Answer {
+                code: rpc::UNSUPPORTED_VERSION,
+                says: "Unsupported protocol version".to_owned(),
+                data: Some(format!("{{\"supported\":{supported},\"requested\":{requested}}}")),
+            });
+        }
+        let method = message.method(&text).into_owned();
+        let id = message.id.map(|id| text.slice(id.start..id.end)).unwrap_or_default();
+        let [server] = json::find(introduction, json::check(introduction).ok(), ["serverInfo"]);
+        let server: Arc<[u8]> = server.map(|server| server.of(introduction)).unwrap_or_default().into();
+        match &*method {
+            "server/discover" => {
+                stream.finish(rpc::result(&id, &discovered(introduction, &server)));
+                return Ok(Answering { stream, guard: Box::new(()) });
+            }
+            "subscriptions/listen" => return Ok(self.listen(link, introduction, &text, message, stream)),
+            "initialize" | "ping" | "logging/setLevel" | "resources/subscribe" | "resources/unsubscribe" => {
+                return Err(Refused::answer(rpc::METHOD_NOT_FOUND, format!("revision {MODERN} has no {method}")));
+            }
+            "tools/call" | "prompts/get" | "resources/read" => {
+                let [state] = message.params(&text, ["requestState"]);
+                if let Some(state) = state {
+                    let state = json::string(&text, state).unwrap_or_default().into_owned();
+                    return self.resume(&state, &text, message, stream);
+                }
+                let offers = json::find(&text, capabilities, ["sampling", "elicitation", "roots"]);
+                if level.is_some() || offers.iter().any(Option::is_some) {
+                    let capabilities = capabilities.map(|span| span.of(&text).to_vec()).unwrap_or_default();
+                    return self.begin(text, message, stream, &method, server, capabilities).await;
+                }
+            }
+            _ => {}
+        }
+        let dress = Dress::Modern { cacheable: is_cacheable(&method), server };
+        let ask = Ask { reply: Reply::Stream(Arc::clone(&stream)), dress, logs: false, endless: false };
+        let key = link.ask(&text, message, ask)?;
+        Ok(Answering { stream, guard: Stateless::cancel_guard(link, key) })
+    }
+
+    /// Opens a subscription: the server of the earlier eras sends changes to everybody, so they are filtered here.
+    fn listen(
+        self: &Arc<Self>,
+        link: &Arc<Link>,
+        introduction: &Bytes,
+        text: &Bytes,
+        message: &Message,
+        stream: Arc<Stream>,
+    ) -> Answering {
+        let id = message.id.map(|id| text.slice(id.start..id.end)).unwrap_or_default();
+        let [filter] = message.params(text, ["notifications"]);
+        let [capabilities] = json::find(introduction, json::check(introduction).ok(), ["capabilities"]);
+        let [tools, prompts, resources] = json::find(introduction, capabilities, ["tools", "prompts", "resources"]);
+        let names = ["toolsListChanged", "promptsListChanged", "resourcesListChanged", "resourceSubscriptions"];
+        let [for_tools, for_prompts, for_resources, uris] = json::find(text, filter, names);
+        let asked = |span: Option<json::Span>| span.is_some_and(|span| span.of(text) == b"true");
+        let offered = |capability, name| {
+            json::find(introduction, capability, [name])[0].is_some_and(|span| span.of(introduction) == b"true")
+        };
+        let uris = uris.filter(|_| offered(resources, "subscribe")).and_then(|uris| json::elements(text, uris).ok());
+        let uris =
+            uris.unwrap_or_default().into_iter().filter_map(|uri| json::string(text, uri).map(std::borrow::Cow::into_owned));
+        let wanted = Wanted {
+            tools: asked(for_tools) && offered(tools, "listChanged"),
+            prompts: asked(for_prompts) && offered(prompts, "listChanged"),
+            resources: asked(for_resources) && offered(resources, "listChanged"),
+            uris: uris.collect(),
+        };
+        let mut agreed = serde_json::Map::new();
+        for (name, is_wanted) in names.into_iter().zip([wanted.tools, wanted.prompts, wanted.resources]) {
+            if is_wanted {
+                agreed.insert(name.to_owned(), true.into());
+            }
+        }
+        if !wanted.uris.is_empty() {
+            agreed.insert(names[3].to_owned(), wanted.uris.clone().into());
+        }
+        let agreed = serde_json::Value::Object(agreed).to_string();
+        let params =
+            [b"{\"_meta\":{\"", SUBSCRIPTION.as_bytes(), b"\":", &id[..], b"},\"notifications\":", agreed.as_bytes(), b"}"]
+                .concat();
+        stream.push(rpc::notification("notifications/subscriptions/acknowledged", &params));
+        for uri in &wanted.uris {
+            if !self.common.listeners.any_wants(uri) {
+                self.context.tasks.spawn("subscribe", tell_server(Arc::clone(link), "resources/subscribe", uri.clone()));
+            }
+        }
+        let guard = Listening {
+            forward: Arc::clone(self),
+            link: Arc::clone(link),
+            uris: wanted.uris.clone(),
+            stream: Arc::clone(&stream),
+        };
+        self.common.listeners.add(&stream, Arc::new(Mutex::new(wanted)), Some(id));
+        Answering { stream, guard: Box::new(guard) }
+    }
+
+    /// Begins a call in which the server may ask the client.
+    async fn begin(
+        self: &Arc<Self>,
+        text: Bytes,
+        message: &Message,
+        stream: Arc<Stream>,
+        method: &str,
+        server: Arc<[u8]>,
+        capabilities: Vec<u8>,
+    ) -> Result<Answering, Refused> {
+        let lease = self.lease(capabilities).await?;
+        let [level] = message.meta(&text, [LOG_LEVEL]);
+        if let Some(level) = level {
+            let params = [b"{\"level\":", level.of(&text), b"}"].concat();
+            // A server without logging refuses, which leaves it as silent as it is.
+            let _refused =
+                lease.link.call(rpc::request(b"0", "logging/setLevel", &params), self.context.options.start_timeout).await?;
+            *lock(&lease.logs) = Some(Arc::clone(&stream));
+        }
+        let limits = Limits { unread: self.context.options.max_queue, replay: 0, lossy: true, solo: false };
+        let inner = Stream::new(0, limits);
+        let ask = Ask { reply: Reply::Stream(Arc::clone(&inner)), dress: Dress::Plain, logs: false, endless: false };
+        let key = lease.link.ask(&text, message, ask)?;
+        let call = Call { lease, key, inner, method: method.to_owned(), server, questions: Vec::new(), asked: 0 };
+        Ok(self.drive(call, &text, message, stream))
+    }
+
+    /// Goes on with a call that waits for the client's answers.
+    fn resume(self: &Arc<Self>, state: &str, text: &Bytes, message: &Message, stream: Arc<Stream>) -> Result<Answering, Refused> {
+        match self.ids.whose(state, "state") {
+            Whose::Own => {}
+            Whose::Other(owner) => return Err(Refused::Elsewhere(owner)),
+            Whose::Nobody => return Err(Refused::answer(rpc::INVALID_PARAMS, "requestState is not one of this server's")),
+        }
+        let Some((mut call, _)) = lock(&self.held).remove(state) else {
+            return Err(Refused::answer(rpc::INVALID_PARAMS, "the request that requestState belongs to is over"));
+        };
+        let [answers] = message.params(text, ["inputResponses"]);
+        call.questions.retain(|(name, id, _)| {
+            let [answer] = json::find(text, answers, [name.as_str()]);
+            if let Some(answer) = answer {
+                call.lease.link.tell(&rpc::result(id, answer.of(text)));
+            }
+            answer.is_none()
+        });
+        let [level] = message.meta(text, [LOG_LEVEL]);
+        *lock(&call.lease.logs) = level.map(|_| Arc::clone(&stream));
+        Ok(self.drive(call, text, message, stream))
+    }
+
+    /// Follows a call until its answer, or until the server has asked something.
+    fn drive(self: &Arc<Self>, call: Call, text: &Bytes, message: &Message, stream: Arc<Stream>) -> Answering {
+        let id = message.id.map(|id| text.slice(id.start..id.end)).unwrap_or_default();
+        let [token] = message.meta(text, ["progressToken"]);
+        let token = token.map(|token| text.slice(token.start..token.end));
+        let (gone, went) = tokio::sync::oneshot::channel::<()>();
+        let this = Arc::clone(self);
+        let client = Arc::clone(&stream);
+        self.context.tasks.spawn("call", async move {
+            let mut call = call;
+            tokio::select! {
+                () = this.follow(&mut call, &client, &id, token.as_ref()) => {}
+                _ = went => {
+                    call.lease.link.cancel(&call.key, "the client has gone");
+                    return call.lease.link.stop();
+                }
+            }
+            if call.questions.is_empty() {
+                this.give_back(call.lease);
+            } else {
+                this.hold(call, &client, &id);
+            }
+        });
+        Answering { stream, guard: Box::new(gone) }
+    }
+
+    async fn follow(&self, call: &mut Call, client: &Stream, id: &[u8], token: Option<&Bytes>) {
+        // Questions that the client left out are asked again.
+        if !call.questions.is_empty() {
+            return;
+        }
+        loop {
+            tokio::select! {
+                biased;
+                said = call.inner.next() => match said {
+                    Some((answer, true)) => return finish(call, client, &answer, id),
+                    Some((progress, false)) => {
+                        if let (Some(token), Ok(message)) = (token, scan(&progress)) {
+                            let [old] = message.params(&progress, ["progressToken"]);
+                            let mut edits: Vec<_> = old.map(|old| Edit::replace(old, &token[..])).into_iter().collect();
+                            client.push(apply(&progress, &mut edits));
+                        }
+                    }
+                    None => return client.finish(rpc::error(Some(id), rpc::INTERNAL_ERROR, "the server gave no answer", None)),
+                },
+                Some(question) = call.lease.asked.recv() => {
+                    call.note(question);
+                    while let Ok(Some(question)) = tokio::time::timeout(MORE, call.lease.asked.recv()).await {
+                        call.note(question);
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Holds a call and tells the client what the server wants to know.
+    fn hold(&self, call: Call, client: &Stream, id: &[u8]) {
+        let state = self.ids.make("state");
+        let mut requests = Vec::new();
+        for (name, _, question) in &call.questions {
+            let message = scan(question).unwrap_or_default();
+            requests.extend_from_slice(if requests.is_empty() { b"" } else { b"," });
+            requests.extend_from_slice(rpc::quoted(name).as_bytes());
+            requests.extend_from_slice(b":{\"method\":");
+            requests.extend_from_slice(message.method.map(|method| method.of(question)).unwrap_or_default());
+            if let Some(params) = message.params {
+                requests.extend_from_slice(b",\"params\":");
+                requests.extend_from_slice(params.of(question));
+            }
+            requests.push(b'}');
+        }
+        let result = [
+            b"{\"resultType\":\"input_required\",\"inputRequests\":{",
+            &requests[..],
+            b"},\"requestState\":",
+            rpc::quoted(&state).as_bytes(),
+            b"}",
+        ]
+        .concat();
+        *lock(&call.lease.logs) = None;
+        lock(&self.held).insert(state, (call, Instant::now()));
+        client.finish(rpc::result(id, &result));
+    }
+
+    async fn lease(&self, capabilities: Vec<u8>) -> Result<Lease> {
+        let found = {
+            let mut idle = lock(&self.idle);
+            idle.retain(|(lease, _)| lease.link.ended().is_none());
+            let index = idle.iter().position(|(lease, _)| lease.capabilities == capabilities);
+            index.map(|index| idle.swap_remove(index).0)
+        };
+        if let Some(lease) = found {
+            return Ok(lease);
+        }
+        let link = Link::start(&self.context, true)?;
+        let (sender, asked) = mpsc::channel(64);
+        let logs = Arc::new(Mutex::new(None));
+        link.own(Voice { asked: sender, logs: Arc::clone(&logs) });
+        initialize(&link, LEGACY[0], &capabilities, self.context.options.start_timeout).await?;
+        Ok(Lease { link, capabilities, asked, logs })
+    }
+
+    fn give_back(&self, lease: Lease) {
+        *lock(&lease.logs) = None;
+        let mut idle = lock(&self.idle);
+        if idle.len() < IDLE && lease.link.ended().is_none() {
+            idle.push((lease, Instant::now()));
+        }
+    }
+
+    /// Ends servers that nobody uses and calls that nobody comes back to.
+    pub fn sweep(&self) {
+        let limit = self.context.options.idle_timeout;
+        lock(&self.idle).retain(|(_, since)| since.elapsed() < limit.min(HELD));
+        let late: Vec<_> = lock(&self.held).extract_if(|_, (_, since)| since.elapsed() >= HELD).collect();
+        for (_, (call, _)) in late {
+            call.lease.link.cancel(&call.key, "the client did not come back");
+        }
+    }
+
+    /// Ends everything.
+    pub fn close_all(&self) {
+        lock(&self.idle).clear();
+        lock(&self.held).clear();
+    }
+}
+
+impl Call {
+    fn note(&mut self, question: Bytes) {
+        let id = scan(&question).ok().and_then(|message| message.id).map(|id| id.of(&question).to_vec());
+        self.asked += 1;
+        self.questions.push((format!("q{}", self.asked), id.unwrap_or_default(), question));
+    }
+}
+
+/// Brings the answer of a leased server to the client that waits now.
+fn finish(call: &Call, client: &Stream, answer: &Bytes, id: &[u8]) {
+    let Ok(message) = scan(answer) else { return client.finish(answer.clone()) };
+    let mut edits: Vec<_> = message.id.map(|old| Edit::replace(old, id)).into_iter().collect();
+    let dress = Dress::Modern { cacheable: is_cacheable(&call.method), server: Arc::clone(&call.server) };
+    dress.answer(answer, &message, &mut edits);
+    client.note_error(call.inner.error_code().unwrap_or(0));
+    client.finish(apply(answer, &mut edits));
+}
+
+/// Hears for a leased server.
+struct Voice {
+    asked: mpsc::Sender<Bytes>,
+    logs: Arc<Mutex<Option<Arc<Stream>>>>,
+}
+
+impl Owner for Voice {
+    fn request(&self, link: &Arc<Link>, text: Bytes, message: &Message) {
+        let known = matches!(&*message.method(&text), "sampling/createMessage" | "elicitation/create" | "roots/list");
+        if !known || self.asked.try_send(text.clone()).is_err() {
+            refuse_request(link, &text, message);
+        }
+    }
+
+    fn notification(&self, _: &Arc<Link>, text: Bytes, message: &Message) {
+        if message.is(&text, "notifications/message")
+            && let Some(stream) = &*lock(&self.logs)
+        {
+            stream.push(text);
+        }
+    }
+
+    fn ended(&self, _: &Arc<Link>, _: &str) {}
+}
+
+/// Ends a subscription when it is dropped.
+struct Listening {
+    forward: Arc<Forward>,
+    link: Arc<Link>,
+    uris: Vec<String>,
+    stream: Arc<Stream>,
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.stream.close();
+        let forward = &self.forward;
+        let weak: Weak<Stream> = Arc::downgrade(&self.stream);
+        forward.common.listeners.remove(&weak);
+        for uri in self.uris.drain(..) {
+            if !forward.common.listeners.any_wants(&uri) {
+                forward.context.tasks.spawn("unsubscribe", tell_server(Arc::clone(&self.link), "resources/unsubscribe", uri));
+            }
+        }
+    }
+}
+
+async fn tell_server(link: Arc<Link>, method: &'static str, uri: String) {
+    let params = format!("{{\"uri\":{}}}", rpc::quoted(&uri));
+    if let Err(error) = link.call(rpc::request(b"0", method, params.as_bytes()), Duration::from_secs(30)).await {
+        tracing::debug!(%error, method, "the server did not answer");
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

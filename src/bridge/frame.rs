@@ -1,0 +1,123 @@
+//! Lines out of the bytes that a server writes, with a limit of their length. Leaves out what is in a line.
+
+use bytes::{Bytes, BytesMut};
+
+/// Room that is made for one read.
+const READ: usize = 64 * 1024;
+
+/// A line of the server's output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Line {
+    /// Without its line end.
+    Text(Bytes),
+    /// It was longer than allowed and is thrown away.
+    TooLong,
+}
+
+/// Cuts what is read into lines.
+#[derive(Debug)]
+pub struct Lines {
+    buffer: BytesMut,
+    /// So far no line end was found.
+    searched: usize,
+    limit: usize,
+    /// The rest of a line that was too long is thrown away.
+    skipping: bool,
+}
+
+impl Lines {
+    /// Lines of at most `limit` bytes.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Self { buffer: BytesMut::new(), searched: 0, limit, skipping: false }
+    }
+
+    /// Where to read to; bytes are added at its end.
+    pub fn space(&mut self) -> &mut BytesMut {
+        if self.buffer.capacity() - self.buffer.len() < READ / 8 {
+            self.buffer.reserve(READ);
+        }
+        &mut self.buffer
+    }
+
+    /// The next line, if it is complete. Empty lines are left out.
+    pub fn next_line(&mut self) -> Option<Line> {
+        loop {
+            let Some(at) = memchr::memchr(b'\n', &self.buffer[self.searched..]) else {
+                self.searched = self.buffer.len();
+                if self.skipping {
+                    self.clear();
+                } else if self.buffer.len() > self.limit {
+                    self.skipping = true;
+                    self.clear();
+                    return Some(Line::TooLong);
+                }
+                return None;
+            };
+            let mut line = self.buffer.split_to(self.searched + at + 1);
+            self.searched = 0;
+            if std::mem::take(&mut self.skipping) {
+                continue;
+            }
+            line.truncate(line.len() - 1);
+            if line.last() == Some(&b'\r') {
+                line.truncate(line.len() - 1);
+            }
+            if line.len() > self.limit {
+                return Some(Line::TooLong);
+            }
+            if !line.is_empty() {
+                return Some(Line::Text(line.freeze()));
+            }
+        }
+    }
+
+    fn clear(&mut self) {
+        self.buffer.clear();
+        self.searched = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn lines_of(text: &[u8], limit: usize, pieces: &[usize]) -> Vec<Line> {
+        let mut lines = Lines::new(limit);
+        let mut found = Vec::new();
+        let mut rest = text;
+        let mut sizes = pieces.iter().copied().cycle();
+        while !rest.is_empty() {
+            let size = sizes.next().unwrap_or(1).clamp(1, rest.len());
+            lines.space().extend_from_slice(&rest[..size]);
+            rest = &rest[size..];
+            while let Some(line) = lines.next_line() {
+                found.push(line);
+            }
+        }
+        found
+    }
+
+    proptest! {
+        #[test]
+        fn what_goes_in_comes_out_however_it_is_cut(
+            texts in prop::collection::vec("[^\r\n]{1,40}", 0..20), pieces in prop::collection::vec(1_usize..50, 1..10)
+        ) {
+            let mut text = texts.join("\n").into_bytes();
+            text.push(b'\n');
+            let expected: Vec<Line> = texts.iter().map(|text| Line::Text(text.clone().into())).collect();
+            prop_assert_eq!(lines_of(&text, 1000, &pieces), expected);
+        }
+
+        #[test]
+        fn a_long_line_is_thrown_away_and_the_next_one_is_whole(
+            length in 11_usize..500, pieces in prop::collection::vec(1_usize..50, 1..10)
+        ) {
+            let text = format!("a\r\n{}\n\nb\n", "x".repeat(length));
+            let expected = vec![Line::Text("a".into()), Line::TooLong, Line::Text("b".into())];
+            prop_assert_eq!(lines_of(text.as_bytes(), 10, &pieces), expected);
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! JSON-RPC messages that the bridge itself says. Leaves out those that pass through it.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+
+/// The text is no JSON.
+pub const PARSE_ERROR: i32 = -32700;
+/// The text is no request, or not one that can be served here.
+pub const INVALID_REQUEST: i32 = -32600;
+/// No such method.
+pub const METHOD_NOT_FOUND: i32 = -32601;
+/// Wrong parameters.
+pub const INVALID_PARAMS: i32 = -32602;
+/// The server failed.
+pub const INTERNAL_ERROR: i32 = -32603;
+/// Headers and body disagree (2026-07-28).
+pub const HEADER_MISMATCH: i32 = -32020;
+/// The server needs something that the client does not offer (2026-07-28).
+pub const MISSING_CAPABILITY: i32 = -32021;
+/// No such revision here (2026-07-28).
+pub const UNSUPPORTED_VERSION: i32 = -32022;
+
+/// A string as JSON.
+#[must_use]
+pub fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// An error answer. `id` is the id as it came, nothing if it could not be read; `data` is JSON.
+#[must_use]
+pub fn error(id: Option<&[u8]>, code: i32, message: &str, data: Option<&str>) -> Bytes {
+    let mut text = String::from("{\"jsonrpc\":\"2.0\",\"id\":");
+    text.push_str(id.and_then(|id| std::str::from_utf8(id).ok()).unwrap_or("null"));
+    // Writing to memory does not fail.
+    let _ok = write!(text, ",\"error\":{{\"code\":{code},\"message\":{}", quoted(message));
+    if let Some(data) = data {
+        let _ok = write!(text, ",\"data\":{data}");
+    }
+    text.push_str("}}");
+    text.into()
+}
+
+/// A good answer; `result` is JSON.
+#[must_use]
+pub fn result(id: &[u8], result: &[u8]) -> Bytes {
+    [b"{\"jsonrpc\":\"2.0\",\"id\":", id, b",\"result\":", result, b"}"].concat().into()
+}
+
+/// A request; `id` and `params` are JSON.
+#[must_use]
+pub fn request(id: &[u8], method: &str, params: &[u8]) -> Bytes {
+    let method = quoted(method);
+    [b"{\"jsonrpc\":\"2.0\",\"id\":", id, b",\"method\":", method.as_bytes(), b",\"params\":", params, b"}"].concat().into()
+}
+
+/// A notification; `params` is JSON.
+#[must_use]
+pub fn notification(method: &str, params: &[u8]) -> Bytes {
+    let method = quoted(method);
+    [b"{\"jsonrpc\":\"2.0\",\"method\":", method.as_bytes(), b",\"params\":", params, b"}"].concat().into()
+}
+
+/// That a request is no longer wanted; `id` is the id as the receiver knows it.
+#[must_use]
+pub fn cancelled(id: &[u8], reason: &str) -> Bytes {
+    let params = [b"{\"requestId\":", id, b",\"reason\":", quoted(reason).as_bytes(), b"}"].concat();
+    notification("notifications/cancelled", &params)
+}

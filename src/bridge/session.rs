@@ -1,0 +1,401 @@
+//! One session of the earlier eras: its streams, and the server behind it. Leaves out who may use it and when it ends (see
+//! [`super::sessions`]).
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::ask::{Ask, Owner, Reply};
+use super::common::{Backoff, Common};
+use super::era::Dress;
+use super::era::backward::Backward;
+use super::json;
+use super::link::Link;
+use super::listeners::Wanted;
+use super::scan::Message;
+use super::stream::{Limits, Stream};
+use super::{Context, rpc};
+use crate::error::{Error, Kind, Result};
+
+/// Finished streams of events that are kept for clients that come back.
+const KEPT_STREAMS: usize = 16;
+/// Unread bytes of the listening stream before anybody has listened.
+const UNHEARD: usize = 256 * 1024;
+
+/// The server behind a session.
+pub enum Backing {
+    /// A child of its own, of the earlier eras: everything passes as it is.
+    Own(Own),
+    /// The common server, of the earlier eras.
+    Shared(Arc<Common>),
+    /// A server of the stateless era, which is spoken to in its way.
+    Backward(Backward),
+}
+
+/// A child that belongs to one session. If it ends, the next request starts another one, which hears again how the
+/// client introduced itself.
+#[derive(Default)]
+pub struct Own {
+    link: Mutex<Option<Arc<Link>>>,
+    introduction: Mutex<Vec<Bytes>>,
+    backoff: Mutex<Backoff>,
+    starting: tokio::sync::Mutex<()>,
+}
+
+impl Own {
+    /// With a child that was introduced to the client by this `initialize` request.
+    #[must_use]
+    pub fn new(link: Arc<Link>, initialize: Bytes) -> Self {
+        Self { link: Mutex::new(Some(link)), introduction: Mutex::new(vec![initialize]), ..Self::default() }
+    }
+}
+
+/// A session.
+pub struct Session {
+    /// Its id, as clients know it.
+    pub id: String,
+    /// The revision that was agreed on.
+    pub version: OnceLock<String>,
+    context: Arc<Context>,
+    backing: Backing,
+    listening: Arc<Stream>,
+    wanted: Arc<Mutex<Wanted>>,
+    streams: Mutex<Streams>,
+    busy: AtomicUsize,
+    used: Mutex<Instant>,
+}
+
+#[derive(Default)]
+struct Streams {
+    last: u64,
+    kept: VecDeque<Arc<Stream>>,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Session").field("version", &self.version).finish_non_exhaustive()
+    }
+}
+
+/// Keeps a session from being idle while it lives.
+#[derive(Debug)]
+pub struct Busy(Arc<Session>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Ordering::Relaxed);
+        self.0.touch();
+    }
+}
+
+impl Session {
+    /// A session with this id and server.
+    #[must_use]
+    pub fn new(context: &Arc<Context>, id: String, backing: Backing) -> Arc<Self> {
+        let unread = context.options.max_queue.min(UNHEARD);
+        let limits = Limits { unread, replay: context.options.replay.min(UNHEARD), lossy: true, solo: false };
+        let session = Arc::new(Self {
+            id,
+            version: OnceLock::new(),
+            context: Arc::clone(context),
+            backing,
+            listening: Stream::new(0, limits),
+            wanted: Arc::new(Mutex::new(Wanted::lists())),
+            streams: Mutex::default(),
+            busy: AtomicUsize::new(0),
+            used: Mutex::new(Instant::now()),
+        });
+        match &session.backing {
+            Backing::Own(own) => {
+                if let Some(link) = &*lock(&own.link) {
+                    link.own(Voice(Arc::downgrade(&session)));
+                }
+            }
+            Backing::Shared(common) => common.listeners.add(&session.listening, Arc::clone(&session.wanted), None),
+            Backing::Backward(backward) => backward.listen(&session.listening, &session.wanted),
+        }
+        session
+    }
+
+    /// Marks the session as used for as long as the answer lives.
+    #[must_use]
+    pub fn busy(self: &Arc<Self>) -> Busy {
+        self.busy.fetch_add(1, Ordering::Relaxed);
+        Busy(Arc::clone(self))
+    }
+
+    /// For how long nothing has happened; nothing while something does.
+    #[must_use]
+    pub fn idle(&self) -> Option<Duration> {
+        let pending = match &self.backing {
+            Backing::Own(own) => lock(&own.link).as_ref().map_or(0, |link| link.pending()),
+            Backing::Backward(backward) => backward.pending(),
+            Backing::Shared(_) => 0,
+        };
+        let quiet = self.busy.load(Ordering::Relaxed) == 0 && pending == 0 && !self.listening.is_joined();
+        quiet.then(|| lock(&self.used).elapsed())
+    }
+
+    fn touch(&self) {
+        *lock(&self.used) = Instant::now();
+    }
+
+    /// The stream of what belongs to no request.
+    #[must_use]
+    pub fn listening(&self) -> &Arc<Stream> {
+        &self.listening
+    }
+
+    /// Lets everything that the server says go to one stream, as clients of 2024-11-05 expect.
+    pub fn join(&self, stream: &Arc<Stream>) {
+        self.listening.join(stream);
+    }
+
+    /// A stream that a client comes back to.
+    #[must_use]
+    pub fn stream(&self, number: u64) -> Option<Arc<Stream>> {
+        if number == 0 {
+            return Some(Arc::clone(&self.listening));
+        }
+        lock(&self.streams).kept.iter().find(|stream| stream.number() == number).cloned()
+    }
+
+    /// Keeps a stream of events for clients that come back.
+    pub fn keep(&self, stream: &Arc<Stream>) {
+        let mut streams = lock(&self.streams);
+        while streams.kept.len() >= KEPT_STREAMS
+            && let Some(index) = streams.kept.iter().position(|stream| stream.is_finished() && !stream.is_attached())
+        {
+            streams.kept.remove(index);
+        }
+        streams.kept.push_back(Arc::clone(stream));
+    }
+
+    /// A new stream for the answer of one request. With `solo` the client takes the answer alone.
+    #[must_use]
+    pub fn open_stream(&self, solo: bool) -> Arc<Stream> {
+        let mut streams = lock(&self.streams);
+        streams.last += 1;
+        let options = &self.context.options;
+        Stream::new(streams.last, Limits { unread: options.max_queue, replay: options.replay, lossy: false, solo })
+    }
+
+    /// Sends a request to the server; its answer comes on `stream`.
+    ///
+    /// # Errors
+    /// Why it cannot be sent.
+    pub async fn request(self: &Arc<Self>, text: Bytes, message: &Message, stream: &Arc<Stream>) -> Result<()> {
+        let id = message.id.map(|id| id.of(&text).to_vec()).unwrap_or_default();
+        match &self.backing {
+            Backing::Own(own) => self.ask(&*self.own_link(own).await?, &text, message, stream),
+            Backing::Backward(backward) => backward.request(self, text, message, stream),
+            Backing::Shared(common) => {
+                let method = message.method(&text).into_owned();
+                match &*method {
+                    "ping" => {
+                        stream.finish(rpc::result(&id, b"{}"));
+                        return Ok(());
+                    }
+                    "initialize" => return Err(Error::new(Kind::Invalid, "the session is initialised already")),
+                    "resources/subscribe" | "resources/unsubscribe" => {
+                        let [uri] = message.params(&text, ["uri"]);
+                        let uri = uri.and_then(|uri| json::string(&text, uri)).unwrap_or_default().into_owned();
+                        self.want(&uri, method == "resources/subscribe");
+                        if method == "resources/unsubscribe" && common.listeners.any_wants(&uri) {
+                            stream.finish(rpc::result(&id, b"{}"));
+                            return Ok(());
+                        }
+                    }
+                    _ => {}
+                }
+                self.ask(&common.ready().await?.link, &text, message, stream)
+            }
+        }
+    }
+
+    /// Brings a notification to the server.
+    ///
+    /// # Errors
+    /// Why it cannot be sent.
+    pub async fn notify(self: &Arc<Self>, text: Bytes, message: &Message) -> Result<()> {
+        self.touch();
+        let cancelled = message.is(&text, "notifications/cancelled");
+        let [request] = message.params(&text, ["requestId"]);
+        let request = request.filter(|_| cancelled);
+        match &self.backing {
+            Backing::Own(own) => {
+                let link = self.own_link(own).await?;
+                if message.is(&text, "notifications/initialized") {
+                    let mut introduction = lock(&own.introduction);
+                    introduction.truncate(1);
+                    introduction.push(text.clone());
+                }
+                link.tell(&text);
+                if let Some(key) = request.and_then(|id| link.key_of(id.of(&text), |_| true)) {
+                    link.forget(&key);
+                }
+            }
+            Backing::Shared(common) => {
+                // What is left of the client's notifications would speak for all clients.
+                let link = &common.ready().await?.link;
+                if let Some(key) = request.and_then(|id| link.key_of(id.of(&text), |stream| self.has(stream))) {
+                    link.cancel(&key, "the client cancelled it");
+                }
+            }
+            Backing::Backward(backward) => backward.notify(self, &text, message),
+        }
+        Ok(())
+    }
+
+    /// Brings the client's answer to a request of the server.
+    pub fn answer(&self, text: &Bytes, message: &Message) {
+        self.touch();
+        match &self.backing {
+            Backing::Own(own) => {
+                let link = lock(&own.link).clone();
+                if let Some(link) = link {
+                    link.tell(text);
+                }
+            }
+            Backing::Backward(backward) => backward.answer(text, message),
+            // The common server was told of no client capability, so it asks nothing.
+            Backing::Shared(_) => self.context.metrics.messages_dropped.add(1),
+        }
+    }
+
+    /// Ends the session and the child that is its own.
+    pub fn close(&self) {
+        self.listening.close();
+        for stream in lock(&self.streams).kept.drain(..) {
+            stream.close();
+        }
+        match &self.backing {
+            Backing::Own(own) => {
+                if let Some(link) = lock(&own.link).take() {
+                    link.stop();
+                }
+            }
+            Backing::Backward(backward) => backward.close(),
+            Backing::Shared(_) => {}
+        }
+    }
+
+    /// Starts or ends hearing of a resource.
+    pub fn want(&self, uri: &str, wanted: bool) {
+        let mut all = lock(&self.wanted);
+        all.uris.retain(|known| known != uri);
+        if wanted {
+            all.uris.push(uri.to_owned());
+        }
+    }
+
+    /// Brings what belongs to no request to the client: on the latest request that is not answered, or on the listening
+    /// stream. Nothing on stdio says more about where it belongs.
+    pub fn tell(&self, link: &Link, text: Bytes, message: &Message) {
+        let method = message.method(&text);
+        let changed = method.ends_with("/list_changed") || method == "notifications/resources/updated";
+        let request = || link.streams(false).into_iter().find(|stream| stream.takes_events() && !stream.is_finished());
+        let stream = if changed && self.listening.is_attached() { None } else { request() };
+        let stream = stream.unwrap_or_else(|| Arc::clone(&self.listening));
+        if !stream.push(text) {
+            self.context.metrics.messages_dropped.add(1);
+        }
+    }
+
+    /// The mark of the session's streams.
+    #[must_use]
+    pub fn mark(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    fn has(&self, stream: &Stream) -> bool {
+        stream.belongs_to() == self.mark()
+    }
+
+    fn ask(&self, link: &Link, text: &Bytes, message: &Message, stream: &Arc<Stream>) -> Result<()> {
+        stream.belong_to(self.mark());
+        let reply = Reply::Stream(Arc::clone(stream));
+        link.ask(text, message, Ask { reply, dress: Dress::Plain, logs: true, endless: false }).map(drop)
+    }
+
+    /// The session's own child, started again if it has ended.
+    async fn own_link(self: &Arc<Self>, own: &Own) -> Result<Arc<Link>> {
+        let running = || lock(&own.link).clone().filter(|link| link.ended().is_none());
+        if let Some(link) = running() {
+            return Ok(link);
+        }
+        let _one = own.starting.lock().await;
+        if let Some(link) = running() {
+            return Ok(link);
+        }
+        lock(&own.backoff).check()?;
+        let started = self.introduce(own).await;
+        match started {
+            Ok(link) => {
+                lock(&own.backoff).succeeded();
+                *lock(&own.link) = Some(Arc::clone(&link));
+                Ok(link)
+            }
+            Err(error) => {
+                lock(&own.backoff).failed(&error.to_string());
+                Err(error)
+            }
+        }
+    }
+
+    /// Starts another child and repeats to it how the client introduced itself.
+    async fn introduce(self: &Arc<Self>, own: &Own) -> Result<Arc<Link>> {
+        let link = Link::start(&self.context, false)?;
+        link.own(Voice(Arc::downgrade(self)));
+        let introduction = lock(&own.introduction).clone();
+        let mut introduction = introduction.into_iter();
+        if let Some(initialize) = introduction.next() {
+            let (answer, message) = link.call(initialize, self.context.options.start_timeout).await?;
+            if message.result.is_none() {
+                let says = String::from_utf8_lossy(&answer).into_owned();
+                return Err(Error::new(Kind::StartFailed, format!("the server refuses to be initialised again: {says}")));
+            }
+        }
+        for notification in introduction {
+            link.tell(&notification);
+        }
+        Ok(link)
+    }
+}
+
+/// Hears for a session with a child of its own.
+struct Voice(Weak<Session>);
+
+impl Owner for Voice {
+    fn request(&self, link: &Arc<Link>, text: Bytes, message: &Message) {
+        match self.0.upgrade() {
+            Some(session) => session.tell(link, text, message),
+            None => super::common::refuse_request(link, &text, message),
+        }
+    }
+
+    fn notification(&self, link: &Arc<Link>, text: Bytes, message: &Message) {
+        if let Some(session) = self.0.upgrade() {
+            session.tell(link, text, message);
+        }
+    }
+
+    fn ended(&self, link: &Arc<Link>, why: &str) {
+        let Some(session) = self.0.upgrade() else { return };
+        if let Backing::Own(own) = &session.backing {
+            let is_present = lock(&own.link).as_ref().is_some_and(|present| Arc::ptr_eq(present, link));
+            if is_present {
+                tracing::warn!(why, "the server of a session has ended; the next request starts it again");
+                session.context.metrics.children_failed.add(1);
+                lock(&own.backoff).failed(why);
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,287 @@
+//! All sessions of the earlier eras: opening, finding, ending, and children started ahead. Leaves out what is said in one.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::common::{Backoff, Common, Era};
+use super::era::backward::Backward;
+use super::era::{self, LEGACY};
+use super::json;
+use super::link::Link;
+use super::options::{EraChoice, SessionMode};
+use super::owner::Ids;
+use super::scan::Message;
+use super::session::{Backing, Own, Session};
+use super::splice::{Edit, apply};
+use super::stream::Stream;
+use super::{Context, rpc};
+use crate::error::{Error, Kind, Result};
+
+/// All sessions.
+#[derive(Debug)]
+pub struct Sessions {
+    context: Arc<Context>,
+    common: Arc<Common>,
+    ids: Ids,
+    open: Mutex<HashMap<String, Arc<Session>>>,
+    /// Streams of clients of 2024-11-05, whose sessions open with their first message.
+    expected: Mutex<HashMap<String, Arc<Stream>>>,
+    /// Sessions that are being opened, so that the limit holds.
+    opening: Mutex<usize>,
+    spares: Mutex<VecDeque<Arc<Link>>>,
+    backoff: Mutex<Backoff>,
+}
+
+/// Counts a session that is being opened.
+struct Opening<'a>(&'a Sessions);
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        *lock(&self.0.opening) -= 1;
+    }
+}
+
+impl Sessions {
+    /// No sessions yet.
+    #[must_use]
+    pub fn new(context: &Arc<Context>, common: &Arc<Common>, ids: Ids) -> Arc<Self> {
+        Arc::new(Self {
+            context: Arc::clone(context),
+            common: Arc::clone(common),
+            ids,
+            open: Mutex::default(),
+            expected: Mutex::default(),
+            opening: Mutex::default(),
+            spares: Mutex::default(),
+            backoff: Mutex::default(),
+        })
+    }
+
+    /// How many are open.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.open().len()
+    }
+
+    /// The session with this id.
+    #[must_use]
+    pub fn get(&self, id: &str) -> Option<Arc<Session>> {
+        self.open().get(id).cloned()
+    }
+
+    /// Opens a session with the client's `initialize` request: the server's answer, and the session unless the server
+    /// refused.
+    ///
+    /// # Errors
+    /// `LimitReached`, or why no server can be had.
+    pub async fn open_with(
+        self: &Arc<Self>,
+        text: Bytes,
+        message: &Message,
+        caller: &str,
+    ) -> Result<(Bytes, Option<Arc<Session>>)> {
+        self.open_as(self.ids.make(caller), text, message).await
+    }
+
+    /// As [`Sessions::open_with`], with an id that was made before.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn open_as(self: &Arc<Self>, id: String, text: Bytes, message: &Message) -> Result<(Bytes, Option<Arc<Session>>)> {
+        let _opening = self.begin()?;
+        let opened = match self.context.options.session_mode {
+            SessionMode::PerSession => self.open_own(id, text, message).await,
+            SessionMode::Shared => self.open_shared(id, text, message).await,
+        };
+        if let Ok((_, Some(session))) = &opened {
+            self.context.metrics.sessions_opened.add(1);
+            self.open().insert(session.id.clone(), Arc::clone(session));
+        }
+        opened
+    }
+
+    /// Announces the stream of a session that is about to open. False if there are too many.
+    #[must_use]
+    pub fn expect(&self, id: &str, stream: &Arc<Stream>) -> bool {
+        let mut expected = lock(&self.expected);
+        if expected.len() >= self.context.options.max_sessions {
+            return false;
+        }
+        expected.insert(id.to_owned(), Arc::clone(stream));
+        true
+    }
+
+    /// The stream that was announced.
+    #[must_use]
+    pub fn expected(&self, id: &str) -> Option<Arc<Stream>> {
+        lock(&self.expected).get(id).cloned()
+    }
+
+    /// Forgets the stream that was announced.
+    pub fn leave(&self, id: &str) {
+        lock(&self.expected).remove(id);
+    }
+
+    fn begin(&self) -> Result<Opening<'_>> {
+        let mut opening = lock(&self.opening);
+        if self.open().len() + *opening >= self.context.options.max_sessions {
+            self.context.metrics.sessions_refused.add(1);
+            let detail = format!("{} sessions are open, which is the limit", self.context.options.max_sessions);
+            return Err(Error::new(Kind::LimitReached, detail));
+        }
+        *opening += 1;
+        Ok(Opening(self))
+    }
+
+    async fn open_own(self: &Arc<Self>, id: String, text: Bytes, message: &Message) -> Result<(Bytes, Option<Arc<Session>>)> {
+        if self.context.options.era == EraChoice::Modern {
+            return self.open_backward(id, &text, message).await;
+        }
+        let link = self.take_spare()?;
+        let client_id = message.id.map(|id| text.slice(id.start..id.end)).unwrap_or_default();
+        // Its owner hears from the first line on, so the session exists before the server has answered.
+        let session = Session::new(&self.context, id.clone(), Backing::Own(Own::new(Arc::clone(&link), text.clone())));
+        let called = link.call(text.clone(), self.context.options.start_timeout).await;
+        let (answer, said) = called.inspect_err(|error| {
+            session.close();
+            lock(&self.backoff).failed(&error.to_string());
+        })?;
+        lock(&self.backoff).succeeded();
+        if said.result.is_none() {
+            session.close();
+            // A server of the stateless era alone knows no initialize; the bridge does it for it.
+            if matches!(self.common.era().await, Ok(Era::Modern(Some(_)))) {
+                return self.open_backward(id, &text, message).await;
+            }
+            let mut edits: Vec<_> = said.id.map(|id| Edit::replace(id, &client_id[..])).into_iter().collect();
+            return Ok((apply(&answer, &mut edits), None));
+        }
+        let [version] = json::find(&answer, said.result, ["protocolVersion"]);
+        let version = version.and_then(|version| json::string(&answer, version)).unwrap_or_default().into_owned();
+        let _first = session.version.set(version);
+        Ok((answer, Some(session)))
+    }
+
+    async fn open_backward(&self, id: String, text: &Bytes, message: &Message) -> Result<(Bytes, Option<Arc<Session>>)> {
+        let backward = Backward::open(&self.context, &self.common, text, message).await?;
+        let (answer, version) = backward.introduction(text, message);
+        let session = Session::new(&self.context, id, Backing::Backward(backward));
+        let _first = session.version.set(version);
+        Ok((answer, Some(session)))
+    }
+
+    async fn open_shared(&self, id: String, text: Bytes, message: &Message) -> Result<(Bytes, Option<Arc<Session>>)> {
+        let ready = self.common.ready().await?;
+        let Era::Legacy(result) = &ready.era else { return self.open_backward(id, &text, message).await };
+        let [asked] = message.params(&text, ["protocolVersion"]);
+        let asked = asked.and_then(|asked| json::string(&text, asked)).unwrap_or_default();
+        let whole = json::check(result).ok();
+        let [agreed] = json::find(result, whole, ["protocolVersion"]);
+        let server = agreed.and_then(|agreed| json::string(result, agreed)).unwrap_or_default();
+        let version = older(&asked, &server).to_owned();
+        let mut edits: Vec<_> = agreed.map(|agreed| Edit::replace(agreed, rpc::quoted(&version))).into_iter().collect();
+        let client_id = message.id.map(|id| id.of(&text)).unwrap_or_default();
+        let answer = rpc::result(client_id, &apply(result, &mut edits));
+        let session = Session::new(&self.context, id, Backing::Shared(Arc::clone(&self.common)));
+        let _first = session.version.set(version);
+        Ok((answer, Some(session)))
+    }
+
+    /// Ends a session. False if there is none.
+    pub fn close(&self, id: &str) -> bool {
+        let session = self.open().remove(id);
+        session.inspect(|session| session.close()).is_some()
+    }
+
+    /// Ends all sessions and spares.
+    pub fn close_all(&self) {
+        let all: Vec<_> = self.open().drain().collect();
+        for (_, session) in all {
+            session.close();
+        }
+        for spare in lock(&self.spares).drain(..) {
+            spare.stop();
+        }
+        for (_, stream) in lock(&self.expected).drain() {
+            stream.close();
+        }
+    }
+
+    /// Ends sessions on which nothing happens.
+    pub fn sweep(self: &Arc<Self>) {
+        let limit = self.context.options.idle_timeout;
+        let idle = |session: &Arc<Session>| session.idle().is_some_and(|idle| idle >= limit);
+        let ended: Vec<_> = self.open().extract_if(|_, session| idle(session)).collect();
+        for (_, session) in ended {
+            self.context.metrics.sessions_expired.add(1);
+            session.close();
+        }
+        self.fill_spares();
+    }
+
+    /// A child that was started ahead, or a new one.
+    fn take_spare(self: &Arc<Self>) -> Result<Arc<Link>> {
+        let spare = {
+            let mut spares = lock(&self.spares);
+            spares.retain(|link| link.ended().is_none());
+            spares.pop_front()
+        };
+        let link = if let Some(link) = spare {
+            link
+        } else {
+            lock(&self.backoff).check()?;
+            Link::start(&self.context, false).inspect_err(|error| lock(&self.backoff).failed(&error.to_string()))?
+        };
+        // The next one is started a moment later, so that it does not compete with this session's first answers.
+        let this = Arc::clone(self);
+        self.context.tasks.spawn("spare", async move {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            this.fill_spares();
+        });
+        Ok(link)
+    }
+
+    /// Starts children ahead, as many as are missing.
+    pub fn fill_spares(&self) {
+        let options = &self.context.options;
+        let stopping = self.context.tasks.stopping().is_cancelled();
+        if options.session_mode == SessionMode::Shared || options.era == EraChoice::Modern || stopping {
+            return;
+        }
+        let mut spares = lock(&self.spares);
+        let before = spares.len();
+        spares.retain(|link| link.ended().is_none());
+        if spares.len() < before {
+            lock(&self.backoff).failed("a server that was started ahead has ended");
+        }
+        let wanted = options.spare.min(options.max_sessions.saturating_sub(self.open().len()));
+        while spares.len() < wanted && lock(&self.backoff).check().is_ok() {
+            match Link::start(&self.context, false) {
+                Ok(link) => spares.push_back(link),
+                Err(error) => lock(&self.backoff).failed(&error.to_string()),
+            }
+        }
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<String, Arc<Session>>> {
+        lock(&self.open)
+    }
+}
+
+/// The older one of two revisions; the server's, if the client's is not known.
+fn older<'a>(client: &'a str, server: &'a str) -> &'a str {
+    if era::is_legacy(client) && (client < server || !era::is_legacy(server)) {
+        client
+    } else if server.is_empty() {
+        LEGACY[0]
+    } else {
+        server
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,125 @@
+//! Claims about the stateless era, and about clients of one era at servers of the other.
+
+use super::*;
+
+#[tokio::test]
+async fn questions_of_a_server_reach_the_client_and_its_answers_the_server() {
+    for (era, question) in [("legacy", json!("s1")), ("modern", json!("mcp-bridge-1"))] {
+        let running = Running::start(era, &[]).await;
+        let session = running.session().await;
+        let mut asked = running.post(&session, &call(json!(1), "ask", json!({})).to_string()).await;
+        let mut text = String::new();
+        while !text.contains("elicitation/create") {
+            let frame = asked.body.frame().await.unwrap().unwrap();
+            text.push_str(&String::from_utf8_lossy(frame.data_ref().unwrap()));
+        }
+        let said = json!({"jsonrpc": "2.0", "id": question, "result": {"action": "accept"}});
+        assert_eq!(running.post(&session, &said.to_string()).await.status, 202);
+        let message = asked.message().await;
+        let expected = if era == "legacy" { json!({"action": "accept"}) } else { json!({"k": {"action": "accept"}}) };
+        assert_eq!(message["result"]["said"], expected, "{era}");
+        running.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_of_the_stateless_era_meets_servers_of_both() {
+    for era in ["legacy", "modern"] {
+        let running = Running::start(era, &[]).await;
+        let mut discover = modern_call(json!("d"), "", json!({}), json!({}));
+        discover["method"] = "server/discover".into();
+        let discovered = running.modern(discover).await.message().await;
+        assert_eq!(discovered["id"], "d");
+        assert_eq!(discovered["result"]["supportedVersions"][0], "2026-07-28", "{discovered}");
+        assert_eq!(discovered["result"]["_meta"]["io.modelcontextprotocol/serverInfo"]["name"], "script");
+        let pid = running.modern(modern_call(json!(7), "pid", json!({}), json!({}))).await.message().await;
+        assert_eq!(pid["id"], 7);
+        if era == "legacy" {
+            assert_eq!(pid["result"]["resultType"], "complete");
+        }
+        let mut ping = modern_call(json!(1), "", json!({}), json!({}));
+        ping["method"] = "ping".into();
+        let refused = running.modern(ping).await;
+        assert_eq!(refused.status, 404);
+        assert_eq!(refused.message().await["error"]["code"], -32601);
+        running.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_question_of_an_earlier_server_becomes_a_round_trip() {
+    let running = Running::start("legacy", &[]).await;
+    let capabilities = json!({"elicitation": {}});
+    let first = running.modern(modern_call(json!(1), "ask", json!({}), capabilities.clone())).await.message().await;
+    assert_eq!(first["result"]["resultType"], "input_required", "{first}");
+    let (name, question) = first["result"]["inputRequests"].as_object().unwrap().iter().next().unwrap();
+    assert_eq!(question["method"], "elicitation/create");
+    let mut again = modern_call(json!(2), "ask", json!({}), capabilities.clone());
+    again["params"]["requestState"] = first["result"]["requestState"].clone();
+    let unanswered = running.modern(again.clone()).await.message().await;
+    assert_eq!(unanswered["result"]["resultType"], "input_required");
+    again["params"]["requestState"] = unanswered["result"]["requestState"].clone();
+    again["params"]["inputResponses"] = json!({name.as_str(): {"action": "accept"}});
+    let last = running.modern(again.clone()).await.message().await;
+    assert_eq!((&last["id"], &last["result"]["said"]), (&json!(2), &json!({"action": "accept"})), "{last}");
+    let replayed = running.modern(again).await.message().await;
+    assert_eq!(replayed["error"]["code"], -32602);
+    running.end().await;
+}
+
+#[tokio::test]
+async fn headers_must_say_what_the_body_says() {
+    let running = Running::start("modern", &[]).await;
+    let body = modern_call(json!(1), "pid", json!({}), json!({})).to_string();
+    let base = [("content-type", "application/json"), ("mcp-protocol-version", "2026-07-28")];
+    for more in [
+        &[][..],
+        &[("mcp-method", "tools/call")],
+        &[("mcp-method", "tools/list"), ("mcp-name", "pid")],
+        &[("mcp-method", "tools/call"), ("mcp-name", "other")],
+        &[("mcp-method", "tools/call"), ("mcp-name", "=?base64?!?=")],
+    ] {
+        let refused = running.send("POST", "/mcp", &[&base[..], more].concat(), body.clone()).await;
+        assert_eq!(refused.status, 400);
+        assert_eq!(refused.message().await["error"]["code"], -32020);
+    }
+    let encoded = [&base[..], &[("mcp-method", "tools/call"), ("mcp-name", "=?base64?cGlk?=")]].concat();
+    assert_eq!(running.send("POST", "/mcp", &encoded, body).await.status, 200);
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_cancels_its_request() {
+    let running = Running::start("modern", &[]).await;
+    running.modern(modern_call(json!(1), "pid", json!({}), json!({}))).await;
+    let hanging = running.modern(modern_call(json!(1), "hang", json!({}), json!({})));
+    assert!(tokio::time::timeout(Duration::from_millis(500), hanging).await.is_err());
+    let pending = || running.bridge.context.links.alive().iter().map(|link| link.pending()).sum::<usize>();
+    until("the end of the request", || pending() == 0).await;
+    let mut state = modern_call(json!(1), "", json!({}), json!({}));
+    state["method"] = "state".into();
+    assert!(running.modern(state).await.message().await["result"]["cancelled"].is_number());
+    running.end().await;
+}
+
+#[tokio::test]
+async fn changes_reach_who_asked_for_them() {
+    let running = Running::start("legacy", &[]).await;
+    let mut listen = modern_call(json!("sub"), "", json!({}), json!({}));
+    listen["method"] = "subscriptions/listen".into();
+    listen["params"]["notifications"] = json!({"toolsListChanged": true, "promptsListChanged": true});
+    let mut stream = running.modern(listen).await;
+    let mut text = String::new();
+    running.modern(modern_call(json!(1), "change", json!({}), json!({}))).await;
+    while !text.contains("list_changed") {
+        let frame = stream.body.frame().await.unwrap().unwrap();
+        text.push_str(&String::from_utf8_lossy(frame.data_ref().unwrap()));
+    }
+    let mut said =
+        text.lines().filter_map(|line| line.strip_prefix("data: ")).map(|data| serde_json::from_str::<Value>(data).unwrap());
+    let acknowledged = said.next().unwrap();
+    assert_eq!(acknowledged["params"]["notifications"], json!({"toolsListChanged": true}));
+    assert_eq!(said.next().unwrap()["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"], "sub");
+    drop(stream);
+    running.end().await;
+}
