@@ -33,6 +33,13 @@ impl Actor {
     pub fn system() -> Self {
         Self { name: "system".to_owned(), role: Role::Admin, request_id: None }
     }
+
+    /// Somebody who was not asked who they are. Operations that are open to everybody are done in this name, with or
+    /// without a key, so that a probe with a key of yesterday still learns how the manager is.
+    #[must_use]
+    pub fn stranger(request_id: Option<String>) -> Self {
+        Self { name: "anonymous".to_owned(), role: Role::Nobody, request_id }
+    }
 }
 
 macro_rules! operations {

@@ -13,7 +13,7 @@ use crate::domain::name::ServiceName;
 use crate::domain::spec::{self, ServiceSpec, SpecInput};
 use crate::domain::status::{Desired, Phase, Record, ServiceState};
 use crate::domain::template::TemplateReference;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, FieldError, Kind, Result};
 
 /// How often a change is tried again when another one came in between.
 const ATTEMPTS: usize = 5;
@@ -82,7 +82,7 @@ impl Manager {
     }
 
     /// Starts a stopped service; with a `request`, creates it when it does not exist. A service that exists is never
-    /// changed by this: `Conflict` when it is not what the request says.
+    /// changed by this: `Conflict` when anything that the request says is not so. What it does not say is not compared.
     pub async fn start_service(
         self: &Arc<Self>,
         actor: &Actor,
@@ -99,12 +99,7 @@ impl Manager {
                         .remedy(format!("create it: POST /containers, or send a spec with POST /containers/{owned}/start"))),
                     (Ok(current), request) => {
                         if let Some(request) = request {
-                            let (spec, _) = manager.resolve(request).await?;
-                            if *current.record.spec != spec {
-                                let detail = format!("'{owned}' exists and runs with other settings");
-                                return Err(Error::new(Kind::Conflict, detail)
-                                    .remedy(format!("change it with PUT /containers/{owned}, or start it without a body")));
-                            }
+                            manager.agree(&current, request).await?;
                         }
                         manager.set_desired(&owned, Desired::Running, patience).await
                     }
@@ -312,6 +307,36 @@ impl Manager {
         };
         host_paths::pin(&mut spec, &defaults.allowed_host_paths).await?;
         Ok((spec, template))
+    }
+
+    /// `Conflict`, with the fields, when a service is not what a request says of it.
+    async fn agree(&self, current: &ServiceState, request: ServiceRequest) -> Result<()> {
+        let record = &current.record;
+        let (said, says_template) = (request.spec.clone(), request.template.clone());
+        let mut request = request;
+        if request.template.is_none() && said.image.is_none() {
+            request.spec.image = Some(record.spec.image.clone());
+        }
+        let (wanted, template) = self.resolve(request).await?;
+        let mut fields = spec::differences(&said, &wanted, &record.spec);
+        if let (Some(reference), Some(wanted)) = (says_template, template) {
+            let made_from = record.template.as_ref();
+            let says_version = reference.contains('@');
+            let is_made_from =
+                |made: &TemplateReference| made.name == wanted.name && (!says_version || made.version == wanted.version);
+            if !made_from.is_some_and(is_made_from) {
+                let is = made_from.map_or_else(|| "none".to_owned(), |made| format!("{}@{}", made.name, made.version));
+                let message = format!("is {is} in the service");
+                fields.insert(0, FieldError::new("template", message, "leave it out, or change the service"));
+            }
+        }
+        if fields.is_empty() {
+            return Ok(());
+        }
+        let name = &record.name;
+        let differing = fields.iter().map(|field| field.field.as_str()).collect::<Vec<_>>().join(", ");
+        Err(Error { fields, ..Error::new(Kind::Conflict, format!("'{name}' exists and differs in {differing}")) }
+            .remedy(format!("change it with PUT /containers/{name}, or start it as it is, without a body")))
     }
 
     /// `current` with the fields of `patch`, under the same rules as a new service.

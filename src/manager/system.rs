@@ -52,9 +52,13 @@ pub struct SystemInfo {
 }
 
 impl Manager {
-    /// How the manager is. Never fails and asks nobody.
-    #[must_use]
-    pub fn health(&self) -> SystemHealth {
+    /// How the manager is. Asks nobody, and anybody may ask.
+    pub async fn read_health(self: &Arc<Self>, actor: &Actor) -> Result<SystemHealth> {
+        let manager = self.clone();
+        self.perform(actor, Operation::HealthRead, "", async move { Ok(manager.health()) }).await
+    }
+
+    pub(super) fn health(&self) -> SystemHealth {
         let snapshot = self.snapshot();
         let age = snapshot
             .as_of
@@ -91,7 +95,8 @@ impl Manager {
     }
 
     /// The metrics in Prometheus' text format.
-    pub fn metrics_text(&self) -> Result<String> {
-        self.metrics.render()
+    pub async fn read_metrics(self: &Arc<Self>, actor: &Actor) -> Result<String> {
+        let manager = self.clone();
+        self.perform(actor, Operation::MetricsRead, "", async move { manager.metrics.render() }).await
     }
 }

@@ -1,5 +1,6 @@
 //! What handlers get out of a request: the actor, names, bodies, queries; every failure is a problem document.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
@@ -26,6 +27,17 @@ impl FromRequestParts<Api> for Caller {
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
         let request_id = parts.extensions.get::<RequestId>().map(|id| id.0.clone());
         Ok(Self(api.authenticator.actor(presented_key(&parts.headers), request_id)?))
+    }
+}
+
+/// Anybody: for what is open to all, whatever key they present.
+pub struct Anyone(pub Actor);
+
+impl FromRequestParts<Api> for Anyone {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Infallible> {
+        Ok(Self(Actor::stranger(parts.extensions.get::<RequestId>().map(|id| id.0.clone()))))
     }
 }
 

@@ -122,7 +122,8 @@ async fn measure(State(api): State<Api>, request: Request, next: Next) -> Respon
     api.metrics.http_requests.with_label_values(&[method, &route, status.as_str()]).inc();
     api.metrics.http_duration.with_label_values(&[method, &route]).observe(elapsed.as_secs_f64());
     let milliseconds = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-    if status.is_server_error() {
+    // That the manager is not ready yet is an answer like any other; why is told once, by what it waits for.
+    if status.is_server_error() && route != "/ready" {
         tracing::warn!(method, route, status = status.as_u16(), milliseconds, "answered");
     } else {
         tracing::debug!(method, route, status = status.as_u16(), milliseconds, "answered");

@@ -1,11 +1,14 @@
 //! The OpenAPI document and the page that shows it.
 
 use axum::Router;
+use axum::http::{HeaderValue, header};
+use axum::middleware::map_response;
+use axum::response::Response;
 use utoipa::OpenApi as _;
 use utoipa::openapi::schema::Schema;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{OpenApi, RefOr};
-use utoipa_swagger_ui::SwaggerUi;
+use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::Api;
 use super::problem::ProblemDocument;
@@ -49,9 +52,18 @@ pub fn corrected(mut document: OpenApi) -> OpenApi {
     document
 }
 
-/// `GET /openapi.json` and the page `GET /docs`.
+/// `GET /openapi.json` and the page `GET /docs`. What leads from one to the other is relative, since the manager may
+/// stand behind a proxy under a prefix that it never sees.
 pub fn pages(document: OpenApi) -> Router<Api> {
-    SwaggerUi::new("/docs").url("/openapi.json", document).into()
+    let page = SwaggerUi::new("/docs").url("/openapi.json", document).config(Config::from("../openapi.json"));
+    Router::from(page).layer(map_response(redirect_beside))
+}
+
+async fn redirect_beside(mut response: Response) -> Response {
+    if response.headers().get(header::LOCATION).is_some_and(|location| location == "/docs/") {
+        response.headers_mut().insert(header::LOCATION, HeaderValue::from_static("docs/"));
+    }
+    response
 }
 
 #[cfg(test)]

@@ -9,41 +9,42 @@ use axum::response::{IntoResponse as _, Response};
 use tokio_util::sync::CancellationToken;
 
 use super::Api;
-use super::extract::{Body, Caller};
+use super::extract::{Anyone, Body, Caller};
 use super::problem::{Answer, ProblemDocument};
 use crate::error::{Error, Kind};
 use crate::manager::{Diagnostics, ImageInfo, PullRequest, SystemHealth, SystemInfo};
 
 /// Whether the manager is alive; 200 as long as it is, whatever it relies on.
 #[utoipa::path(get, path = "/health", tag = "system", responses((status = 200, body = SystemHealth)))]
-pub async fn health(State(api): State<Api>) -> Json<SystemHealth> {
-    Json(api.manager.health())
+pub async fn health(State(api): State<Api>, Anyone(actor): Anyone) -> Answer<Json<SystemHealth>> {
+    Ok(Json(api.manager.read_health(&actor).await?))
 }
 
 /// Whether requests can be served in full: the engine answers, and everything that runs has been seen.
 #[utoipa::path(get, path = "/ready", tag = "system", responses(
     (status = 200, body = SystemHealth), (status = 503, body = SystemHealth)))]
-pub async fn ready(State(api): State<Api>) -> Response {
-    let health = api.manager.health();
+pub async fn ready(State(api): State<Api>, Anyone(actor): Anyone) -> Answer<Response> {
+    let health = api.manager.read_health(&actor).await?;
     let status = if health.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(health)).into_response()
+    Ok((status, Json(health)).into_response())
 }
 
 /// Metrics in Prometheus' text format.
 #[utoipa::path(get, path = "/metrics", tag = "system", responses((status = 200, body = String, content_type = "text/plain"),
     (status = "4XX", body = ProblemDocument, content_type = "application/problem+json")))]
-pub async fn metrics(State(api): State<Api>) -> Answer<Response> {
+pub async fn metrics(State(api): State<Api>, Anyone(actor): Anyone) -> Answer<Response> {
     if !api.settings.metrics_enabled {
         return Err(Error::new(Kind::NotFound, "metrics are off").remedy("set ENABLE_METRICS=true").into());
     }
-    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], api.manager.metrics_text()?).into_response())
+    let text = api.manager.read_metrics(&actor).await?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
 }
 
 /// Metrics, under their other name.
 #[utoipa::path(get, path = "/prometheus", tag = "system", responses((status = 200, body = String, content_type = "text/plain"),
     (status = "4XX", body = ProblemDocument, content_type = "application/problem+json")))]
-pub async fn prometheus(state: State<Api>) -> Answer<Response> {
-    metrics(state).await
+pub async fn prometheus(state: State<Api>, anyone: Anyone) -> Answer<Response> {
+    metrics(state, anyone).await
 }
 
 /// What the manager runs on, and what that can enforce.

@@ -4,6 +4,7 @@
 //! and valid, and nothing after it validates again. What needs a look at the machine (does a host path lead out of the
 //! allow-list through a symbolic link, does an image exist) is not decided here.
 
+mod difference;
 mod input;
 mod mounts;
 mod resolve;
@@ -21,6 +22,7 @@ use sha2::{Digest, Sha256};
 
 use crate::domain::quantity::{Bytes, MilliCpu, Span};
 
+pub use difference::differences;
 pub use input::{HealthCheckInput, SpecInput};
 pub use resolve::{Defaults, Variables, resolve};
 pub use rules::is_image;

@@ -1,7 +1,10 @@
 //! Who may do what, for every endpoint of the OpenAPI document: none can be forgotten.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use mcp_manager::domain::access::{Operation, Role};
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::support::podman::unique;
@@ -108,4 +111,86 @@ async fn every_change_leaves_an_audit_entry_with_its_actor_and_its_end() {
         ]
     );
     assert!(lines.iter().all(|line| line["actor"] == "anonymous" && line["request_id"].is_string()));
+}
+
+/// How often each operation was done so far, as the metrics tell it.
+async fn done(product: &Product) -> BTreeMap<String, u64> {
+    let text = product.request(Method::GET, "/metrics").send().await.unwrap().text().await.unwrap();
+    let mut done = BTreeMap::new();
+    for line in text.lines().filter_map(|line| line.strip_prefix("mcp_manager_operations_total{operation=\"")) {
+        let (operation, rest) = line.split_once('"').unwrap();
+        *done.entry(operation.to_owned()).or_default() += rest.rsplit(' ').next().unwrap().parse::<u64>().unwrap();
+    }
+    done
+}
+
+/// A body that an endpoint takes.
+fn body(method: &Method, path: &str) -> Option<Value> {
+    match (method.as_str(), path) {
+        ("POST", "/containers") => Some(json!({"service_name": "other", "template": "echo"})),
+        ("PUT", "/containers/{name}") => Some(json!({"template": "echo", "replicas": 2})),
+        ("PATCH", "/containers/{name}") => Some(json!({"replicas": 1})),
+        ("POST", "/templates" | "/templates/validate") => Some(json!({"name": "mine", "image": "i"})),
+        ("PUT", "/templates/{name}") => Some(json!({"image": "i"})),
+        ("POST", "/images/pull") => Some(json!({"image": "i"})),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn every_endpoint_does_one_operation_of_the_table_and_every_operation_has_an_endpoint() {
+    let product = Product::start(Options::memory()).await;
+    product.create_echo("echo", json!({})).await;
+    let (_, document) = product.get("/openapi.json").await;
+    let described = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/api.md")).unwrap();
+    let (mut seen, mut wrong) = (BTreeSet::new(), Vec::new());
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for method in methods.as_object().unwrap().keys() {
+            let method: Method = method.to_uppercase().parse().unwrap();
+            let before = done(&product).await;
+            let request = product.request(method.clone(), &path.replace("{name}", "echo"));
+            let request = match body(&method, path) {
+                Some(body) => request.json(&body),
+                None => request,
+            };
+            // The body is dropped unread: some never end.
+            drop(request.send().await.unwrap());
+            let mut after = done(&product).await;
+            // Looking is an operation too.
+            *after.get_mut("metrics_read").unwrap() -= 1;
+            after.retain(|operation, count| before.get(operation).copied().unwrap_or(0) < *count);
+            let operations: Vec<String> = after.into_keys().collect();
+            let slug = match (operations.as_slice(), path.as_str()) {
+                // The same for everybody and everywhere: it says how to write a template.
+                ([], "/template.schema.json") => continue,
+                ([one], _) => one.clone(),
+                (several, _) => {
+                    wrong.push(format!("{method} {path} does {several:?}"));
+                    continue;
+                }
+            };
+            let operation = Operation::ALL.iter().find(|operation| operation.slug() == slug).unwrap();
+            if (operation.least_role() == Role::Nobody) != OPEN.contains(&path.as_str()) {
+                wrong.push(format!("{method} {path} is open to strangers in one place only"));
+            }
+            let role = match operation.least_role() {
+                Role::Nobody => "none".to_owned(),
+                role => format!("{role:?}").to_lowercase(),
+            };
+            let (name, end) = (format!("`{method} {path}`"), format!("| {role} |"));
+            if !described.lines().any(|row| row.starts_with("| `") && row.contains(&name) && row.ends_with(&end)) {
+                wrong.push(format!("{method} {path}: docs/api.md does not say that it needs the role {role}"));
+            }
+            if operation.audited() == (method == Method::GET) {
+                wrong.push(format!("{method} {path} is {slug}: what changes something is audited, and nothing else"));
+            }
+            seen.insert(slug);
+        }
+    }
+    // Checking a template changes nothing; it is no GET because it has a body.
+    wrong.retain(|one| !one.starts_with("POST /templates/validate is template_validate"));
+    assert_eq!(wrong, Vec::<String>::new());
+    let all: BTreeSet<String> = Operation::ALL.iter().map(|operation| operation.slug().to_owned()).collect();
+    assert_eq!(seen, all);
+    drop(product);
 }

@@ -27,6 +27,18 @@ async fn health_readiness_metrics_and_documentation_answer() {
 }
 
 #[tokio::test]
+async fn the_documentation_page_stays_under_the_prefix_of_a_proxy() {
+    let product = Product::start(Options::memory()).await;
+    let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let redirect = client.get(format!("{}/docs", product.url)).send().await.unwrap();
+    assert!(redirect.status().is_redirection());
+    assert_eq!(redirect.headers()["location"], "docs/", "relative, so that /api/mcp/docs leads to /api/mcp/docs/");
+    let script = product.request(Method::GET, "/docs/swagger-initializer.js").send().await.unwrap().text().await.unwrap();
+    assert!(script.contains("\"../openapi.json\""), "{script}");
+    product.finish().await;
+}
+
+#[tokio::test]
 async fn every_answer_carries_its_request_id_and_so_do_the_log_lines() {
     let product = Product::start(Options::memory()).await;
     let answer = product.request(Method::GET, "/containers").header("x-request-id", "my-own-id-1").send().await.unwrap();

@@ -76,3 +76,27 @@ async fn the_first_service_and_the_migration_example_work_as_written() {
     product.finish().await;
     podman::podman(&["rmi", "--ignore", "docker.io/mcp/echo:latest", "docker.io/library/image:tag"]).await;
 }
+
+#[tokio::test]
+async fn the_first_service_s_call_starts_the_echo_of_the_quick_start_and_names_what_differs() {
+    let product = Product::start(Options::memory()).await;
+    let (status, _) = product.post("/containers", &json!({"service_name": "echo", "template": "echo"})).await;
+    assert_eq!(status, 201);
+    let first = json!({"image": "mcp/echo:latest", "port": 8000, "environment": {"MCP_SERVICE_NAME": "echo"}});
+    let (status, echo) = product.post("/containers/echo/start", &first).await;
+    assert_eq!((status, echo["outcome"].as_str()), (200, Some("unchanged")), "{echo:#}");
+    product.call(Method::POST, "/containers/echo/stop").await;
+    for same in [first, json!({}), json!({"template": "echo"})] {
+        let (status, echo) = product.post("/containers/echo/start", &same).await;
+        assert_eq!((status, echo["status"].as_str()), (200, Some("running")), "{echo:#}");
+    }
+    let other = json!({"image": "mcp/other", "port": 9000, "environment": {"MCP_SERVICE_NAME": "echo"}});
+    let (status, conflict) = product.post("/containers/echo/start", &other).await;
+    assert_eq!(status, 409, "{conflict:#}");
+    assert_eq!(conflict["detail"], "'echo' exists and differs in image, port");
+    assert_eq!(conflict["errors"][1]["message"], "is 8000 in the service");
+    assert!(conflict["remedy"].as_str().unwrap().contains("PUT /containers/echo"), "{conflict:#}");
+    let (status, conflict) = product.post("/containers/echo/start", &json!({"template": "nginx"})).await;
+    assert_eq!((status, conflict["errors"][0]["field"].as_str()), (409, Some("template")), "{conflict:#}");
+    product.finish().await;
+}
