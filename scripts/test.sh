@@ -138,7 +138,7 @@ checks() {
   check "lints" cargo_here clippy --locked --all-targets --quiet -- -D warnings
   check "documentation" documentation
   if have shellcheck; then
-    local scripts=("$checkout"/scripts/*.sh "$checkout"/scripts/lib/*.sh)
+    local scripts=("$checkout"/scripts/*.sh "$checkout"/scripts/lib/*.sh "$checkout"/fuzz/*.sh)
     if [ -e "$checkout/.ci/run" ]; then scripts+=("$checkout/.ci/run"); fi
     check "scripts" shellcheck "${scripts[@]}"
   fi
