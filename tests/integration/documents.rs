@@ -137,6 +137,37 @@ fn every_relative_link_leads_to_a_file_and_a_heading() {
     assert_eq!(broken, Vec::<String>::new());
 }
 
+#[test]
+fn every_path_named_in_a_document_exists() {
+    let folders = ["src", "tests", "examples", "fuzz", "scripts", "docs", "docker", "templates", "traefik", ".ci", ".cargo"];
+    let (mut missing, mut seen) = (Vec::new(), 0);
+    for file in markdown(root()) {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for (number, line) in text.lines().enumerate() {
+            // Words of code and of commands; what stands for something else is written in capitals or with a star.
+            let words = line.split(|sign: char| sign.is_whitespace() || "`()[]{}<>|\"',;=:#…*".contains(sign));
+            let words = words.map(|word| word.trim_start_matches("./").trim_end_matches(['.', '/', '!', '?']));
+            let paths = words
+                .filter(|word| word.split_once('/').is_some_and(|(folder, rest)| folders.contains(&folder) && !rest.is_empty()));
+            for path in paths.filter(|path| !stands_for_many(line, path)) {
+                seen += 1;
+                if !root().join(path).exists() {
+                    missing.push(format!("{}:{}: {path}", file.strip_prefix(root()).unwrap().display(), number + 1));
+                }
+            }
+        }
+    }
+    assert!(seen > 50, "only {seen} paths were found");
+    assert_eq!(missing, Vec::<String>::new());
+}
+
+/// Whether a path has a place for a name (`docker/NAME/Dockerfile`, `templates/*.json`).
+fn stands_for_many(line: &str, path: &str) -> bool {
+    let is_placeholder = |part: &str| part.len() > 1 && part.chars().all(|sign| sign.is_ascii_uppercase() || sign == '_');
+    let goes_on = |sign: &str| line.contains(&format!("{path}{sign}")) || line.contains(&format!("{path}/{sign}"));
+    path.split(['/', '.', '@']).any(is_placeholder) || ["{", "<", "*", "…"].into_iter().any(goes_on)
+}
+
 /// Every Markdown file below `folder`, but for what builds and tools leave there.
 fn markdown(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
