@@ -57,7 +57,7 @@ pub async fn entries(
     if wanted.all || targets.is_empty() {
         targets.push((ALL.to_owned(), "/mcp/all".to_owned()));
     }
-    let approves = match client.approve {
+    let approves_beforehand = match client.approve {
         Approve::Always(_) => true,
         Approve::WhenAsked(_) => wanted.auto_approve,
         Approve::Never if wanted.auto_approve => {
@@ -69,7 +69,7 @@ pub async fn entries(
     let mut entries = Vec::new();
     for (name, path) in targets {
         let url = format!("{}{path}", base(common));
-        let approved = if approves { read_only_tools(output, common, &url).await } else { Vec::new() };
+        let approved = if approves_beforehand { read_only_tools(output, common, &url).await } else { Vec::new() };
         let arguments = vec!["client".to_owned(), "relay".to_owned(), url.clone()];
         let leads_to = Target { name: name.clone(), url, program: program.clone(), arguments, approved };
         let Some(entry) = client.entry(&leads_to, &key, wanted.stdio) else {
