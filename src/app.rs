@@ -34,7 +34,8 @@ pub async fn run(config: Config) -> Result<()> {
     let listener = bind(config.server.listen, "server.listen").await?;
     let address = listener.local_addr().map_err(|error| Error::internal("the listener has no address", error))?;
     let domain: Domain = config.server.domain.parse()?;
-    let routing = routing::Settings { domain: domain.clone(), ..routing::Settings::default() };
+    let fallback_url = config.gateway.enabled.then(|| config.server.fallback_url(address));
+    let routing = routing::Settings { domain: domain.clone(), fallback_url, ..routing::Settings::default() };
 
     let settings = registry::Settings { dir: config.templates.dir.clone(), debounce: TEMPLATE_DEBOUNCE };
     let registry = Registry::open(settings, &tasks, &metrics).await?;

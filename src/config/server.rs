@@ -1,6 +1,6 @@
 //! Section `server`: the manager's own HTTP server, and how its services are addressed.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::section::{Check, section};
 use super::value::choice;
@@ -44,6 +44,9 @@ section! {
         max_connections: u32 = 4096;
         /// Second address, for Traefik's HTTP provider alone; without it the routes are not offered to Traefik.
         traefik_provider_listen: Option<SocketAddr> = None;
+        /// Where Traefik reaches the manager, e.g. `http://mcp-manager:8000`: requests for services that are down go there, to be
+        /// answered with the reason. When nothing is set, the address of `listen` as seen from the same machine.
+        traefik_fallback_url: Option<String> = None;
         /// Threads that answer requests.
         worker_threads: u16 = 2;
     }
@@ -87,6 +90,19 @@ impl Server {
         check.that((1..=64).contains(&self.worker_threads), "worker_threads", "is out of range", "use 1 to 64");
         let twice = self.traefik_provider_listen == Some(self.listen) && self.listen.port() != 0;
         check.that(!twice, "traefik_provider_listen", "is the same address as listen", "use another port");
+        let plain = |url: &str| url.starts_with("http://") && origin_is_complete(url.strip_suffix('/').unwrap_or(url));
+        let right = self.traefik_fallback_url.as_deref().is_none_or(plain);
+        check.that(right, "traefik_fallback_url", "is not the URL of a server", "write e.g. http://mcp-manager:8000");
+    }
+
+    /// Where Traefik sends requests for services that are down, for a manager that listens on `listening`.
+    #[must_use]
+    pub fn fallback_url(&self, listening: SocketAddr) -> String {
+        let mut address = listening;
+        if address.ip().is_unspecified() {
+            address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+        }
+        self.traefik_fallback_url.clone().unwrap_or_else(|| format!("http://{address}"))
     }
 
     /// The port in the URLs of services, for a manager that listens on `listening`; `None` when it is the scheme's own.
@@ -118,6 +134,20 @@ mod tests {
         assert_eq!(server(Scheme::Http, Some(80)).url_port(8000), None);
         assert_eq!(server(Scheme::Https, Some(443)).url_port(8000), None);
         assert_eq!(server(Scheme::Https, Some(80)).url_port(8000), Some(80));
+    }
+
+    #[test]
+    fn traefik_is_sent_to_an_address_that_it_can_reach() {
+        let server = |url: Option<&str>| Server { traefik_fallback_url: url.map(str::to_owned), ..Server::default() };
+        assert_eq!(server(None).fallback_url("0.0.0.0:8000".parse().unwrap()), "http://127.0.0.1:8000");
+        assert_eq!(server(None).fallback_url("[::]:8000".parse().unwrap()), "http://[::1]:8000");
+        assert_eq!(server(None).fallback_url("10.0.0.1:8000".parse().unwrap()), "http://10.0.0.1:8000");
+        assert_eq!(server(Some("http://manager:1")).fallback_url("10.0.0.1:8000".parse().unwrap()), "http://manager:1");
+        for bad in ["manager:8000", "https://manager", "http://manager/path", "http://"] {
+            let mut check = Check::default();
+            server(Some(bad)).validate(&mut check);
+            assert_eq!(check.problems.len(), 1, "{bad}");
+        }
     }
 
     #[test]

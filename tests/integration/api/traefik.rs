@@ -123,6 +123,17 @@ async fn traefik_shares_the_load_over_healthy_replicas_and_leads_to_the_manager(
     client.post(format!("http://{address}/health/ok")).send().await.unwrap();
     eventually("the third is back", async || traefik.answers(9).await.len() == 3).await;
 
+    // A service without a healthy replica, and a name that nobody has, are answered for by the manager.
+    let (status, _) = product.send(reqwest::Method::POST, "/containers/echo/stop", &json!({})).await;
+    assert_eq!(status, 200);
+    eventually("Traefik has dropped the route", async || traefik.get("echo.localhost", "/echo/hi").await.0 == 503).await;
+    let (_, refused) = traefik.get("echo.localhost", "/echo/hi").await;
+    assert!(refused["service"] == "echo" && refused["phase"] == "stopped", "{refused:#}");
+    assert_eq!(refused["reason"], "it is stopped");
+    let (status, unknown) = traefik.get("ecko.localhost", "/").await;
+    assert!(status == 404 && unknown["remedy"].as_str().unwrap().contains("echo"), "{unknown:#}");
+    assert_ne!(traefik.get("traefik.localhost", "/").await.1["service"], "traefik", "that is the dashboard's name");
+
     // The manager behind Traefik, as document 1 has it; the provider's document is not to be had there.
     assert_eq!(traefik.get("localhost", "/api/mcp/health").await.1["status"], "healthy");
     assert_eq!(traefik.get("localhost", "/api/mcp/containers").await.1["total"], 1);
