@@ -13,6 +13,7 @@ use crate::backend::podman::{self, Podman};
 use crate::backend::{Backend, RegistryCredentials};
 use crate::config::{BackendKind, Config, registry_credentials};
 use crate::error::{Error, Kind, Result};
+use crate::gateway::mcp::{self, Hub};
 use crate::gateway::{self, Gateway};
 use crate::lifecycle::{StopSignals, Tasks};
 use crate::manager::{self, Manager};
@@ -53,7 +54,11 @@ pub async fn run(config: Config) -> Result<()> {
         manager_settings(&config, address),
         Arc::new(move |name| environment.get(name).map(str::to_owned)),
     );
-    let router = rest::router(manager.clone(), authenticator(&config)?, metrics, rest_settings(&config));
+    let services = gateway.clone().map(|gateway| {
+        let settings = mcp::Settings { names: config.aggregate.names(), origins: config.server.cors_origins.clone() };
+        rest::Services { hub: Hub::new(gateway.clone(), backend.view(), settings, &tasks), gateway }
+    });
+    let router = rest::router(manager.clone(), authenticator(&config)?, metrics, rest_settings(&config), services);
 
     let (engine, stopping) = (backend.clone(), tasks.stopping());
     let engine = tasks.spawn("backend", async move { engine.run(stopping).await });

@@ -29,6 +29,12 @@ pub enum Authenticator {
 }
 
 impl Authenticator {
+    /// Whether keys are asked for.
+    #[must_use]
+    pub const fn is_on(&self) -> bool {
+        matches!(self, Self::Keys(_))
+    }
+
     /// The actor who presents `key`, the text of an `Authorization: Bearer` or `X-API-Key` header.
     pub fn actor(&self, key: Option<&str>, request_id: Option<String>) -> Result<Actor> {
         let keys = match self {

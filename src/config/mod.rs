@@ -4,6 +4,7 @@
 //! everything that is wrong, with source, field and what is allowed. What the settings do is left to the modules they are for;
 //! nothing else in the program reads the environment.
 
+mod aggregate;
 mod audit;
 pub mod auth;
 mod backend;
@@ -37,6 +38,7 @@ use figment::{Figment, Metadata, Profile, Provider};
 use crate::domain::spec::Defaults;
 use crate::error::{Error, FieldError, Result};
 
+pub use aggregate::Aggregate;
 pub use audit::Audit;
 pub use auth::Auth;
 pub use backend::{Backend, BackendKind};
@@ -116,6 +118,8 @@ sections! {
     auth: Auth,
     /// The built-in router.
     gateway: Gateway,
+    /// The MCP endpoints over many services.
+    aggregate: Aggregate,
     /// Logs and metrics.
     telemetry: Telemetry,
     /// The record of who did what.

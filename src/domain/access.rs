@@ -83,6 +83,8 @@ operations! {
     ServiceStats "service_stats" Viewer false,
     ServiceEvents "service_events" Viewer false,
     ServiceInspect "service_inspect" Viewer false,
+    // What passes is the service's own affair, and as frequent as its use: the log has it, the audit does not.
+    ServiceUse "service_use" Operator false,
     TemplateList "template_list" Viewer false,
     TemplateGet "template_get" Viewer false,
     TemplateValidate "template_validate" Viewer false,

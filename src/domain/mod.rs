@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod address_range;
+pub mod aggregate;
 pub mod document;
 pub mod fields;
 pub mod name;

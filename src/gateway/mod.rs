@@ -1,14 +1,17 @@
 //! The embedded host router: a request for `NAME.DOMAIN` goes to a ready replica of the service NAME.
 //!
 //! It reads the live view and proxies; which replicas are ready is the backend's business, and listening is
-//! [`crate::server`]'s. The pieces: [`routes`] (who is reached where), [`upstream`] (connections to replicas),
+//! [`crate::server`]'s. The pieces: [`routes`] (who is reached where), [`upstream`] (connections to replicas), [`affinity`]
+//! (sessions that live in one replica),
 //! [`headers`] (what a proxy must change), [`body`] (streams both ways), [`tunnel`] (upgraded connections),
-//! [`failure`] (answers of its own).
+//! [`failure`] (answers of its own); [`mcp`] (one endpoint over many services).
 
+mod affinity;
 mod body;
 mod client;
 mod failure;
 mod headers;
+pub mod mcp;
 mod proxy;
 mod routes;
 mod tunnel;
@@ -127,6 +130,27 @@ impl Gateway {
         });
         self.metrics.answered(response.status());
         response
+    }
+
+    /// The host by which the service `name` is reached.
+    #[must_use]
+    pub fn host(&self, name: &str) -> String {
+        format!("{name}.{}", self.settings.domain)
+    }
+
+    /// Whether there is a service of that name, as far as is known.
+    #[must_use]
+    pub fn knows(&self, name: &str) -> bool {
+        let routes = self.routes();
+        routes.get(name).is_some() || !routes.synced()
+    }
+
+    /// Where the service `name` speaks MCP, as its label `mcp.path` says.
+    #[must_use]
+    pub fn mcp_path(&self, name: &str) -> String {
+        let routes = self.routes();
+        let path = routes.get(name).and_then(|route| crate::routing::mcp_path(&route.state().record.spec.labels));
+        path.unwrap_or("/mcp").to_owned()
     }
 
     /// The service of that name, once what runs is known at all.

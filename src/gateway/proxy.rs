@@ -63,16 +63,18 @@ impl Gateway {
     }
 
     async fn proxy_plain(&self, route: &Route, parts: Parts, body: RequestBody) -> Result<Response<ResponseBody>, Failure> {
+        let owner = route.owner(&parts.headers);
         let spare = (parts.method.is_idempotent() && body.is_end_stream()).then(|| parts.clone());
         let mut request = Request::from_parts(parts, body);
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let (upstream, mut link) = self.link(route, attempts > 1).await?;
+            let (upstream, mut link) = self.link(route, owner.as_ref(), attempts > 1).await?;
             let waiting = upstream.wait();
             let failed = match self.exchange(&mut link, request).await {
                 Ok(response) => {
                     drop(waiting);
+                    route.learn(response.headers(), &upstream);
                     return Ok(answer(response, |body| ResponseBody::driven(body, link, upstream, self.settings.idle_timeout)));
                 }
                 Err(failed) => failed,
@@ -88,9 +90,15 @@ impl Gateway {
         }
     }
 
-    /// A connection to the replica whose turn it is: a kept one unless a fresh one is asked for.
-    async fn link(&self, route: &Route, fresh: bool) -> Result<(Arc<Upstream>, Box<Link>), Failure> {
-        let turn = route.pick(&[]);
+    /// A connection to the owner of the request's session, or to the replica whose turn it is: a kept one unless a fresh
+    /// one is asked for.
+    async fn link(
+        &self,
+        route: &Route,
+        owner: Option<&Arc<Upstream>>,
+        fresh: bool,
+    ) -> Result<(Arc<Upstream>, Box<Link>), Failure> {
+        let turn = owner.or_else(|| route.pick(&[]));
         if let (false, Some(upstream)) = (fresh, turn)
             && let Some(link) = upstream.take()
         {

@@ -4,6 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use http::HeaderMap;
+
+use super::affinity::Affinity;
 use super::upstream::Upstream;
 use crate::domain::name::ServiceName;
 use crate::domain::status::{ServiceState, Snapshot};
@@ -22,6 +25,8 @@ pub(super) struct Route {
     entry: ServiceEntry,
     upstreams: Vec<Arc<Upstream>>,
     turn: AtomicUsize,
+    /// Shared with the route that follows when the service's replicas change.
+    affinity: Arc<Affinity>,
 }
 
 impl Routes {
@@ -66,7 +71,8 @@ impl Route {
         let known = |address| before?.upstreams.iter().find(|upstream| upstream.address == address).cloned();
         let upstreams = entry.ready.iter().map(|address| known(*address).unwrap_or_else(|| Upstream::new(*address)));
         let turn = before.map_or(0, |before| before.turn.load(Ordering::Relaxed));
-        Self { upstreams: upstreams.collect(), entry, turn: AtomicUsize::new(turn) }
+        let affinity = before.map(|before| Arc::clone(&before.affinity)).unwrap_or_default();
+        Self { upstreams: upstreams.collect(), entry, turn: AtomicUsize::new(turn), affinity }
     }
 
     pub(super) fn state(&self) -> &ServiceState {
@@ -76,6 +82,16 @@ impl Route {
     /// How many replicas are ready.
     pub(super) fn replicas(&self) -> usize {
         self.upstreams.len()
+    }
+
+    /// The replica that has the session of a request with these headers, where there is a choice.
+    pub(super) fn owner(&self, headers: &HeaderMap) -> Option<Arc<Upstream>> {
+        if self.upstreams.len() > 1 { self.affinity.of(headers, &self.upstreams) } else { None }
+    }
+
+    /// Learns from the headers of an answer which session `upstream` has.
+    pub(super) fn learn(&self, headers: &HeaderMap, upstream: &Arc<Upstream>) {
+        self.affinity.learn(headers, upstream);
     }
 
     /// The replica for the next request: of those that are not in `tried`, the one with the fewest requests waiting for

@@ -50,6 +50,11 @@ impl Manager {
         self.backend.view().borrow().clone()
     }
 
+    /// Whether the actor may send requests to services; `target` is the service, or the group of services.
+    pub async fn authorise_use(self: &Arc<Self>, actor: &Actor, target: &str) -> Result<()> {
+        self.perform(actor, Operation::ServiceUse, target, std::future::ready(Ok(()))).await
+    }
+
     /// The services that `query` asks for.
     pub async fn list_services(self: &Arc<Self>, actor: &Actor, query: ListQuery) -> Result<ServiceList> {
         let manager = self.clone();

@@ -5,6 +5,7 @@ mod containers;
 mod extract;
 mod openapi;
 pub mod problem;
+mod services;
 mod streams;
 mod system;
 mod templates;
@@ -27,6 +28,7 @@ use crate::manager::Manager;
 use crate::telemetry::Metrics;
 use problem::Problem;
 
+pub use services::Services;
 pub use streams::LogPage;
 pub use templates::TemplateList;
 
@@ -50,17 +52,25 @@ pub struct Api {
     authenticator: Authenticator,
     metrics: Metrics,
     settings: Arc<Settings>,
+    services: Option<Services>,
 }
 
-/// The whole REST face.
-pub fn router(manager: Arc<Manager>, authenticator: Authenticator, metrics: Metrics, settings: Settings) -> Router {
+/// The whole REST face. `services` is the way to services, where the manager is one.
+pub fn router(
+    manager: Arc<Manager>,
+    authenticator: Authenticator,
+    metrics: Metrics,
+    settings: Settings,
+    services: Option<Services>,
+) -> Router {
     let cors = cors(&settings.cors_origins);
     let max_body = settings.max_body_bytes;
-    let api = Api { manager, authenticator, metrics, settings: Arc::new(settings) };
+    let api = Api { manager, authenticator, metrics, settings: Arc::new(settings), services };
     let (router, document) = documented().split_for_parts();
     let document = openapi::corrected(document);
     let router = router
         .merge(openapi::pages(document))
+        .merge(services::router())
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(api.clone(), measure))

@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Settings, routed_addresses};
+use super::{Settings, mcp_path, routed_addresses};
 use crate::domain::name::{RESERVED, ServiceName};
+use crate::domain::spec::{ServiceSpec, SessionMode, Transport};
 use crate::domain::status::Snapshot;
 
 /// Name of the objects that are always in the document. A service cannot be called so.
@@ -23,7 +24,13 @@ pub fn traefik_document(snapshot: &Snapshot, settings: &Settings) -> Value {
             continue;
         }
         routers.insert(name.to_string(), router(name.as_str(), &host_rule(name, settings), settings));
+        let several = servers.len() > 1;
         services.insert(name.to_string(), json!({ "loadBalancer": { "servers": servers } }));
+        if several && settings.fallback_url.is_some() && keeps_sessions(&state.record.spec) {
+            let rule = session_rule(name, &state.record.spec, settings);
+            // No service has an underscore in its name.
+            routers.insert(format!("{name}_sessions"), router(MANAGER, &rule, settings));
+        }
     }
     let mut http = Map::new();
     if let Some(url) = &settings.fallback_url {
@@ -47,6 +54,19 @@ pub fn traefik_document(snapshot: &Snapshot, settings: &Settings) -> Value {
 /// The rule that matches a service's host. Both parts are DNS names by their types, so neither can end the string.
 pub(super) fn host_rule(name: &ServiceName, settings: &Settings) -> String {
     format!("Host(`{name}.{}`)", settings.domain)
+}
+
+/// Whether a client's MCP session may live in one of several replicas: a server of its own kind keeps it in memory,
+/// where the bridge's sessions find their owner by themselves.
+fn keeps_sessions(spec: &ServiceSpec) -> bool {
+    spec.transport == Transport::Http && spec.session_mode == SessionMode::PerSession && mcp_path(&spec.labels).is_some()
+}
+
+/// Matches requests for MCP of the revisions with sessions. Traefik can choose a replica by cookie or by the client's
+/// address, neither of which tells a session of MCP, so the manager's gateway chooses for it.
+fn session_rule(name: &ServiceName, spec: &ServiceSpec, settings: &Settings) -> String {
+    let path = mcp_path(&spec.labels).unwrap_or_default();
+    format!("{} && Path(`{path}`) && !Header(`Mcp-Protocol-Version`, `2026-07-28`)", host_rule(name, settings))
 }
 
 /// Matches every host below the domain but those of the installation itself.
@@ -83,6 +103,24 @@ mod tests {
             state("worker", &[(true, None)]),
         ]);
         insta::assert_json_snapshot!(traefik_document(&snapshot, &Settings::default()));
+    }
+
+    #[test]
+    fn sessions_of_several_replicas_go_through_the_gateway_where_there_is_one() {
+        let view =
+            snapshot(vec![state("one", &[(true, Some(41001))]), state("two", &[(true, Some(41002)), (true, Some(41003))])]);
+        let sessions = |settings: &Settings| {
+            let document = traefik_document(&view, settings);
+            let routers = document["http"]["routers"].as_object().unwrap().clone();
+            routers.into_iter().filter(|(name, _)| name.ends_with("_sessions")).collect::<Vec<_>>()
+        };
+        let gateway = Settings { fallback_url: Some("http://127.0.0.1:8000".into()), ..Settings::default() };
+        let found = sessions(&gateway);
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert_eq!(found[0].1["service"], MANAGER);
+        let rule = "Host(`two.localhost`) && Path(`/mcp`) && !Header(`Mcp-Protocol-Version`, `2026-07-28`)";
+        assert_eq!(found[0].1["rule"], rule);
+        assert_eq!(sessions(&Settings::default()), []);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! do not.
 
 mod access;
+mod aggregate;
 mod documents;
 mod errors;
 mod event_stream;

@@ -12,6 +12,7 @@ use tokio::process::{Child, Command};
 
 use crate::support::eventually;
 use crate::support::machine::{Part, offered};
+use crate::support::mcp::Session;
 use crate::support::podman;
 use crate::support::product::{Options, Product};
 
@@ -111,6 +112,21 @@ async fn traefik_shares_the_load_over_healthy_replicas_and_leads_to_the_manager(
     let shared = traefik.answers(30).await;
     assert!(shared.len() == 3 && shared.values().all(|count| (5..=15).contains(count)), "{shared:?}");
 
+    // A session lives in one replica, and its requests reach it: through Traefik and through the gateway.
+    let by_name = Client::builder().no_proxy().resolve("echo.localhost", ([127, 0, 0, 1], 0).into()).build().unwrap();
+    for port in [traefik.web, product.port] {
+        let url = format!("http://echo.localhost:{port}/mcp");
+        eventually("the route for sessions is there", async || {
+            let session = Session::open(&by_name, &url).await;
+            let mut statuses = Vec::new();
+            for _ in 0..8 {
+                statuses.push(session.call("tools/list", json!({})).await.status);
+            }
+            statuses.iter().all(|status| *status == 200)
+        })
+        .await;
+    }
+
     let (_, service) = product.get("/containers/echo").await;
     let address = service["instances"][0]["address"].as_str().unwrap().to_owned();
     let client = &traefik.client;
@@ -123,17 +139,6 @@ async fn traefik_shares_the_load_over_healthy_replicas_and_leads_to_the_manager(
     client.post(format!("http://{address}/health/ok")).send().await.unwrap();
     eventually("the third is back", async || traefik.answers(9).await.len() == 3).await;
 
-    // A service without a healthy replica, and a name that nobody has, are answered for by the manager.
-    let (status, _) = product.send(reqwest::Method::POST, "/containers/echo/stop", &json!({})).await;
-    assert_eq!(status, 200);
-    eventually("Traefik has dropped the route", async || traefik.get("echo.localhost", "/echo/hi").await.0 == 503).await;
-    let (_, refused) = traefik.get("echo.localhost", "/echo/hi").await;
-    assert!(refused["service"] == "echo" && refused["phase"] == "stopped", "{refused:#}");
-    assert_eq!(refused["reason"], "it is stopped");
-    let (status, unknown) = traefik.get("ecko.localhost", "/").await;
-    assert!(status == 404 && unknown["remedy"].as_str().unwrap().contains("echo"), "{unknown:#}");
-    assert_ne!(traefik.get("traefik.localhost", "/").await.1["service"], "traefik", "that is the dashboard's name");
-
     // The manager behind Traefik, as document 1 has it; the provider's document is not to be had there.
     assert_eq!(traefik.get("localhost", "/api/mcp/health").await.1["status"], "healthy");
     assert_eq!(traefik.get("localhost", "/api/mcp/containers").await.1["total"], 1);
@@ -145,5 +150,16 @@ async fn traefik_shares_the_load_over_healthy_replicas_and_leads_to_the_manager(
     for path in ["/api/mcp/", "/api/mcp/traefik", "/"] {
         assert_ne!(traefik.get("localhost", path).await.1, document, "{path}");
     }
+
+    // A service without a healthy replica, and a name that nobody has, are answered for by the manager.
+    let (status, _) = product.send(reqwest::Method::POST, "/containers/echo/stop", &json!({})).await;
+    assert_eq!(status, 200);
+    eventually("Traefik has dropped the route", async || traefik.get("echo.localhost", "/echo/hi").await.0 == 503).await;
+    let (_, refused) = traefik.get("echo.localhost", "/echo/hi").await;
+    assert!(refused["service"] == "echo" && refused["phase"] == "stopped", "{refused:#}");
+    assert_eq!(refused["reason"], "it is stopped");
+    let (status, unknown) = traefik.get("ecko.localhost", "/").await;
+    assert!(status == 404 && unknown["remedy"].as_str().unwrap().contains("echo"), "{unknown:#}");
+    assert_ne!(traefik.get("traefik.localhost", "/").await.1["service"], "traefik", "that is the dashboard's name");
     product.finish().await;
 }

@@ -1,0 +1,292 @@
+//! What all services offer, kept up to date: one task a ready service looks at what it offers and listens for changes.
+//! Services never wait for each other, and readers wait for none but those that have just appeared.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::look::{Line, Lists, Offer, Unknown, request};
+use super::raw::{Message, Object};
+use super::upstream::{Answers, Upstream};
+use crate::domain::name::ServiceName;
+use crate::domain::status::{ServiceState, Snapshot};
+use crate::lifecycle::Tasks;
+use crate::routing::{mcp_path, routed_addresses};
+
+/// So long after a service has appeared readers wait for the first look at it.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
+/// What a service offers is looked at again after so long, even when it tells of no change.
+const LOOK_AGAIN: Duration = Duration::from_mins(5);
+/// Pauses between looks that fail.
+const PAUSES: [u64; 6] = [1, 1, 2, 5, 10, 30];
+
+/// Counts changes, each of the three kinds that clients can be told of by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Version {
+    pub(super) tools: u64,
+    pub(super) prompts: u64,
+    pub(super) resources: u64,
+}
+
+/// What is known of one service.
+#[derive(Debug, Clone)]
+struct Entry {
+    /// Which containers it was learned from.
+    identity: String,
+    appeared: Instant,
+    /// The first look has ended, one way or another.
+    looked: bool,
+    offer: Option<Arc<Offer>>,
+    follower: CancellationToken,
+}
+
+/// What all services offer.
+#[derive(Debug)]
+pub(super) struct Catalog {
+    upstream: Upstream,
+    entries: RwLock<BTreeMap<ServiceName, Entry>>,
+    version: watch::Sender<Version>,
+    tasks: Tasks,
+}
+
+impl Catalog {
+    pub(super) fn new(upstream: Upstream, tasks: &Tasks) -> Arc<Self> {
+        Arc::new(Self { upstream, entries: RwLock::default(), version: watch::Sender::default(), tasks: tasks.clone() })
+    }
+
+    /// Follows the view until the manager stops.
+    pub(super) async fn follow(self: Arc<Self>, mut view: watch::Receiver<Arc<Snapshot>>) {
+        let stopping = self.tasks.stopping();
+        loop {
+            let snapshot = Arc::clone(&view.borrow_and_update());
+            self.compare(&snapshot);
+            tokio::select! {
+                () = stopping.cancelled() => break,
+                changed = view.changed() => if changed.is_err() { break },
+            }
+        }
+        for entry in self.entries.write().unwrap_or_else(PoisonError::into_inner).values() {
+            entry.follower.cancel();
+        }
+    }
+
+    fn compare(self: &Arc<Self>, snapshot: &Snapshot) {
+        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+        let mut gone = Vec::new();
+        entries.retain(|name, entry| {
+            let stays = snapshot.services.get(name).is_some_and(|state| identity(state).is_some());
+            if !stays {
+                entry.follower.cancel();
+                gone.extend(entry.offer.take());
+            }
+            stays
+        });
+        for (name, state) in &snapshot.services {
+            let Some(identity) = identity(state) else { continue };
+            let before = entries.get(name);
+            if before.is_some_and(|entry| entry.identity == identity) {
+                continue;
+            }
+            // Other containers of a service that is there all the time offer what the former ones did, until they are
+            // found to offer something else.
+            let (looked, offer) = before.map_or((false, None), |entry| (entry.looked, entry.offer.clone()));
+            if let Some(before) = before {
+                before.follower.cancel();
+            }
+            let follower = CancellationToken::new();
+            let (catalog, service, end) = (Arc::clone(self), name.clone(), follower.clone());
+            self.tasks.spawn("mcp: follow a service", async move {
+                tokio::select! {
+                    () = end.cancelled() => {}
+                    () = catalog.follow_service(&service, &end) => {}
+                }
+            });
+            entries.insert(name.clone(), Entry { identity, appeared: Instant::now(), looked, offer, follower });
+        }
+        drop(entries);
+        for offer in gone {
+            self.changed(&offer.lists, &Lists::default());
+        }
+    }
+
+    /// Looks, listens, and looks again, until it is cancelled.
+    async fn follow_service(&self, service: &ServiceName, follower: &CancellationToken) {
+        let mut failures = 0;
+        loop {
+            let opened = Line::open(&self.upstream, service).await;
+            let looked = match opened {
+                Ok((line, about)) => {
+                    let ended = self.follow_line(service, &line, &about, follower).await;
+                    line.close().await;
+                    ended
+                }
+                Err(unknown) => Err(unknown),
+            };
+            let pause = match looked {
+                Ok(()) => {
+                    failures = 0;
+                    Duration::from_secs(PAUSES[0])
+                }
+                Err(Unknown::NotMcp(why)) => {
+                    tracing::debug!(service = service.as_str(), why, "a service does not speak MCP");
+                    LOOK_AGAIN
+                }
+                Err(Unknown::Failed(error)) => {
+                    tracing::debug!(service = service.as_str(), %error, "what a service offers cannot be found out");
+                    failures += 1;
+                    Duration::from_secs(PAUSES[failures.min(PAUSES.len()) - 1])
+                }
+            };
+            self.put(service, None, follower);
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Keeps what a service offers up to date over one line to it. Returns when the line broke.
+    async fn follow_line(
+        &self,
+        service: &ServiceName,
+        line: &Line,
+        about: &Object,
+        follower: &CancellationToken,
+    ) -> Result<(), Unknown> {
+        loop {
+            // Listening begins before looking, so that no change falls between the two.
+            let mut listening = listen(line, about).await;
+            let offer = line.offer(about).await?;
+            self.put(service, Some(offer), follower);
+            let Some(answers) = &mut listening else {
+                tokio::time::sleep(LOOK_AGAIN).await;
+                continue;
+            };
+            let change = async {
+                loop {
+                    match answers.next().await {
+                        Ok(Some((message, _))) if tells_of_lists(&message) => return true,
+                        Ok(Some(_)) => {}
+                        Ok(None) | Err(_) => return false,
+                    }
+                }
+            };
+            // A stream that ends is opened anew; where the service itself ended, that fails.
+            match tokio::time::timeout(LOOK_AGAIN, change).await {
+                Ok(true) | Err(_) => {}
+                Ok(false) => tokio::time::sleep(Duration::from_secs(PAUSES[0])).await,
+            }
+        }
+    }
+
+    /// Notes the result of a look: an offer, or that none is known. What was known before stays known while the same
+    /// containers run, since a server that is slow for a while has not lost its tools.
+    fn put(&self, service: &ServiceName, offer: Option<Offer>, follower: &CancellationToken) {
+        if follower.is_cancelled() {
+            return;
+        }
+        let before = {
+            let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+            let Some(entry) = entries.get_mut(service) else { return };
+            entry.looked = true;
+            let Some(offer) = &offer else {
+                drop(entries);
+                self.version.send_modify(|_| ());
+                return;
+            };
+            entry.offer.replace(Arc::new(offer.clone()))
+        };
+        let before = before.map(|before| before.lists.clone()).unwrap_or_default();
+        self.changed(&before, &offer.unwrap_or_default().lists);
+    }
+
+    fn changed(&self, before: &Lists, after: &Lists) {
+        self.version.send_modify(|version| {
+            version.tools += u64::from(before.tools != after.tools);
+            version.prompts += u64::from(before.prompts != after.prompts);
+            version.resources += u64::from(before.resources != after.resources || before.templates != after.templates);
+        });
+    }
+
+    /// Tells of changes.
+    pub(super) fn version(&self) -> watch::Receiver<Version> {
+        self.version.subscribe()
+    }
+
+    /// What the services offer that `of` says yes to, by name. Waits a moment for those that have just appeared.
+    pub(super) async fn offers(&self, of: impl Fn(&str) -> bool) -> Vec<(ServiceName, Arc<Offer>)> {
+        let mut version = self.version();
+        loop {
+            version.borrow_and_update();
+            let wait = {
+                let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+                let looking = entries.iter().filter(|(name, entry)| !entry.looked && of(name.as_str()));
+                looking.map(|(_, entry)| entry.appeared + FIRST_LOOK).max().filter(|until| *until > Instant::now())
+            };
+            let Some(until) = wait else { break };
+            let _ = tokio::time::timeout_at(until, version.changed()).await;
+        }
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        let known = entries.iter().filter(|(name, _)| of(name.as_str()));
+        known.filter_map(|(name, entry)| Some((name.clone(), Arc::clone(entry.offer.as_ref()?)))).collect()
+    }
+
+    /// The service that lists a resource of this URI, if just one does.
+    pub(super) fn owner_of(&self, uri: &str) -> Option<ServiceName> {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        let has = |offer: &Arc<Offer>| offer.lists.resources.iter().any(|item| item.uri.as_deref() == Some(uri));
+        let mut owners = entries.iter().filter(|(_, entry)| entry.offer.as_ref().is_some_and(has));
+        let (owner, others) = (owners.next(), owners.next());
+        others.is_none().then(|| owner.map(|(name, _)| name.clone())).flatten()
+    }
+
+    /// What the service calls the resource of this URI.
+    pub(super) fn resource(&self, service: &str, uri: &str) -> Option<String> {
+        let offer = self.offer(service)?;
+        let item = offer.lists.resources.iter().find(|item| item.uri.as_deref() == Some(uri))?;
+        Some(item.name.clone())
+    }
+
+    /// What one service offers, if that is known.
+    pub(super) fn offer(&self, service: &str) -> Option<Arc<Offer>> {
+        self.entries.read().unwrap_or_else(PoisonError::into_inner).get(service)?.offer.clone()
+    }
+}
+
+/// Which containers of the service requests go to; `None` when there is none, or when it is said not to speak MCP.
+fn identity(state: &ServiceState) -> Option<String> {
+    let spec = &state.record.spec;
+    if mcp_path(&spec.labels).is_none() || routed_addresses(state).next().is_none() {
+        return None;
+    }
+    let replicas = state.ready().map(|replica| format!("{}@{:?}", replica.id, replica.started_at));
+    Some(replicas.collect::<Vec<_>>().join(","))
+}
+
+fn tells_of_lists(message: &Message) -> bool {
+    message.method.as_deref().is_some_and(|method| method.starts_with("notifications/") && method.ends_with("/list_changed"))
+}
+
+/// Asks to be told of changes, if the service says that it tells of them.
+async fn listen(line: &Line, about: &Object) -> Option<Answers> {
+    let capabilities = about.object("capabilities")?;
+    let tells = |of: &str| capabilities.object(of).and_then(|of| of.read("listChanged")).unwrap_or(false);
+    let (tools, prompts, resources) = (tells("tools"), tells("prompts"), tells("resources"));
+    if !(tools || prompts || resources) {
+        return None;
+    }
+    if line.stateless {
+        let filter = json!({"toolsListChanged": tools, "promptsListChanged": prompts, "resourcesListChanged": resources});
+        let params = json!({"_meta": super::look::own_meta(), "notifications": filter});
+        let answers = line.send(&request("subscriptions/listen", &params)).await.ok()?;
+        return answers.is_stream().then_some(answers);
+    }
+    line.session.as_ref()?;
+    let mut headers = line.headers(&Object::default());
+    headers.insert(http::header::ACCEPT, http::HeaderValue::from_static("text/event-stream"));
+    let sent = line.upstream.send(&line.service, http::Method::GET, headers, axum::body::Body::empty());
+    let answers = Answers::of(super::look::within(line.limit, sent).await.ok()?).ok()?;
+    answers.is_stream().then_some(answers)
+}

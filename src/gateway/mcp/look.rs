@@ -1,0 +1,289 @@
+//! Finding out what one service offers: its eras, its capabilities, its lists.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde_json::json;
+
+use super::raw::{Message, Object, Raw};
+use super::upstream::{self, Answers, Unanswered, Upstream};
+use crate::domain::name::ServiceName;
+use crate::lifecycle::Tasks;
+
+/// The revision without sessions.
+pub(super) const STATELESS: &str = "2026-07-28";
+/// The revisions with sessions, the latest first.
+pub(super) const SESSIONS: [&str; 4] = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
+
+/// Longest wait for an answer to what the manager asks on its own.
+pub(super) const LIMIT: Duration = Duration::from_secs(5);
+
+/// A service whose lists have more pages is not read on.
+const MAX_PAGES: usize = 100;
+
+/// One thing that a service offers.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Item {
+    /// What the service calls it.
+    pub(super) name: String,
+    /// Its URI, or URI template, if it is a resource.
+    pub(super) uri: Option<String>,
+    pub(super) whole: Object,
+}
+
+/// What a service offers.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Offer {
+    /// It speaks the revision without sessions.
+    pub(super) stateless: bool,
+    pub(super) capabilities: Object,
+    pub(super) instructions: Option<String>,
+    pub(super) lists: Lists,
+}
+
+/// Its lists, in its own order.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Lists {
+    pub(super) tools: Vec<Item>,
+    pub(super) prompts: Vec<Item>,
+    pub(super) resources: Vec<Item>,
+    pub(super) templates: Vec<Item>,
+}
+
+/// Why nothing is known of what a service offers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Unknown {
+    /// It does not speak MCP, and asking again is of no use.
+    NotMcp(String),
+    /// It may be otherwise next time.
+    Failed(Unanswered),
+}
+
+impl From<Unanswered> for Unknown {
+    fn from(error: Unanswered) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// How the manager itself talks to a service.
+#[derive(Debug, Clone)]
+pub(super) struct Line {
+    pub(super) upstream: Upstream,
+    pub(super) service: ServiceName,
+    /// The session's id, for a service of the earlier eras that gave one.
+    pub(super) session: Option<HeaderValue>,
+    /// The revision that is spoken.
+    pub(super) version: HeaderValue,
+    pub(super) stateless: bool,
+    /// Longest wait for an answer.
+    pub(super) limit: Duration,
+}
+
+/// The `_meta` of a request without a session.
+pub(super) fn own_meta() -> serde_json::Value {
+    json!({
+        "io.modelcontextprotocol/protocolVersion": STATELESS,
+        "io.modelcontextprotocol/clientInfo": client_info(),
+        "io.modelcontextprotocol/clientCapabilities": {},
+    })
+}
+
+pub(super) fn client_info() -> serde_json::Value {
+    json!({"name": "mcp-manager", "version": env!("CARGO_PKG_VERSION")})
+}
+
+impl Line {
+    /// A line over which nothing has been said yet, for requests without a session.
+    pub(super) fn new(upstream: &Upstream, service: &ServiceName) -> Self {
+        Self {
+            upstream: upstream.clone(),
+            service: service.clone(),
+            session: None,
+            version: HeaderValue::from_static(STATELESS),
+            stateless: true,
+            limit: LIMIT,
+        }
+    }
+
+    /// A line to a service, in the era that it speaks, the one without sessions first; and what it says of itself.
+    pub(super) async fn open(upstream: &Upstream, service: &ServiceName) -> Result<(Self, Object), Unknown> {
+        let mut line = Self::new(upstream, service);
+        match line.ask("server/discover", Object::default()).await {
+            Ok(message) => {
+                let result = message.whole.object("result").unwrap_or_default();
+                let versions: Vec<String> = result.read("supportedVersions").unwrap_or_default();
+                if versions.iter().any(|version| version == STATELESS) {
+                    return Ok((line, result));
+                }
+            }
+            // The service is there; it only does not know this era.
+            Err(Unanswered::Refused(_) | Unanswered::Foreign(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let params = json!({"protocolVersion": SESSIONS[0], "capabilities": {}, "clientInfo": client_info()});
+        let result = line.initialize(&params).await?;
+        Ok((line, result))
+    }
+
+    /// Opens a session of the earlier eras with these parameters of `initialize`; what the service says of itself.
+    pub(super) async fn initialize(&mut self, params: &impl serde::Serialize) -> Result<Object, Unknown> {
+        self.stateless = false;
+        self.session = None;
+        self.version = HeaderValue::from_static(SESSIONS[0]);
+        let answers = match self.send(&request("initialize", params)).await {
+            Ok(answers) => answers,
+            Err(Unanswered::Refused(status)) if is_final(status) => {
+                return Err(Unknown::NotMcp(format!("it answers initialize with {status}")));
+            }
+            Err(error @ Unanswered::Foreign(_)) => return Err(Unknown::NotMcp(error.to_string())),
+            Err(error) => return Err(error.into()),
+        };
+        self.session.clone_from(&answers.session);
+        let answer = within(self.limit, answers.answer()).await?;
+        let Some(result) = answer.whole.object("result") else {
+            let error = answer.whole.object("error").and_then(|error| error.text("message")).unwrap_or_default();
+            return Err(Unknown::NotMcp(format!("it refuses initialize: {error}")));
+        };
+        if let Some(version) = result.text("protocolVersion").and_then(|version| HeaderValue::from_str(&version).ok()) {
+            self.version = version;
+        }
+        self.send(&notification("notifications/initialized", None)).await?;
+        Ok(result)
+    }
+
+    /// The headers that MCP wants with this message.
+    pub(super) fn headers(&self, message: &Object) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(upstream::PROTOCOL_VERSION, self.version.clone());
+        if let Some(session) = &self.session {
+            headers.insert(upstream::SESSION_ID, session.clone());
+        }
+        if self.stateless {
+            let params = message.object("params").unwrap_or_default();
+            let method = message.text("method").unwrap_or_default();
+            headers.extend(HeaderValue::from_str(&method).ok().map(|method| (upstream::METHOD, method)));
+            let name = params.text("name").or_else(|| params.text("uri"));
+            headers.extend(name.map(|name| (upstream::NAME, super::headers::encoded(&name))));
+        }
+        headers
+    }
+
+    /// Sends a message as it is.
+    pub(super) async fn send(&self, message: &Object) -> Result<Answers, Unanswered> {
+        let sent = self.upstream.post(&self.service, self.headers(message), message.to_text());
+        within(self.limit, sent).await
+    }
+
+    /// Sends a client's message. How long the answer may take is the gateway's business.
+    pub(super) async fn send_unbounded(&self, message: &Object) -> Result<Answers, Unanswered> {
+        let answers = self.upstream.post(&self.service, self.headers(message), message.to_text()).await?;
+        if answers.status == StatusCode::NOT_FOUND && self.session.is_some() {
+            return Err(Unanswered::Refused(answers.status));
+        }
+        Ok(answers)
+    }
+
+    /// Says what needs no answer.
+    pub(super) async fn say(&self, message: String) {
+        let said = self.upstream.post(&self.service, self.headers(&Object::default()), message);
+        if let Err(error) = within(self.limit, said).await {
+            tracing::debug!(service = self.service.as_str(), %error, "a service did not take a message");
+        }
+    }
+
+    /// Says what needs no answer, while others go on.
+    pub(super) fn say_later(&self, tasks: &Tasks, message: String) {
+        let line = self.clone();
+        tasks.spawn("mcp: tell a service", async move { line.say(message).await });
+    }
+
+    /// Asks, and waits for the answer within the limit.
+    pub(super) async fn ask(&self, method: &str, mut params: Object) -> Result<Message, Unanswered> {
+        if self.stateless {
+            params.put("_meta", &own_meta());
+        }
+        let answers = self.send(&request(method, &params)).await?;
+        within(self.limit, answers.answer()).await
+    }
+
+    /// All pages of a list.
+    async fn list(&self, method: &str, member: &str) -> Result<Vec<Item>, Unanswered> {
+        let (mut items, mut cursor) = (Vec::new(), None::<Raw>);
+        for _ in 0..MAX_PAGES {
+            let mut params = Object::default();
+            if let Some(cursor) = cursor.take() {
+                params.set("cursor", cursor);
+            }
+            let answer = self.ask(method, params).await?;
+            let Some(result) = answer.whole.object("result") else { break };
+            let page: Vec<Object> = result.read(member).unwrap_or_default();
+            items.extend(page.into_iter().filter_map(|whole| {
+                let uri = whole.text("uri").or_else(|| whole.text("uriTemplate"));
+                Some(Item { name: whole.text("name")?, uri, whole })
+            }));
+            cursor = result.get("nextCursor").filter(|cursor| cursor.get() != "null").map(ToOwned::to_owned);
+            if cursor.is_none() {
+                break;
+            }
+        }
+        Ok(items)
+    }
+
+    /// What the service offers, given what it said of itself.
+    pub(super) async fn offer(&self, about: &Object) -> Result<Offer, Unanswered> {
+        let capabilities = about.object("capabilities").unwrap_or_default();
+        let mut lists = Lists::default();
+        if capabilities.has("tools") {
+            lists.tools = self.list("tools/list", "tools").await?;
+        }
+        if capabilities.has("prompts") {
+            lists.prompts = self.list("prompts/list", "prompts").await?;
+        }
+        if capabilities.has("resources") {
+            lists.resources = self.list("resources/list", "resources").await?;
+            lists.templates = self.list("resources/templates/list", "resourceTemplates").await?;
+        }
+        Ok(Offer { stateless: self.stateless, capabilities, instructions: about.text("instructions"), lists })
+    }
+
+    /// Ends the session, if there is one; the service would do so by itself after a while.
+    pub(super) async fn close(&self) {
+        if let Some(session) = &self.session {
+            let mut headers = HeaderMap::new();
+            headers.insert(upstream::SESSION_ID, session.clone());
+            headers.insert(upstream::PROTOCOL_VERSION, self.version.clone());
+            let ended = self.upstream.send(&self.service, http::Method::DELETE, headers, axum::body::Body::empty());
+            let _ = within(self.limit, ended).await;
+        }
+    }
+}
+
+/// A request of the manager's own; one at a time is answered on one answer, so the id need not differ.
+pub(super) fn request(method: &str, params: &impl serde::Serialize) -> Object {
+    let mut whole = Object::default();
+    whole.put("jsonrpc", &"2.0");
+    whole.put("id", &"mcp-manager");
+    whole.put("method", &method);
+    whole.put("params", params);
+    whole
+}
+
+/// A notification.
+pub(super) fn notification(method: &str, params: Option<&Object>) -> Object {
+    let mut whole = Object::default();
+    whole.put("jsonrpc", &"2.0");
+    whole.put("method", &method);
+    if let Some(params) = params {
+        whole.put("params", params);
+    }
+    whole
+}
+
+pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Unanswered>>) -> Result<T, Unanswered> {
+    tokio::time::timeout(limit, work).await.unwrap_or(Err(Unanswered::Late(limit)))
+}
+
+/// Whether a refusal says that there is no MCP here, rather than that something is wrong for now.
+fn is_final(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED | StatusCode::GONE)
+}

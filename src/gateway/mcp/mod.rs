@@ -1,0 +1,209 @@
+//! One MCP endpoint over many services: their tools, prompts, resources and templates side by side, for clients of both
+//! protocol eras. ARCHITECTURE.md, "One endpoint over many servers", has the whole picture.
+//!
+//! Who may call it is decided before a request comes here; which replica gets a request is the gateway's business.
+
+mod catalog;
+mod events;
+mod headers;
+mod look;
+mod merge;
+mod raw;
+mod relay;
+mod session;
+mod sessions;
+mod stateless;
+mod target;
+mod upstream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ORIGIN};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::BodyExt as _;
+use serde_json::value::RawValue;
+use tokio::sync::watch;
+
+use super::Gateway;
+use crate::domain::aggregate::{Names, Scope};
+use crate::domain::status::Snapshot;
+use crate::lifecycle::Tasks;
+use catalog::Catalog;
+use raw::Message;
+use sessions::Sessions;
+use upstream::Upstream;
+
+/// Longest message of a client, in bytes.
+const MAX_REQUEST: usize = 16 << 20;
+/// Longest time that a client may take to send one.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// A stream says so often that it is still there.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// How the endpoint behaves.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Who is called what, and who is in which group.
+    pub names: Names,
+    /// Origins of web pages that may use the endpoint from a browser, besides its own; `*` for all.
+    pub origins: Vec<String>,
+}
+
+/// The endpoint. It keeps the sessions of its clients and knows what every service offers.
+#[derive(Debug)]
+pub struct Hub {
+    settings: Settings,
+    catalog: Arc<Catalog>,
+    upstream: Upstream,
+    sessions: Sessions,
+    tasks: Tasks,
+}
+
+impl Hub {
+    /// An endpoint over the services of a live view. It stops with `tasks`.
+    #[must_use]
+    pub fn new(gateway: Arc<Gateway>, view: watch::Receiver<Arc<Snapshot>>, settings: Settings, tasks: &Tasks) -> Arc<Self> {
+        let upstream = Upstream::new(gateway);
+        let catalog = Catalog::new(upstream.clone(), tasks);
+        tasks.spawn("mcp: what services offer", Arc::clone(&catalog).follow(view));
+        let hub = Arc::new(Self { settings, catalog, upstream, sessions: Sessions::default(), tasks: tasks.clone() });
+        tasks.spawn("mcp: idle sessions", sessions::close_idle(Arc::downgrade(&hub), tasks.clone()));
+        hub
+    }
+
+    /// Whether there is an endpoint for the scope.
+    #[must_use]
+    pub fn has(&self, scope: &Scope) -> bool {
+        self.settings.names.has(scope)
+    }
+
+    /// Answers a request to the endpoint for `scope` of somebody who may use it. `actor` keeps callers apart: nobody
+    /// uses a session of somebody else's.
+    pub async fn answer(self: &Arc<Self>, scope: Scope, actor: &str, request: Request<Body>) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        if let Some(refused) = self.strange_page(&parts.headers) {
+            return refused;
+        }
+        let caller = Caller { scope, actor: actor.to_owned(), headers: parts.headers };
+        match parts.method {
+            Method::POST => match read(&caller.headers, body).await {
+                Ok(message) => self.take(caller, message).await,
+                Err(refused) => *refused,
+            },
+            Method::GET => self.listen(&caller),
+            Method::DELETE => self.end(&caller).await,
+            _ => not_allowed(),
+        }
+    }
+
+    /// The era of a message is told by how it came.
+    async fn take(self: &Arc<Self>, caller: Caller, message: Message) -> Response<Body> {
+        let version = caller.headers.get(upstream::PROTOCOL_VERSION).and_then(|version| version.to_str().ok());
+        let in_session = caller.headers.contains_key(upstream::SESSION_ID) || message.method.as_deref() == Some("initialize");
+        let says_version = message.params().object("_meta").is_some_and(|meta| meta.has(stateless::VERSION_KEY));
+        if !in_session && (says_version || version.is_some_and(|version| !look::SESSIONS.contains(&version))) {
+            return self.take_stateless(caller, message).await;
+        }
+        self.take_in_session(caller, message).await
+    }
+
+    /// The refusal of a request that a web page of a strange origin sends.
+    #[must_use]
+    pub fn strange_page(&self, headers: &HeaderMap) -> Option<Response<Body>> {
+        let origin = self.strange_origin(headers)?;
+        let text = format!("web pages of {origin} may not use this endpoint; the setting server.cors_origins allows them");
+        Some(refusal(StatusCode::FORBIDDEN, None, code::INVALID_REQUEST, &text))
+    }
+
+    /// The page's origin, when it is neither ours nor allowed. The host was checked before.
+    fn strange_origin(&self, headers: &HeaderMap) -> Option<String> {
+        let origin = headers.get(ORIGIN)?.to_str().unwrap_or("a strange origin");
+        let own = headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
+        let same = origin.split_once("://").is_some_and(|(_, host)| Some(host) == own);
+        let allowed = self.settings.origins.iter().any(|allowed| allowed == "*" || allowed == origin);
+        (!same && !allowed).then(|| origin.chars().take(100).collect())
+    }
+}
+
+/// Who sent a message, and how.
+#[derive(Debug)]
+struct Caller {
+    scope: Scope,
+    actor: String,
+    headers: HeaderMap,
+}
+
+/// Numbers of JSON-RPC errors.
+mod code {
+    pub(super) const PARSE: i32 = -32700;
+    pub(super) const INVALID_REQUEST: i32 = -32600;
+    pub(super) const METHOD_NOT_FOUND: i32 = -32601;
+    pub(super) const INVALID_PARAMS: i32 = -32602;
+    pub(super) const INTERNAL: i32 = -32603;
+    pub(super) const HEADER_MISMATCH: i32 = -32020;
+    pub(super) const UNSUPPORTED_VERSION: i32 = -32022;
+}
+
+async fn read(headers: &HeaderMap, body: Body) -> Result<Message, Box<Response<Body>>> {
+    let refused = |status, code, text: &str| Err(Box::new(refusal(status, None, code, text)));
+    let json = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    // A web page can send forms and plain text anywhere without asking, JSON it cannot.
+    if !json.is_some_and(|kind| kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))) {
+        return refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, code::INVALID_REQUEST, "the content type must be application/json");
+    }
+    let whole = http_body_util::Limited::new(body, MAX_REQUEST).collect();
+    let bytes = match tokio::time::timeout(BODY_TIMEOUT, whole).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            return refused(StatusCode::PAYLOAD_TOO_LARGE, code::INVALID_REQUEST, "the message is longer than 16 MiB");
+        }
+        Ok(Err(_)) => return refused(StatusCode::BAD_REQUEST, code::INVALID_REQUEST, "the message broke off"),
+        Err(_) => return refused(StatusCode::REQUEST_TIMEOUT, code::INVALID_REQUEST, "the message did not arrive within 30 s"),
+    };
+    match Message::parse(&bytes) {
+        Some(message) => Ok(message),
+        None if serde_json::from_slice::<&RawValue>(&bytes).is_ok() => {
+            refused(StatusCode::BAD_REQUEST, code::INVALID_REQUEST, "this is no JSON-RPC 2.0 message; batches are not taken")
+        }
+        None => refused(StatusCode::BAD_REQUEST, code::PARSE, "this is not JSON"),
+    }
+}
+
+fn refusal(status: StatusCode, id: Option<&RawValue>, code: i32, text: &str) -> Response<Body> {
+    json(status, raw::error(id, code, text, None))
+}
+
+fn not_allowed() -> Response<Body> {
+    let mut response = refusal(StatusCode::METHOD_NOT_ALLOWED, None, code::INVALID_REQUEST, "send messages with POST");
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+    response
+}
+
+fn json(status: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(Body::from(text.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn accepted() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::ACCEPTED;
+    response
+}
+
+/// An answer of events.
+fn stream<S>(events: S) -> Response<Body>
+where
+    S: futures_util::Stream<Item = Result<Bytes, std::convert::Infallible>> + Send + 'static,
+{
+    let mut response = Response::new(Body::from_stream(events));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}

@@ -1,0 +1,90 @@
+//! What a service answers to one request, on its way to the client: as JSON when the answer comes first, as a stream of
+//! events when something comes before it or when it takes its time.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use http::{Response, StatusCode};
+
+use super::events::{KEEP_ALIVE as COMMENT, event};
+use super::raw::{Message, Raw, error};
+use super::upstream::{Answers, Unanswered};
+use super::{KEEP_ALIVE, code};
+use crate::domain::name::ServiceName;
+
+/// After so long without a word the client is given an open stream rather than nothing.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// One answer under way.
+pub(super) struct Relay<C> {
+    pub(super) answers: Answers,
+    /// The id of the client's request.
+    pub(super) id: Raw,
+    pub(super) service: ServiceName,
+    /// What the client gets of a message: given parsed and as it came.
+    pub(super) convert: C,
+}
+
+impl<C> Relay<C>
+where
+    C: FnMut(Message, Bytes) -> Option<Bytes> + Send + 'static,
+{
+    /// The client's answer.
+    pub(super) async fn run(mut self) -> Response<Body> {
+        if !self.answers.is_stream() {
+            let (text, _) = self.next().await;
+            return super::json(StatusCode::OK, text);
+        }
+        match tokio::time::timeout(PATIENCE, self.next()).await {
+            Ok((text, true)) => super::json(StatusCode::OK, text),
+            Ok((text, false)) => super::stream(stream::iter([Ok(as_event(&text))]).chain(self.rest())),
+            Err(_) => super::stream(stream::iter([Ok(COMMENT)]).chain(self.rest())),
+        }
+    }
+
+    fn rest(self) -> impl stream::Stream<Item = Result<Bytes, Infallible>> + Send {
+        stream::unfold(Some(self), |relay| async move {
+            let mut relay = relay?;
+            match tokio::time::timeout(KEEP_ALIVE, relay.next()).await {
+                Ok((text, last)) => Some((Ok(as_event(&text)), (!last).then_some(relay))),
+                Err(_) => Some((Ok(COMMENT), Some(relay))),
+            }
+        })
+    }
+
+    /// The next message for the client, and whether it is the last. The last always is an answer. May be dropped and
+    /// called again while a stream is read.
+    async fn next(&mut self) -> (Bytes, bool) {
+        loop {
+            match self.answers.next().await {
+                Ok(Some((message, text))) => {
+                    let last = message.is_answer();
+                    if let Some(text) = (self.convert)(message, text) {
+                        return (text, last);
+                    }
+                }
+                Ok(None) => {
+                    let broke = Unanswered::BrokeOff("it ended without an answer".to_owned());
+                    return (failure(&self.id, &self.service, &broke).into(), true);
+                }
+                Err(error) => return (failure(&self.id, &self.service, &error).into(), true),
+            }
+        }
+    }
+}
+
+/// The JSON-RPC error for a request that a service did not answer.
+pub(super) fn failure(id: &Raw, service: &ServiceName, why: &Unanswered) -> String {
+    let text = match why {
+        Unanswered::Unreachable(detail) => detail.clone(),
+        other => format!("the service '{service}' {other}"),
+    };
+    error(Some(id), code::INTERNAL, &text, Some(&serde_json::json!({"service": service.as_str()})))
+}
+
+fn as_event(text: &Bytes) -> Bytes {
+    event(&String::from_utf8_lossy(text))
+}

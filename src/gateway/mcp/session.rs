@@ -1,0 +1,304 @@
+//! One client's session of the earlier eras: its own session with each service that it uses, what services ask it, and
+//! what is to be told to it outside of answers.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderValue, Method, header};
+use serde_json::json;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::catalog::Version;
+use super::look::{Line, Unknown, within};
+use super::raw::{Message, Object, Raw, raw};
+use super::upstream::{Answers, Unanswered, Upstream};
+use crate::domain::aggregate::{Scope, shown_uri};
+use crate::domain::name::ServiceName;
+use crate::lifecycle::Tasks;
+
+/// Longest time until a service has opened a session; some start a program for each.
+pub(super) const OPEN_LIMIT: Duration = Duration::from_mins(1);
+
+/// So many messages wait for a client that listens to no stream; then the oldest goes.
+const MAX_WAITING: usize = 256;
+/// So many questions of services may be unanswered at once.
+const MAX_ASKED: usize = 256;
+
+/// A session.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) id: String,
+    pub(super) scope: Scope,
+    pub(super) actor: String,
+    /// The parameters of `initialize`, which each service gets as they came.
+    pub(super) introduction: Object,
+    pub(super) ended: CancellationToken,
+    state: Mutex<State>,
+    /// Opening a line takes a while and happens once for each service; no service waits for another.
+    opening: Mutex<HashMap<ServiceName, Arc<tokio::sync::Mutex<()>>>>,
+    waiting: Notify,
+    counter: AtomicU64,
+    /// Requests and streams that are open.
+    pub(super) open: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct State {
+    lines: HashMap<ServiceName, Line>,
+    /// What services asked, by the id that the client knows.
+    asked: HashMap<String, (ServiceName, Raw)>,
+    /// Which service has the request with this id.
+    pending: HashMap<String, ServiceName>,
+    /// Resources that are watched under the URI that the client knows.
+    watched: HashMap<(ServiceName, String), String>,
+    outbox: VecDeque<Bytes>,
+    log_level: Option<Raw>,
+    used: Instant,
+    /// Changes up to here have been told.
+    seen: Version,
+    /// Whoever listens last gets the messages.
+    listener: CancellationToken,
+}
+
+impl Session {
+    pub(super) fn new(scope: Scope, actor: String, introduction: Object, seen: Version) -> Self {
+        let id = rand::random::<[u8; 16]>().iter().fold(String::new(), |id, byte| format!("{id}{byte:02x}"));
+        let state = State {
+            lines: HashMap::new(),
+            asked: HashMap::new(),
+            pending: HashMap::new(),
+            watched: HashMap::new(),
+            outbox: VecDeque::new(),
+            log_level: None,
+            used: Instant::now(),
+            seen,
+            listener: CancellationToken::new(),
+        };
+        Self {
+            id,
+            scope,
+            actor,
+            introduction,
+            ended: CancellationToken::new(),
+            state: Mutex::new(state),
+            opening: Mutex::default(),
+            waiting: Notify::new(),
+            counter: AtomicU64::new(0),
+            open: AtomicUsize::new(0),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that the client is there.
+    pub(super) fn touch(&self) {
+        self.state().used = Instant::now();
+    }
+
+    /// Since when nobody has used it; `None` while something is open.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        (self.open.load(Ordering::Relaxed) == 0).then(|| self.state().used)
+    }
+
+    /// This session's own line to a service.
+    pub(super) async fn line(
+        self: &Arc<Self>,
+        upstream: &Upstream,
+        service: &ServiceName,
+        tasks: &Tasks,
+    ) -> Result<Line, Unanswered> {
+        let opening = {
+            let mut all = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(all.entry(service.clone()).or_default())
+        };
+        let _one_at_a_time = opening.lock().await;
+        if let Some(line) = self.state().lines.get(service) {
+            return Ok(line.clone());
+        }
+        let mut line = Line { limit: OPEN_LIMIT, ..Line::new(upstream, service) };
+        match line.initialize(&self.introduction).await {
+            Ok(_) => {}
+            // A service of the era without sessions alone: it is told who asks with each request.
+            Err(Unknown::NotMcp(_)) => line = Line::new(upstream, service),
+            Err(Unknown::Failed(error)) => return Err(error),
+        }
+        self.state().lines.insert(service.clone(), line.clone());
+        let level = self.state().log_level.clone();
+        if let (false, Some(level)) = (line.stateless, level) {
+            line.say(set_level(&level)).await;
+        }
+        if line.session.is_some() {
+            let (session, line) = (Arc::clone(self), line.clone());
+            tasks.spawn("mcp: listen for a session", async move {
+                let ended = session.ended.clone();
+                tokio::select! {
+                    () = ended.cancelled() => {}
+                    () = session.listen_to(&line) => {}
+                }
+            });
+        }
+        Ok(line)
+    }
+
+    /// Forgets a line that the service does not know any more.
+    pub(super) fn forget(&self, service: &ServiceName) {
+        self.state().lines.remove(service);
+    }
+
+    pub(super) fn lines(&self) -> Vec<Line> {
+        self.state().lines.values().cloned().collect()
+    }
+
+    /// Passes on what a service says outside of answers, until it stops.
+    async fn listen_to(&self, line: &Line) {
+        let mut headers = line.headers(&Object::default());
+        headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
+        let sent = line.upstream.send(&line.service, Method::GET, headers, Body::empty());
+        let Ok(response) = within(line.limit, sent).await else { return };
+        let Ok(mut answers) = Answers::of(response) else { return };
+        while let Ok(Some((message, text))) = answers.next().await {
+            // Of changed lists every client is told by the manager, which knows them all.
+            if message.method.as_deref().is_some_and(|method| method.ends_with("/list_changed")) {
+                continue;
+            }
+            if let Some(text) = self.told(&line.service, message, text) {
+                self.tell(text);
+            }
+        }
+    }
+
+    /// A service's message as the client gets it: questions under an id that leads back, resources under the URI that
+    /// the client knows, everything else as it came.
+    pub(super) fn told(&self, service: &ServiceName, mut message: Message, text: Bytes) -> Option<Bytes> {
+        let method = message.method.clone()?;
+        if let Some(id) = message.id.take() {
+            let known = format!("{service}:{}", self.counter.fetch_add(1, Ordering::Relaxed));
+            let mut state = self.state();
+            if state.asked.len() >= MAX_ASKED {
+                return None;
+            }
+            state.asked.insert(known.clone(), (service.clone(), id));
+            message.whole.put("id", &known);
+            return Some(message.whole.to_text().into());
+        }
+        if method == "notifications/resources/updated" {
+            let mut params = message.params();
+            let uri = params.text("uri")?;
+            let known = self.state().watched.get(&(service.clone(), uri.clone())).cloned();
+            params.put("uri", &known.unwrap_or_else(|| shown_uri(service.as_str(), &uri)));
+            message.set_params(&params);
+            return Some(message.whole.to_text().into());
+        }
+        Some(text)
+    }
+
+    /// Whose question the client has answered, and under which id it was asked.
+    pub(super) fn answered(&self, id: &Raw) -> Option<(Line, Raw)> {
+        let known: String = serde_json::from_str(id.get()).ok()?;
+        let mut state = self.state();
+        let (service, id) = state.asked.remove(&known)?;
+        Some((state.lines.get(&service)?.clone(), id))
+    }
+
+    pub(super) fn watch(&self, service: &ServiceName, uri: &str, known: &str) {
+        self.state().watched.insert((service.clone(), uri.to_owned()), known.to_owned());
+    }
+
+    pub(super) fn set_log_level(&self, level: Raw) -> String {
+        let text = set_level(&level);
+        self.state().log_level = Some(level);
+        text
+    }
+
+    /// Notes that a service works on a request, until the guard is dropped.
+    pub(super) fn pending(self: &Arc<Self>, id: &Raw, service: &ServiceName) -> Pending {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        self.state().pending.insert(id.get().to_owned(), service.clone());
+        Pending { session: Arc::clone(self), id: id.get().to_owned() }
+    }
+
+    /// The line to the service that works on the request with this id.
+    pub(super) fn working_on(&self, id: &Raw) -> Option<Line> {
+        let state = self.state();
+        state.lines.get(state.pending.get(id.get())?).cloned()
+    }
+
+    fn tell(&self, text: Bytes) {
+        let mut state = self.state();
+        if state.outbox.len() >= MAX_WAITING {
+            state.outbox.pop_front();
+        }
+        state.outbox.push_back(text);
+        drop(state);
+        self.waiting.notify_one();
+    }
+
+    /// Makes the caller the one who gets the messages; cancelled when somebody else becomes that.
+    pub(super) fn become_listener(&self) -> CancellationToken {
+        let mine = self.ended.child_token();
+        std::mem::replace(&mut self.state().listener, mine.clone()).cancel();
+        mine
+    }
+
+    /// The next message for the listener.
+    pub(super) async fn next_message(&self) -> Bytes {
+        loop {
+            if let Some(text) = self.state().outbox.pop_front() {
+                return text;
+            }
+            self.waiting.notified().await;
+        }
+    }
+
+    /// Which lists have changed since the client was last told.
+    pub(super) fn changes(&self, now: Version) -> Vec<&'static str> {
+        let before = std::mem::replace(&mut self.state().seen, now);
+        let kinds = [
+            ("tools", now.tools != before.tools),
+            ("prompts", now.prompts != before.prompts),
+            ("resources", now.resources != before.resources),
+        ];
+        kinds.into_iter().filter(|(_, changed)| *changed).map(|(kind, _)| kind).collect()
+    }
+}
+
+fn set_level(level: &Raw) -> String {
+    let mut params = Object::default();
+    params.set("level", level.clone());
+    super::look::request("logging/setLevel", &params).to_text()
+}
+
+/// See [`Session::pending`].
+#[derive(Debug)]
+pub(super) struct Pending {
+    session: Arc<Session>,
+    id: String,
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.session.open.fetch_sub(1, Ordering::Relaxed);
+        let mut state = self.session.state();
+        state.pending.remove(&self.id);
+        state.used = Instant::now();
+    }
+}
+
+/// The `_meta` with which a request of a session goes to a service without sessions. No capability is declared: such a
+/// service would ask by an answer that clients of the earlier eras do not understand.
+pub(super) fn stateless_meta(introduction: &Object, params: &mut Object) {
+    let mut meta = params.object("_meta").unwrap_or_default();
+    meta.put(super::stateless::VERSION_KEY, &super::look::STATELESS);
+    let client = introduction.get("clientInfo").map_or_else(|| raw(&super::look::client_info()), ToOwned::to_owned);
+    meta.set("io.modelcontextprotocol/clientInfo", client);
+    meta.put("io.modelcontextprotocol/clientCapabilities", &json!({}));
+    params.put("_meta", &meta);
+}

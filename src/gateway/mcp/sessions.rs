@@ -1,0 +1,335 @@
+//! Clients of the earlier eras: their sessions, and what each message of theirs does.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::stream;
+use http::{HeaderValue, Response, StatusCode};
+use serde_json::json;
+
+use super::events::{KEEP_ALIVE as COMMENT, event};
+use super::look::{Line, SESSIONS, client_info, notification};
+use super::raw::{Message, Object, Raw, answer};
+use super::relay::{Relay, failure};
+use super::session::{Session, stateless_meta};
+use super::target::Target;
+use super::upstream::{self, Unanswered};
+use super::{Caller, Hub, KEEP_ALIVE, accepted, code, json as json_answer, merge, not_allowed, refusal};
+use crate::domain::name::ServiceName;
+use crate::lifecycle::Tasks;
+
+/// So many sessions at once; then the one that has been idle longest ends.
+const MAX_SESSIONS: usize = 1000;
+/// A session that nobody uses ends.
+const IDLE_LIMIT: Duration = Duration::from_mins(30);
+
+/// All sessions.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    by_id: Mutex<HashMap<String, Arc<Session>>>,
+    /// Sessions with services for callers that have none, by caller.
+    shared: Mutex<HashMap<(String, ServiceName), Line>>,
+}
+
+impl Sessions {
+    fn by_id(&self) -> MutexGuard<'_, HashMap<String, Arc<Session>>> {
+        self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lines(&self) -> MutexGuard<'_, HashMap<(String, ServiceName), Line>> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn shared(&self, key: &(String, ServiceName)) -> Option<Line> {
+        self.lines().get(key).cloned()
+    }
+
+    pub(super) fn keep_shared(&self, key: (String, ServiceName), line: Line) {
+        let mut lines = self.lines();
+        if lines.len() >= MAX_SESSIONS {
+            // They are opened anew when they are wanted.
+            lines.clear();
+        }
+        lines.insert(key, line);
+    }
+
+    pub(super) fn forget_shared(&self, key: &(String, ServiceName)) {
+        self.lines().remove(key);
+    }
+
+    /// Keeps a session; the one that had to make room for it is returned.
+    fn keep(&self, session: &Arc<Session>) -> Option<Arc<Session>> {
+        let mut sessions = self.by_id();
+        let full = sessions.len() >= MAX_SESSIONS;
+        let idle = |session: &Arc<Session>| session.idle_since().map(|since| (since, session.id.clone()));
+        let oldest = if full { sessions.values().filter_map(idle).min() } else { None };
+        let removed = oldest.and_then(|(_, id)| sessions.remove(&id));
+        sessions.insert(session.id.clone(), Arc::clone(session));
+        removed
+    }
+}
+
+/// Ends sessions that nobody has used for long.
+pub(super) async fn close_idle(hub: Weak<Hub>, tasks: Tasks) {
+    let mut ticks = tokio::time::interval(IDLE_LIMIT / 30);
+    let stopping = tasks.stopping();
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = stopping.cancelled() => return,
+        }
+        let Some(hub) = hub.upgrade() else { return };
+        let long_ago = |session: &Arc<Session>| session.idle_since().is_some_and(|since| since.elapsed() > IDLE_LIMIT);
+        let idle: Vec<_> = hub.sessions.by_id().extract_if(|_, session| long_ago(session)).map(|(_, session)| session).collect();
+        for session in idle {
+            hub.close(&session).await;
+        }
+    }
+}
+
+impl Hub {
+    pub(super) async fn take_in_session(self: &Arc<Self>, caller: Caller, message: Message) -> Response<Body> {
+        if message.method.as_deref() == Some("initialize") {
+            return self.initialize(caller, &message).await;
+        }
+        let session = match self.session(&caller) {
+            Ok(session) => session,
+            Err(refused) => return *refused,
+        };
+        session.touch();
+        let Some(id) = message.id.clone() else {
+            self.notified(&session, &message);
+            return accepted();
+        };
+        let Some(method) = message.method.clone() else {
+            if let Some((line, asked)) = session.answered(&id) {
+                let mut whole = message.whole;
+                whole.set("id", asked);
+                line.say_later(&self.tasks, whole.to_text());
+            }
+            return accepted();
+        };
+        if let Some((member, of)) = merge::list_of(&method) {
+            if message.params().get("cursor").is_some_and(|cursor| cursor.get() != "null") {
+                return refusal(StatusCode::OK, Some(&id), code::INVALID_PARAMS, "there is one page only");
+            }
+            let offers = self.catalog.offers(|service| self.settings.names.includes(&session.scope, service)).await;
+            let mut result = Object::default();
+            result.put(member, &merge::items(&offers, &self.settings.names, of));
+            return json_answer(StatusCode::OK, answer(&id, &result));
+        }
+        match method.as_str() {
+            "ping" => json_answer(StatusCode::OK, answer(&id, &json!({}))),
+            "logging/setLevel" => {
+                let Some(level) = message.params().get("level").map(ToOwned::to_owned) else {
+                    return refusal(StatusCode::OK, Some(&id), code::INVALID_PARAMS, "there is no level");
+                };
+                let text = session.set_log_level(level);
+                for line in session.lines().into_iter().filter(|line| !line.stateless) {
+                    line.say_later(&self.tasks, text.clone());
+                }
+                json_answer(StatusCode::OK, answer(&id, &json!({})))
+            }
+            _ => match self.target(&session.scope, &message) {
+                Some(Ok(target)) => self.call_in_session(&session, id, target, &message).await,
+                Some(Err(none)) => json_answer(StatusCode::OK, none.to_text(Some(&id))),
+                None => {
+                    let text = format!("there is no method '{}' here", crate::domain::shown(&method));
+                    refusal(StatusCode::OK, Some(&id), code::METHOD_NOT_FOUND, &text)
+                }
+            },
+        }
+    }
+
+    async fn initialize(&self, caller: Caller, message: &Message) -> Response<Body> {
+        let Some(id) = &message.id else {
+            return refusal(StatusCode::BAD_REQUEST, None, code::INVALID_REQUEST, "initialize needs an id");
+        };
+        let mut introduction = message.params();
+        let wanted = introduction.text("protocolVersion");
+        let version = wanted.filter(|wanted| SESSIONS.contains(&wanted.as_str())).unwrap_or_else(|| SESSIONS[0].to_owned());
+        introduction.put("protocolVersion", &version);
+        // What changes from here on is told to this client.
+        let seen = *self.catalog.version().borrow();
+        let offers = self.catalog.offers(|service| self.settings.names.includes(&caller.scope, service)).await;
+        let result = json!({
+            "protocolVersion": version,
+            "capabilities": merge::capabilities(&offers, true),
+            "serverInfo": client_info(),
+            "instructions": merge::instructions(&offers),
+        });
+        let session = Arc::new(Session::new(caller.scope, caller.actor, introduction, seen));
+        if let Some(removed) = self.sessions.keep(&session) {
+            removed.ended.cancel();
+        }
+        let mut response = json_answer(StatusCode::OK, answer(id, &result));
+        response.headers_mut().extend(HeaderValue::from_str(&session.id).ok().map(|id| (upstream::SESSION_ID, id)));
+        response
+    }
+
+    /// The caller's session.
+    fn session(&self, caller: &Caller) -> Result<Arc<Session>, Box<Response<Body>>> {
+        let refuse = |status, text: &str| Err(Box::new(refusal(status, None, code::INVALID_REQUEST, text)));
+        let Some(id) = caller.headers.get(upstream::SESSION_ID) else {
+            return refuse(StatusCode::BAD_REQUEST, "there is no Mcp-Session-Id; begin with initialize");
+        };
+        let session = id.to_str().ok().and_then(|id| self.sessions.by_id().get(id).cloned());
+        // To a stranger a session of somebody else's does not exist.
+        let Some(session) = session.filter(|session| session.actor == caller.actor && session.scope == caller.scope) else {
+            return refuse(StatusCode::NOT_FOUND, "the session has ended; begin with initialize");
+        };
+        match caller.headers.get(upstream::PROTOCOL_VERSION).map(HeaderValue::to_str) {
+            Some(Ok(version)) if !SESSIONS.contains(&version) => {
+                refuse(StatusCode::BAD_REQUEST, "sessions have the protocol version that initialize agreed on")
+            }
+            _ => Ok(session),
+        }
+    }
+
+    async fn call_in_session(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        id: Raw,
+        target: Target,
+        asked: &Message,
+    ) -> Response<Body> {
+        let Target { service, message, name } = target;
+        let pending = session.pending(&id, &service);
+        if let Some("resources/subscribe") = message.method.as_deref() {
+            session.watch(&service, &name, &asked.params().text("uri").unwrap_or_default());
+        }
+        let mut again = true;
+        let answers = loop {
+            let line = match session.line(&self.upstream, &service, &self.tasks).await {
+                Ok(line) => line,
+                Err(error) => return json_answer(StatusCode::OK, failure(&id, &service, &error)),
+            };
+            let mut whole = message.whole.clone();
+            if line.stateless {
+                let mut params = message.params();
+                stateless_meta(&session.introduction, &mut params);
+                whole.put("params", &params);
+            }
+            match line.send_unbounded(&whole).await {
+                Ok(answers) => break answers,
+                // The service has been started anew and knows nothing of the session: once more with a new one.
+                Err(Unanswered::Refused(StatusCode::NOT_FOUND)) if again => {
+                    again = false;
+                    session.forget(&service);
+                }
+                Err(error) => return json_answer(StatusCode::OK, failure(&id, &service, &error)),
+            }
+        };
+        let (session, from) = (Arc::clone(session), service.clone());
+        let convert = move |message: Message, text: Bytes| -> Option<Bytes> {
+            let _until_the_end = &pending;
+            if message.is_answer() { Some(text) } else { session.told(&from, message, text) }
+        };
+        Relay { answers, id, service, convert }.run().await
+    }
+
+    /// What a client says without wanting an answer.
+    fn notified(&self, session: &Arc<Session>, message: &Message) {
+        match message.method.as_deref() {
+            Some("notifications/cancelled") => {
+                let id = message.params().get("requestId").map(ToOwned::to_owned);
+                if let Some(line) = id.and_then(|id| session.working_on(&id)) {
+                    line.say_later(&self.tasks, message.whole.to_text());
+                }
+            }
+            // The manager has greeted each service by itself.
+            Some("notifications/initialized") | None => {}
+            Some(_) => {
+                for line in session.lines().into_iter().filter(|line| !line.stateless) {
+                    line.say_later(&self.tasks, message.whole.to_text());
+                }
+            }
+        }
+    }
+
+    /// The stream of what is said outside of answers.
+    pub(super) fn listen(self: &Arc<Self>, caller: &Caller) -> Response<Body> {
+        if !caller.headers.contains_key(upstream::SESSION_ID) {
+            return not_allowed();
+        }
+        let session = match self.session(caller) {
+            Ok(session) => session,
+            Err(refused) => return *refused,
+        };
+        let replaced = session.become_listener();
+        let (version, stopping) = (self.catalog.version(), self.tasks.stopping());
+        let open = Open::of(&session);
+        let events = stream::unfold((open, version, true), move |(open, mut version, first)| {
+            let (replaced, stopping) = (replaced.clone(), stopping.clone());
+            async move {
+                // At first what changed while nobody listened is told.
+                let text = if first {
+                    version.mark_changed();
+                    COMMENT
+                } else {
+                    tokio::select! {
+                        biased;
+                        () = replaced.cancelled() => return None,
+                        () = stopping.cancelled() => return None,
+                        text = open.0.next_message() => event(&String::from_utf8_lossy(&text)),
+                        changed = version.changed() => {
+                            changed.ok()?;
+                            let changes = open.0.changes(*version.borrow_and_update());
+                            let methods = changes.iter().map(|kind| format!("notifications/{kind}/list_changed"));
+                            let news: Vec<u8> =
+                                methods.flat_map(|method| event(&notification(&method, None).to_text())).collect();
+                            news.into()
+                        }
+                        () = tokio::time::sleep(KEEP_ALIVE) => COMMENT,
+                    }
+                };
+                Some((Ok(text), (open, version, false)))
+            }
+        });
+        super::stream(events)
+    }
+
+    /// The client says that it is done.
+    pub(super) async fn end(&self, caller: &Caller) -> Response<Body> {
+        if !caller.headers.contains_key(upstream::SESSION_ID) {
+            return not_allowed();
+        }
+        match self.session(caller) {
+            Ok(session) => {
+                self.sessions.by_id().remove(&session.id);
+                self.close(&session).await;
+                let mut response = Response::new(Body::empty());
+                *response.status_mut() = StatusCode::NO_CONTENT;
+                response
+            }
+            Err(refused) => *refused,
+        }
+    }
+
+    /// Ends a session, and with it its sessions with services.
+    async fn close(&self, session: &Session) {
+        session.ended.cancel();
+        futures_util::future::join_all(session.lines().iter().map(Line::close)).await;
+    }
+}
+
+/// Counts a stream as open.
+struct Open(Arc<Session>);
+
+impl Open {
+    fn of(session: &Arc<Session>) -> Self {
+        session.open.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(session))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        self.0.touch();
+    }
+}

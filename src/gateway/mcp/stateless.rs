@@ -1,0 +1,313 @@
+//! Clients of the revision without sessions. A request for a service of the same era is passed on with nothing but its
+//! name changed, and its answer with nothing changed at all; for a service of the earlier eras the manager keeps a
+//! session for each caller, without any capability of a client, so that nobody is asked anything.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use super::catalog::Version;
+use super::events::{KEEP_ALIVE as COMMENT, event};
+use super::look::{Line, SESSIONS, STATELESS, Unknown, client_info};
+use super::raw::{Message, Object, Raw};
+use super::relay::{Relay, failure};
+use super::session::OPEN_LIMIT;
+use super::target::Target;
+use super::upstream::{self, Unanswered};
+use super::{Caller, Hub, KEEP_ALIVE, code, headers, json as json_answer, merge, refusal};
+
+pub(super) const VERSION_KEY: &str = "io.modelcontextprotocol/protocolVersion";
+const CAPABILITIES_KEY: &str = "io.modelcontextprotocol/clientCapabilities";
+const LOG_LEVEL_KEY: &str = "io.modelcontextprotocol/logLevel";
+const SERVER_INFO_KEY: &str = "io.modelcontextprotocol/serverInfo";
+const SUBSCRIPTION_KEY: &str = "io.modelcontextprotocol/subscriptionId";
+
+/// Lists change without notice when a service comes; clients may keep them for a moment only.
+const TTL_MILLISECONDS: u64 = 0;
+
+impl Hub {
+    pub(super) async fn take_stateless(self: &Arc<Self>, caller: Caller, message: Message) -> Response<Body> {
+        if let Some(refused) = check(&caller.headers, &message) {
+            return refused;
+        }
+        let Some(id) = message.id.clone() else { return super::accepted() };
+        let method = message.method.clone().unwrap_or_default();
+        if let Some((member, of)) = merge::list_of(&method) {
+            if message.params().get("cursor").is_some_and(|cursor| cursor.get() != "null") {
+                return refusal(StatusCode::BAD_REQUEST, Some(&id), code::INVALID_PARAMS, "there is one page only");
+            }
+            let offers = self.catalog.offers(|service| self.settings.names.includes(&caller.scope, service)).await;
+            let mut result = complete();
+            result.put(member, &merge::items(&offers, &self.settings.names, of));
+            return json_answer(StatusCode::OK, super::raw::answer(&id, &result));
+        }
+        match method.as_str() {
+            "server/discover" => {
+                let offers = self.catalog.offers(|service| self.settings.names.includes(&caller.scope, service)).await;
+                let mut result = complete();
+                result.put("supportedVersions", &versions());
+                result.put("capabilities", &merge::capabilities(&offers, false));
+                result.put("instructions", &merge::instructions(&offers));
+                json_answer(StatusCode::OK, super::raw::answer(&id, &result))
+            }
+            "subscriptions/listen" => self.subscribe(id, &message),
+            _ => match self.target(&caller.scope, &message) {
+                Some(Ok(target)) if !method.starts_with("resources/") || method == "resources/read" => {
+                    self.call_stateless(&caller, id, target).await
+                }
+                Some(Err(none)) => json_answer(StatusCode::OK, none.to_text(Some(&id))),
+                _ => {
+                    let text = format!("there is no method '{}' here", crate::domain::shown(&method));
+                    refusal(StatusCode::NOT_FOUND, Some(&id), code::METHOD_NOT_FOUND, &text)
+                }
+            },
+        }
+    }
+
+    async fn call_stateless(self: &Arc<Self>, caller: &Caller, id: Raw, target: Target) -> Response<Body> {
+        let stateless = self.catalog.offer(target.service.as_str()).is_none_or(|offer| offer.stateless);
+        if !stateless {
+            return self.call_earlier(caller, id, target).await;
+        }
+        let mut headers = passed(&caller.headers);
+        if headers.contains_key(upstream::NAME) {
+            headers.insert(upstream::NAME, headers::encoded(&target.name));
+        }
+        let body = target.message.whole.to_text();
+        match self.upstream.send(&target.service, Method::POST, headers, body).await {
+            Ok(response) => response.map(Body::new),
+            Err(error) => json_answer(StatusCode::OK, failure(&id, &target.service, &error)),
+        }
+    }
+
+    /// A call of a service of the earlier eras.
+    async fn call_earlier(self: &Arc<Self>, caller: &Caller, id: Raw, target: Target) -> Response<Body> {
+        let Target { service, mut message, .. } = target;
+        let mut params = message.params();
+        let mut meta = params.object("_meta").unwrap_or_default();
+        let wants_log = meta.has(LOG_LEVEL_KEY);
+        meta.retain(|name| !name.starts_with("io.modelcontextprotocol/"));
+        params.retain(|name| name != "_meta" || !meta.is_empty());
+        if !meta.is_empty() {
+            params.put("_meta", &meta);
+        }
+        message.set_params(&params);
+        let mut fresh = false;
+        let (line, answers) = loop {
+            let line = match self.shared_line(&caller.actor, &service, fresh).await {
+                Ok(line) => line,
+                Err(error) => return json_answer(StatusCode::OK, failure(&id, &service, &error)),
+            };
+            match line.send_unbounded(&message.whole).await {
+                Ok(answers) => break (line, answers),
+                // The session is gone, as after a restart of the service: once more with a new one.
+                Err(Unanswered::Refused(StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST)) if !fresh => fresh = true,
+                Err(error) => return json_answer(StatusCode::OK, failure(&id, &service, &error)),
+            }
+        };
+        let (tasks, cacheable) = (self.tasks.clone(), message.method.as_deref() == Some("resources/read"));
+        let convert = move |message: Message, text: Bytes| -> Option<Bytes> {
+            match (&message.method, &message.id) {
+                (None, _) => Some(modern(message, text, cacheable)),
+                (Some(method), None) => {
+                    let passes = method == "notifications/progress" || (method == "notifications/message" && wants_log);
+                    passes.then_some(text)
+                }
+                (Some(_), Some(asked)) => {
+                    let text = "this client cannot be asked anything: it declared no such capability";
+                    let refusal = super::raw::error(Some(asked), code::METHOD_NOT_FOUND, text, None);
+                    let line = line.clone();
+                    line.say_later(&tasks, refusal);
+                    None
+                }
+            }
+        };
+        Relay { answers, id, service, convert }.run().await
+    }
+
+    /// The manager's own session with a service of the earlier eras, for one caller.
+    async fn shared_line(
+        &self,
+        actor: &str,
+        service: &crate::domain::name::ServiceName,
+        fresh: bool,
+    ) -> Result<Line, Unanswered> {
+        let key = (actor.to_owned(), service.clone());
+        if fresh {
+            self.sessions.forget_shared(&key);
+        } else if let Some(line) = self.sessions.shared(&key) {
+            return Ok(line);
+        }
+        let mut line = Line { limit: OPEN_LIMIT, ..Line::new(&self.upstream, service) };
+        let params = json!({"protocolVersion": SESSIONS[0], "capabilities": {}, "clientInfo": client_info()});
+        match line.initialize(&params).await {
+            Ok(_) => {}
+            Err(Unknown::Failed(error)) => return Err(error),
+            Err(Unknown::NotMcp(why)) => return Err(Unanswered::BrokeOff(why)),
+        }
+        self.sessions.keep_shared(key, line.clone());
+        Ok(line)
+    }
+
+    /// A stream that tells of changes of the lists.
+    fn subscribe(&self, id: Raw, message: &Message) -> Response<Body> {
+        let wanted = message.params().object("notifications").unwrap_or_default();
+        let wants = |name: &str| wanted.read(name).unwrap_or(false);
+        let filter = Filter {
+            tools: wants("toolsListChanged"),
+            prompts: wants("promptsListChanged"),
+            resources: wants("resourcesListChanged"),
+        };
+        let mut agreed = serde_json::Map::new();
+        let kinds = [
+            ("toolsListChanged", filter.tools),
+            ("promptsListChanged", filter.prompts),
+            ("resourcesListChanged", filter.resources),
+        ];
+        agreed.extend(kinds.into_iter().filter(|(_, wanted)| *wanted).map(|(name, _)| (name.to_owned(), Value::Bool(true))));
+        let first = subscription_event(&id, "notifications/subscriptions/acknowledged", Some(&Value::Object(agreed)));
+        let mut version = self.catalog.version();
+        let seen = *version.borrow_and_update();
+        let listening = Listening { id, filter, version, seen, stopping: self.tasks.stopping() };
+        super::stream(stream::iter([Ok(first)]).chain(stream::unfold(Some(listening), Listening::next)))
+    }
+}
+
+/// Which changes a client wants to hear of.
+#[derive(Debug, Clone, Copy)]
+struct Filter {
+    tools: bool,
+    prompts: bool,
+    resources: bool,
+}
+
+struct Listening {
+    id: Raw,
+    filter: Filter,
+    version: watch::Receiver<Version>,
+    seen: Version,
+    stopping: tokio_util::sync::CancellationToken,
+}
+
+impl Listening {
+    async fn next(listening: Option<Self>) -> Option<(Result<Bytes, std::convert::Infallible>, Option<Self>)> {
+        let mut own = listening?;
+        tokio::select! {
+            () = own.stopping.cancelled() => {
+                let mut result = subscription(&own.id);
+                result.put("resultType", &"complete");
+                return Some((Ok(event(&super::raw::answer(&own.id, &result))), None));
+            }
+            () = tokio::time::sleep(KEEP_ALIVE) => return Some((Ok(COMMENT), Some(own))),
+            changed = own.version.changed() => changed.ok()?,
+        }
+        let (now, before) = (*own.version.borrow_and_update(), own.seen);
+        own.seen = now;
+        let kinds = [
+            ("tools", own.filter.tools && now.tools != before.tools),
+            ("prompts", own.filter.prompts && now.prompts != before.prompts),
+            ("resources", own.filter.resources && now.resources != before.resources),
+        ];
+        let events = kinds.into_iter().filter(|(_, tell)| *tell);
+        let text = events.map(|(kind, _)| subscription_event(&own.id, &format!("notifications/{kind}/list_changed"), None));
+        let text: Vec<u8> = text.flatten().collect();
+        Some((Ok(text.into()), Some(own)))
+    }
+}
+
+/// An object that says which subscription it belongs to; the id is as it came.
+fn subscription(id: &RawValue) -> Object {
+    let (mut whole, mut meta) = (Object::default(), Object::default());
+    meta.set(SUBSCRIPTION_KEY, id.to_owned());
+    whole.put("_meta", &meta);
+    whole
+}
+
+fn subscription_event(id: &RawValue, method: &str, notifications: Option<&Value>) -> Bytes {
+    let mut params = subscription(id);
+    if let Some(notifications) = notifications {
+        params.put("notifications", notifications);
+    }
+    event(&super::look::notification(method, Some(&params)).to_text())
+}
+
+/// The beginning of a result of the manager's own that clients may keep for a while.
+fn complete() -> Object {
+    let mut result = Object::default();
+    result.put("resultType", &"complete");
+    result.put("ttlMs", &TTL_MILLISECONDS);
+    result.put("cacheScope", &"private");
+    result.put("_meta", &json!({SERVER_INFO_KEY: client_info()}));
+    result
+}
+
+fn versions() -> Vec<&'static str> {
+    [&[STATELESS][..], &SESSIONS].concat()
+}
+
+/// An answer of an earlier era in the words of this one.
+fn modern(message: Message, text: Bytes, cacheable: bool) -> Bytes {
+    let Some(mut result) = message.whole.object("result") else { return text };
+    if result.has("resultType") {
+        return text;
+    }
+    result.put("resultType", &"complete");
+    if cacheable {
+        result.put("ttlMs", &TTL_MILLISECONDS);
+        result.put("cacheScope", &"private");
+    }
+    let mut whole = message.whole;
+    whole.put("result", &result);
+    whole.to_text().into()
+}
+
+/// What is wrong with a request of this era.
+fn check(headers: &HeaderMap, message: &Message) -> Option<Response<Body>> {
+    let refuse = |code, text: &str| Some(refusal(StatusCode::BAD_REQUEST, message.id.as_deref(), code, text));
+    if message.is_answer() {
+        return refuse(code::INVALID_REQUEST, "answers are not taken in this revision");
+    }
+    let meta = message.params().object("_meta").unwrap_or_default();
+    let header = headers.get(upstream::PROTOCOL_VERSION).and_then(|version| version.to_str().ok());
+    let requested = meta.text(VERSION_KEY).or_else(|| header.map(str::to_owned)).unwrap_or_default();
+    if requested != STATELESS {
+        let data = json!({"supported": versions(), "requested": crate::domain::shown(&requested)});
+        let text = super::raw::error(
+            message.id.as_deref(),
+            code::UNSUPPORTED_VERSION,
+            "this protocol version is not supported; the earlier ones begin with initialize",
+            Some(&data),
+        );
+        return Some(json_answer(StatusCode::BAD_REQUEST, text));
+    }
+    if message.id.is_some() {
+        if !meta.has(VERSION_KEY) {
+            return refuse(code::INVALID_PARAMS, &format!("params._meta has no {VERSION_KEY}"));
+        }
+        if meta.object(CAPABILITIES_KEY).is_none() {
+            return refuse(code::INVALID_PARAMS, &format!("params._meta has no {CAPABILITIES_KEY}"));
+        }
+        if let Some(wrong) = headers::mismatch(headers, message) {
+            return refuse(code::HEADER_MISMATCH, &wrong);
+        }
+    }
+    None
+}
+
+/// The headers of the client that a service gets: those of MCP and of tracing, and none that say who the client is.
+fn passed(headers: &HeaderMap) -> HeaderMap {
+    let goes_on = |name: &HeaderName| {
+        let name = name.as_str();
+        name.starts_with("mcp-") || ["accept", "traceparent", "tracestate", "baggage", "x-request-id"].contains(&name)
+    };
+    let mut kept: HeaderMap =
+        headers.iter().filter(|(name, _)| goes_on(name)).map(|(name, value)| (name.clone(), value.clone())).collect();
+    kept.entry(header::ACCEPT).or_insert(HeaderValue::from_static("application/json, text/event-stream"));
+    kept
+}
