@@ -70,7 +70,7 @@ pub struct Arguments {
     /// Further value of Host and of Origin's host: a name, `*.example.com`, or `*`.
     #[arg(long, value_name = "HOST")]
     allowed_host: Vec<String>,
-    /// This replica's name in session ids [default: the host name].
+    /// This replica's name in session ids; the host name if none is given.
     #[arg(long, value_name = "NAME")]
     owner: Option<String>,
     /// Where replica {owner} is reached, `http://{owner}:8080`.
