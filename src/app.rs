@@ -128,6 +128,8 @@ fn podman_settings(config: &Config, routing: &routing::Settings) -> podman::Sett
         require_limits: config.backend.require_limits,
         reconcile_interval: config.backend.reconcile_interval.duration(),
         pull_timeout: config.backend.pull_timeout.duration(),
+        bridge: config.bridge.path.clone().or_else(bridge_beside_us),
+        bridge_hosts: vec![format!("*.{}", config.server.domain)],
         secrets: Arc::new(move |name| match secrets.get(name) {
             Ok(value) => Ok(Some(value.reveal().to_owned())),
             // The engine may have one of that name.
@@ -142,6 +144,11 @@ fn podman_settings(config: &Config, routing: &routing::Settings) -> podman::Sett
         }),
         ..podman::Settings::new(config.directories.runtime().join(&config.backend.instance))
     }
+}
+
+/// The bridge's program beside this one, as they are installed.
+fn bridge_beside_us() -> Option<std::path::PathBuf> {
+    std::env::current_exe().ok().map(|program| program.with_file_name("mcp-bridge"))
 }
 
 fn gateway_settings(config: &Config, domain: Domain) -> gateway::Settings {

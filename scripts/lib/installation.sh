@@ -26,6 +26,8 @@ install_files() {
   if [ -x "$manager" ] && ! cmp -s "$binaries/mcp-manager" "$manager"; then manager_changed=yes; else manager_changed=''; fi
   as_target mkdir -p "$state" "$installation/bin"
   put_file "$binaries/mcp-manager" "$manager" 755
+  # For servers that speak stdio; the manager looks for it beside itself.
+  if [ -x "$binaries/mcp-bridge" ]; then put_file "$binaries/mcp-bridge" "$(dirname "$manager")/mcp-bridge" 755; fi
   install_templates
   # The recipes of the images that the templates name.
   tar -C "$checkout" -cf - docker | as_target tar -C "$installation" --no-same-owner -xf -

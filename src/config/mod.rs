@@ -8,6 +8,7 @@ mod aggregate;
 mod audit;
 pub mod auth;
 mod backend;
+mod bridge;
 mod credentials;
 mod directories;
 mod environment;
@@ -42,6 +43,7 @@ pub use aggregate::Aggregate;
 pub use audit::Audit;
 pub use auth::Auth;
 pub use backend::{Backend, BackendKind};
+pub use bridge::Bridge;
 pub use credentials::registry_credentials;
 pub use directories::Directories;
 pub use environment::Environment;
@@ -106,6 +108,8 @@ sections! {
     server: Server,
     /// Where services run.
     backend: Backend,
+    /// The program that speaks HTTP for servers that speak stdio.
+    bridge: Bridge,
     /// What services get and may have.
     limits: Limits,
     /// Where templates come from.

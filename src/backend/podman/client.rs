@@ -27,6 +27,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+pub(super) use super::engine_error::EngineError;
+
 /// The API version asked for; newer engines serve it too, and its answers are the ones this code was measured against.
 const API: &str = "/v4.3.1/libpod";
 /// The one call of Docker's API, in the version of it that the same engines serve.
@@ -42,76 +44,6 @@ const REACH: Duration = Duration::from_millis(500);
 const LIST_RETRIES: u32 = 20;
 /// Longest answer read into memory.
 const MAX_ANSWER: usize = 64 << 20;
-
-/// Why the engine did not do what it was asked.
-#[derive(Debug, Clone, thiserror::Error)]
-pub(super) enum EngineError {
-    /// It answered, with an error: HTTP status and its own words (`message: cause`).
-    #[error("the engine answered {status}: {message}")]
-    Refused { status: u16, message: String },
-    /// It did not answer.
-    #[error("the engine cannot be reached: {0}")]
-    Away(String),
-    /// It did not answer in time.
-    #[error("the engine did not answer within {} seconds", .0.as_secs())]
-    Late(Duration),
-    /// Its answer could not be read.
-    #[error("the engine's answer could not be read: {0}")]
-    Odd(String),
-}
-
-impl EngineError {
-    /// Whether it said that the thing does not exist.
-    pub(super) fn is_missing(&self) -> bool {
-        matches!(self, Self::Refused { status: 404, .. })
-    }
-
-    /// Whether the engine itself is the problem, rather than the request.
-    pub(super) const fn is_away(&self) -> bool {
-        matches!(self, Self::Away(_) | Self::Late(_))
-    }
-
-    /// Whether its words contain `text`; they are the only thing that tells most failures apart.
-    pub(super) fn says(&self, text: &str) -> bool {
-        matches!(self, Self::Refused { message, .. } if message.contains(text))
-    }
-}
-
-impl From<conn::Error> for EngineError {
-    fn from(error: conn::Error) -> Self {
-        match error {
-            conn::Error::SerdeJsonError(error) => Self::Odd(error.to_string()),
-            conn::Error::Encoding(error) => Self::Odd(error.to_string()),
-            conn::Error::Fault { code, message } => Self::Refused { status: code.as_u16(), message },
-            other => Self::Away(other.to_string()),
-        }
-    }
-}
-
-impl From<serde_json::Error> for EngineError {
-    fn from(error: serde_json::Error) -> Self {
-        Self::Odd(error.to_string())
-    }
-}
-
-impl From<hyper::Error> for EngineError {
-    fn from(error: hyper::Error) -> Self {
-        Self::Away(error.to_string())
-    }
-}
-
-impl From<podman_api::Error> for EngineError {
-    // By value: the crate's `clone` of an error recurses without end.
-    fn from(error: podman_api::Error) -> Self {
-        match error {
-            podman_api::Error::Fault { code, message } => Self::Refused { status: code.as_u16(), message },
-            podman_api::Error::Error(error) => error.into(),
-            podman_api::Error::SerdeJsonError(error) => error.into(),
-            podman_api::Error::IO(error) => Self::Away(error.to_string()),
-            other => Self::Odd(other.to_string()),
-        }
-    }
-}
 
 type Answer<T> = Result<T, EngineError>;
 
@@ -260,6 +192,15 @@ impl Engine {
         let options = ContainerDeleteOpts::builder().force(true).volumes(true).timeout(grace).build();
         let answer = within(LONG, async { self.podman.containers().get(id).delete(&options).await }).await;
         answer.or_else(|error| if error.is_missing() { Ok(()) } else { Err(error) })
+    }
+
+    /// Unpacks a tar archive into the root of a container.
+    pub(super) async fn unpack(&self, id: &str, archive: hyper::Body) -> Answer<()> {
+        let call = async {
+            let response = self.raw.put(format!("{API}/containers/{id}/archive?path=/"), Payload::Tar(archive)).await?;
+            successful(response).await.map(|_| ())
+        };
+        within(LONG, call).await
     }
 
     /// The multiplexed log stream. The engine answers no earlier than with the first line, so there is no limit of time.

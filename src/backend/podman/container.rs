@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::abilities::Abilities;
+use super::bridge::Invocation;
 use super::names::{self, Names};
 use super::settings::Settings;
 use crate::domain::spec::{MountSource, ServiceSpec};
@@ -37,6 +38,8 @@ pub(super) struct Blueprint<'a> {
     pub(super) secrets: &'a BTreeMap<String, String>,
     /// A small init process reaps children and passes signals on.
     pub(super) init: bool,
+    /// What runs instead of the image's program, and the replica's name among its peers.
+    pub(super) bridged: Option<(Invocation, String)>,
 }
 
 impl Blueprint<'_> {
@@ -69,11 +72,16 @@ impl Blueprint<'_> {
             "restart_policy": "no",
             "stop_timeout": spec.stop_timeout.0.div_ceil(1000),
             "log_configuration": {"driver": "k8s-file", "size": self.settings.log_bytes},
-            "init": self.init,
+            // The bridge is its own.
+            "init": self.init && self.bridged.is_none(),
         });
+        let command = self.bridged.as_ref().map_or(&spec.command, |(run, _)| &run.command);
         let optional = [
-            ("entrypoint", spec.entrypoint.as_ref().map(|words| json!(words))),
-            ("command", (!spec.command.is_empty()).then(|| json!(spec.command))),
+            (
+                "entrypoint",
+                self.bridged.as_ref().map(|(run, _)| &run.entrypoint).or(spec.entrypoint.as_ref()).map(|words| json!(words)),
+            ),
+            ("command", Some(command).filter(|words| !words.is_empty()).map(|words| json!(words))),
             ("work_dir", spec.working_dir.as_ref().map(|path| json!(path))),
             ("user", spec.user.as_ref().map(|user| json!(user))),
             ("secret_env", (!self.secrets.is_empty()).then(|| json!(self.secrets))),
@@ -100,7 +108,9 @@ impl Blueprint<'_> {
         let spec = &self.record.spec;
         let egress = spec.egress.then(|| self.settings.egress_network());
         let names = [self.settings.network.clone()].into_iter().chain(egress).chain(spec.networks.iter().cloned());
-        names.map(|name| (name, json!({"aliases": [self.record.name]}))).collect()
+        let aliases: Vec<&str> =
+            [self.record.name.as_str()].into_iter().chain(self.bridged.as_ref().map(|(_, owner)| owner.as_str())).collect();
+        names.map(|name| (name, json!({"aliases": aliases}))).collect()
     }
 
     fn ports(&self) -> Vec<Value> {
@@ -255,6 +265,7 @@ mod tests {
             image_user: None,
             secrets: &BTreeMap::new(),
             init: true,
+            bridged: None,
         };
         blueprint.request()
     }

@@ -27,12 +27,26 @@ pub(super) struct Image {
     size: u64,
     architecture: String,
     user: String,
+    config: ImageConfig,
+}
+
+/// What it runs.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct ImageConfig {
+    entrypoint: Option<Vec<String>>,
+    cmd: Option<Vec<String>>,
 }
 
 impl Image {
     /// The user that it runs as when nothing else is said.
     pub(super) fn user(&self) -> &str {
         &self.user
+    }
+
+    /// Its entrypoint and its command.
+    pub(super) fn program(&self) -> (&[String], &[String]) {
+        (self.config.entrypoint.as_deref().unwrap_or_default(), self.config.cmd.as_deref().unwrap_or_default())
     }
 }
 

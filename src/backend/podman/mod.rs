@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `settings` | what the backend is told |
 //! | `supervise` | the engine's process |
-//! | `client` | the engine's API |
+//! | `client`, `engine_error` | the engine's API |
 //! | `names`, `records`, `observed` | what is kept in the engine, and how it is read back |
 //! | `missing` | records that are not where they were |
 //! | `watch` | list, events, comparison: what there is |
@@ -12,14 +12,17 @@
 //! | `health`, `listening` | asking whether a replica is well |
 //! | `service`, `steps` | one task a service: does it |
 //! | `container`, `secrets`, `images`, `abilities`, `errors` | what a container is made of, and why it may not be |
+//! | `bridge` | the bridge in containers of servers that speak stdio |
 //! | `view` | what readers see |
 //! | `logs`, `frames`, `stats` | looking into containers |
 //!
 //! Routes, policy and everything that callers may do are decided elsewhere.
 
 mod abilities;
+mod bridge;
 mod client;
 mod container;
+mod engine_error;
 mod errors;
 mod frames;
 mod health;
@@ -117,9 +120,15 @@ impl Podman {
 
     /// What a spec asks for that this backend or machine cannot do.
     fn check(&self, change: &Change) -> Result<()> {
-        if change.spec.transport != Transport::Http {
-            return Err(Error::new(Kind::NotSupported, "servers that do not speak HTTP themselves cannot be run here yet")
-                .remedy("use an image that serves HTTP, with transport 'http'"));
+        match change.spec.transport {
+            Transport::Http => {}
+            Transport::Stdio => {
+                bridge::program(self.shared.settings.bridge.as_deref())?;
+            }
+            Transport::Sse => {
+                return Err(Error::new(Kind::NotSupported, "servers of the old HTTP+SSE transport cannot be run here yet")
+                    .remedy("use an image that serves Streamable HTTP (transport 'http') or speaks stdio (transport 'stdio')"));
+            }
         }
         for (index, mount) in change.spec.volumes.iter().enumerate() {
             if let MountSource::Volume(volume) = &mount.source

@@ -54,6 +54,12 @@ impl Names {
         format!("{}-{service}-{generation}-{ordinal}", self.instance)
     }
 
+    /// The engine's secret with a service's key for session ids. Names that people give begin with a letter or digit, so
+    /// two dots keep it apart from those.
+    pub(super) fn session_key(&self, service: &ServiceName) -> String {
+        format!("{}..{service}.session-key", self.instance)
+    }
+
     /// The engine's secret that holds a value which the manager knows. The dot keeps it apart from what people name:
     /// the engine tells no labels of secrets, so the name alone says whose it is.
     pub(super) fn secret(&self, name: &str) -> String {

@@ -49,6 +49,10 @@ pub struct Settings {
     pub concurrent_checks: usize,
     /// Bytes of log that are kept of each container.
     pub log_bytes: u64,
+    /// The bridge's program, for servers that speak stdio.
+    pub bridge: Option<PathBuf>,
+    /// Values of the Host header that the bridge takes besides those of this machine: names or `*.DOMAIN`.
+    pub bridge_hosts: Vec<String>,
     /// Values of secrets.
     pub secrets: SecretSource,
     /// Further labels of containers.
@@ -76,6 +80,8 @@ impl Settings {
             concurrent_operations: 8,
             concurrent_checks: 64,
             log_bytes: 10 << 20,
+            bridge: None,
+            bridge_hosts: Vec::new(),
             secrets: Arc::new(|_| Ok(None)),
             labels: Arc::new(|_| BTreeMap::new()),
             credentials: Arc::new(|_| Ok(None)),

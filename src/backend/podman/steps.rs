@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::SemaphorePermit;
 
+use super::bridge::{self, Invocation};
 use super::client::EngineError;
 use super::container::{Blueprint, needs_image_user};
 use super::errors;
@@ -17,7 +18,7 @@ use super::plan::Step;
 use super::records;
 use super::shared::Shared;
 use crate::domain::spec::{MountSource, ServiceSpec};
-use crate::domain::status::{Desired, Record};
+use crate::domain::status::{Desired, Record, ReplicaState};
 use crate::error::{Error, Kind, Result};
 
 /// What a step is done for.
@@ -120,7 +121,11 @@ impl Job {
         if !self.record_stands().await? {
             return Ok(vec![Effect::RecordGone]);
         }
-        let (id, warnings) = match self.make(ordinal, &held.names).await {
+        let mut secrets = held.names.clone();
+        if let Some((variable, secret)) = self.session_key().await? {
+            secrets.insert(variable, secret);
+        }
+        let (id, warnings) = match self.make(ordinal, &secrets).await {
             Ok(made) => made,
             Err(Unmade::NoImage) => return Ok(vec![Effect::ImageNeeded]),
             Err(Unmade::Because(error)) if error.kind == Kind::BackendUnavailable => return Err(error),
@@ -137,7 +142,7 @@ impl Job {
             effects.push(self.seen(&id).await.map_err(|error| errors::engine(error, "look at the new container"))?);
             return Ok(effects);
         }
-        match shared.engine.start(&id).await {
+        match self.launch(&id).await {
             Ok(()) => {
                 effects.push(self.seen(&id).await.map_err(|error| errors::engine(error, "look at the new container"))?);
                 Ok(effects)
@@ -156,6 +161,40 @@ impl Job {
         }
     }
 
+    /// What the bridge runs in the container of a replica, and how the replica is called among its peers.
+    fn bridged(&self, image: &Image, ordinal: u32) -> Result<(Invocation, String)> {
+        let owner = bridge::owner(&self.shared.names.container(&self.record.name, self.record.generation, ordinal));
+        let invocation = bridge::invocation(&self.record.spec, image, &owner, &self.shared.settings.bridge_hosts)?;
+        Ok((invocation, owner))
+    }
+
+    /// Makes sure that the service has a key for session ids; the variable and the engine's secret with it.
+    async fn session_key(&self) -> Result<Option<(String, String)>> {
+        if !bridge::is_needed(&self.record.spec) {
+            return Ok(None);
+        }
+        let name = self.shared.names.session_key(&self.record.name);
+        let key = rand::random::<[u8; 32]>().iter().fold(String::new(), |key, byte| format!("{key}{byte:02x}"));
+        match self.shared.engine.create_secret(&name, &key).await {
+            // Once made it stays, for all replicas and managers.
+            Err(error) if error.says("secret name in use") => {}
+            answer => answer.map_err(|error| errors::engine(error, "store the key for session ids"))?,
+        }
+        Ok(Some((bridge::KEY_VARIABLE.to_owned(), name)))
+    }
+
+    /// Starts a container. The bridge is copied into it each time: a manager may have been killed between the creation
+    /// and the copy, and may be newer than the container.
+    async fn launch(&self, id: &str) -> Result<(), EngineError> {
+        if bridge::is_needed(&self.record.spec)
+            && let Ok(program) = bridge::program(self.shared.settings.bridge.as_deref())
+            && !self.shared.look(id, None).await?.is_some_and(|seen| seen.state == ReplicaState::Running)
+        {
+            bridge::deliver(&self.shared.engine, &program, id).await?;
+        }
+        self.shared.engine.start(id).await
+    }
+
     async fn record_stands(&self) -> Result<bool> {
         let stands = missing::stands(&self.shared, &self.record).await;
         stands.map_err(|error| errors::engine(error, "look at the record of the service"))
@@ -167,7 +206,8 @@ impl Job {
         let spec = &*self.record.spec;
         let abilities = shared.abilities();
         let image = self.image.as_deref().unwrap_or(&spec.image);
-        let described = if needs_image_user(spec) {
+        let bridged = bridge::is_needed(spec);
+        let described = if bridged || needs_image_user(spec) {
             let described = shared.engine.image::<Image>(image).await;
             Some(described.map_err(|error| errors::engine(error, "look at the image"))?.ok_or(Unmade::NoImage)?)
         } else {
@@ -186,6 +226,7 @@ impl Job {
                 image_user: described.as_ref().map(Image::user),
                 secrets,
                 init: !shared.no_init.load(Ordering::Relaxed),
+                bridged: described.as_ref().filter(|_| bridged).map(|image| self.bridged(image, ordinal)).transpose()?,
             };
             let init = blueprint.init;
             let error = match shared.engine.create(&blueprint.request()?).await {
@@ -218,7 +259,8 @@ impl Job {
             Err(error) => return Ok(vec![Effect::Refused(id.to_owned(), error)]),
         };
         let _turn = self.turn().await;
-        match shared.engine.start(id).await {
+        self.session_key().await?;
+        match self.launch(id).await {
             Ok(()) => {
                 let seen = self.seen(id).await.map_err(|error| errors::engine(error, "look at the container"))?;
                 Ok(vec![Effect::Started(id.to_owned()), seen])
@@ -278,6 +320,9 @@ impl Job {
         let others: Vec<&ServiceSpec> =
             others.filter(|other| other.record.desired != Desired::Removed).map(|other| &*other.record.spec).collect();
         shared.secrets.release(&shared.engine, &shared.names, &self.record.spec, others.iter().copied()).await?;
+        if bridge::is_needed(&self.record.spec) {
+            shared.engine.remove_secret(&shared.names.session_key(&self.record.name)).await.map_err(fault)?;
+        }
         if self.remove_volumes {
             self.remove_volumes(&others).await?;
         }

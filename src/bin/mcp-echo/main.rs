@@ -36,11 +36,15 @@ fn main() -> ExitCode {
     let settings = Settings::parse();
     start_logging(settings.log_level);
     // One thread: the work is tiny, and every further thread would only cost each replica memory.
-    let served = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("the runtime could not start")
-        .and_then(|runtime| runtime.block_on(serve(settings)));
+    let served =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("the runtime could not start").and_then(
+            |runtime| {
+                let served = runtime.block_on(serve(settings));
+                // A read of standard input that is under way cannot be cancelled, and is not waited for.
+                runtime.shutdown_background();
+                served
+            },
+        );
     match served {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
@@ -69,6 +73,15 @@ async fn serve(settings: Settings) -> anyhow::Result<u8> {
             tracing::info!(signal = name, "stopped before the start delay was over");
             return Ok(0);
         }
+    }
+
+    if settings.stdio {
+        let echo = Arc::new(Echo::new(settings));
+        tokio::select! {
+            ended = mcp::serve_stdio(&echo) => ended?,
+            name = stop_signal => tracing::info!(signal = name, "stopped"),
+        }
+        return Ok(0);
     }
 
     let wanted = SocketAddr::new(settings.bind, settings.port);

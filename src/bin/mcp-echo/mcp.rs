@@ -18,7 +18,10 @@ use rmcp::model::{
 use rmcp::service::RequestContext;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
-use rmcp::{ErrorData, Peer, RoleServer, ServerHandler, prompt, prompt_handler, prompt_router, tool, tool_handler, tool_router};
+use rmcp::{
+    ErrorData, Peer, RoleServer, ServerHandler, ServiceExt as _, prompt, prompt_handler, prompt_router, tool, tool_handler,
+    tool_router,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +41,13 @@ pub fn service(echo: &Arc<Echo>) -> StreamableHttpService<EchoServer, LocalSessi
         .disable_allowed_hosts();
     let server = EchoServer::new(Arc::clone(echo));
     StreamableHttpService::new(move || Ok(server.clone()), Arc::default(), config)
+}
+
+/// Serves one client on standard input and output until it closes them.
+pub async fn serve_stdio(echo: &Arc<Echo>) -> anyhow::Result<()> {
+    let running = EchoServer::new(Arc::clone(echo)).serve(rmcp::transport::stdio()).await?;
+    running.waiting().await?;
+    Ok(())
 }
 
 /// Answer of `GET /mcp/capabilities`: what an MCP client would find, for people and tools that do not speak MCP.

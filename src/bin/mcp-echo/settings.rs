@@ -19,6 +19,10 @@ pub struct Settings {
     #[arg(long, env = "MCP_ECHO_BIND", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
     pub bind: IpAddr,
 
+    /// Speak MCP on standard input and output instead of listening
+    #[arg(long, env = "MCP_ECHO_STDIO", value_parser = BoolishValueParser::new(), default_value = "false")]
+    pub stdio: bool,
+
     /// Name this service goes by in its answers
     #[arg(long, env = "MCP_SERVICE_NAME", default_value = "echo")]
     pub service_name: String,

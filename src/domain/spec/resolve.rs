@@ -61,7 +61,11 @@ pub fn resolve(
     let port = input.port.or((transport == Transport::Stdio).then_some(BRIDGE_PORT));
     let image = check.image(input.image.clone());
     check.that(port != Some(0), "port", "is 0", "use 1 to 65535");
-    let health_check = health(&mut check, &input, port, defaults);
+    let mut health_check = health(&mut check, &input, port, defaults);
+    if transport == Transport::Stdio && health_check.probe == Probe::Tcp {
+        // The bridge knows how its server is.
+        health_check.probe = Probe::Http("/health".to_owned());
+    }
     let replicas = input.replicas.unwrap_or(base.replicas);
     let environment = check.environment(input.environment.unwrap_or_default(), allowed_env, variables);
     let volumes = check.volumes(input.volumes.unwrap_or_default(), defaults);

@@ -85,6 +85,16 @@ impl Session {
         session
     }
 
+    /// The same session, called at another address.
+    pub fn at(&self, client: &Client, url: &str) -> Self {
+        Self { client: client.clone(), url: url.to_owned(), id: self.id.clone(), server: self.server.clone() }
+    }
+
+    /// A session that somebody made up.
+    pub fn with_id(&self, id: &str) -> Self {
+        Self { id: id.to_owned(), ..self.at(&self.client, &self.url) }
+    }
+
     fn request(&self) -> RequestBuilder {
         self.client.post(&self.url).header("mcp-session-id", &self.id).header("mcp-protocol-version", SESSION_VERSION)
     }

@@ -1,0 +1,110 @@
+//! Servers that speak stdio, behind the bridge in their containers, on rootless Podman.
+
+use reqwest::{Client, Method};
+use serde_json::{Value, json};
+
+use crate::support::mcp::{Session, stateless};
+use crate::support::podman;
+use crate::support::product::{Options, Product};
+
+/// The echo server as a server that speaks stdio.
+async fn create(product: &Product, name: &str, more: Value) -> Value {
+    let mut body = json!({
+        "service_name": name, "image": podman::ECHO_IMAGE, "pull_policy": "never", "transport": "stdio",
+        "environment": {"MCP_ECHO_STDIO": "true"}, "stop_timeout": "3s",
+    });
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let (status, answer) = product.post("/containers", &body).await;
+    assert_eq!((status, answer["status"].as_str()), (201, Some("running")), "{answer:#}\n{}", product.log());
+    answer
+}
+
+/// A client that finds the service by its name, as people's do, and its MCP endpoint.
+fn by_name(product: &Product, name: &str) -> (Client, String) {
+    let host = format!("{name}.localhost");
+    let address = ([127, 0, 0, 1], product.port).into();
+    let client = Client::builder().no_proxy().resolve(&host, address).build().unwrap();
+    (client, format!("http://{host}:{}/mcp", product.port))
+}
+
+async fn echo(session: &Session, text: &str) -> Value {
+    let answer = session.call("tools/call", json!({"name": "echo", "arguments": {"message": text}})).await;
+    answer.result()["content"][0]["text"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_speaks_stdio_is_called_by_name_in_both_eras() {
+    if !podman::ready().await {
+        return;
+    }
+    let product = Product::start(Options::podman()).await;
+    create(&product, "stdio", json!({})).await;
+    let (client, url) = by_name(&product, "stdio");
+    let session = Session::open(&client, &url).await;
+    assert_eq!(session.server["serverInfo"]["name"], "echo", "{:#}", session.server);
+    let tools = session.call("tools/list", json!({})).await;
+    assert!(tools.result()["tools"].as_array().unwrap().iter().any(|tool| tool["name"] == "echo"), "{tools:?}");
+    assert_eq!(echo(&session, "päckchen 🎁").await, "päckchen 🎁");
+    let tools = stateless(&client, &url, "tools/list", json!({})).await;
+    assert!(tools.result()["tools"].as_array().unwrap().iter().any(|tool| tool["name"] == "echo"), "{tools:?}");
+    assert!((200..300).contains(&session.close().await));
+    // The key of its sessions is nobody's to read.
+    let (_, inspected) = product.get("/containers/stdio/inspect").await;
+    let key = inspected.to_string().split("MCP_BRIDGE_SESSION_KEY=").nth(1).map(|rest| rest[..10].to_owned());
+    assert_eq!(key.as_deref(), Some("[redacted]"));
+    // A restart is a new bridge in the same container.
+    assert_eq!(product.call(Method::POST, "/containers/stdio/restart").await.0, 200);
+    assert_eq!(echo(&Session::open(&client, &url).await, "again").await, "again");
+    product.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_reach_the_replica_that_has_them() {
+    if !podman::ready().await {
+        return;
+    }
+    let product = Product::start(Options::podman()).await;
+    let service = create(&product, "stdio", json!({"replicas": 3, "session_mode": "per_session"})).await;
+    let mut owners = std::collections::BTreeSet::new();
+    let (client, url) = by_name(&product, "stdio");
+    let mut sessions = Vec::new();
+    for number in 0..6 {
+        // Opened at one replica, and then called wherever the gateway sends it.
+        let instance = &service["instances"][number % 3];
+        let session = Session::open(&client, &format!("http://{}/mcp", instance["address"].as_str().unwrap())).await;
+        owners.insert(session.id.split('.').nth(1).unwrap().to_owned());
+        let session = session.at(&client, &url);
+        let text = format!("number {number}");
+        assert_eq!(echo(&session, &text).await, text);
+        sessions.push(session);
+    }
+    assert_eq!(owners.len(), 3, "each replica has sessions of its own");
+    // Each replica passes on what another one has.
+    for instance in service["instances"].as_array().unwrap() {
+        let url = format!("http://{}/mcp", instance["address"].as_str().unwrap());
+        for (number, session) in sessions.iter().enumerate() {
+            let stray = session.at(&client, &url);
+            let text = format!("stray {number}");
+            assert_eq!(echo(&stray, &text).await, text);
+        }
+    }
+    // A session of nobody is not found, at once.
+    let foreign = sessions[0].with_id(&sessions[0].id.replace("v1.r", "v1.x"));
+    assert_eq!(foreign.call("tools/list", json!({})).await.status, 404);
+    product.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manager_that_dies_disturbs_no_session() {
+    if !podman::ready().await {
+        return;
+    }
+    let product = Product::start(Options::podman()).await;
+    let service = create(&product, "stdio", json!({})).await;
+    let direct = format!("http://{}/mcp", service["instances"][0]["address"].as_str().unwrap());
+    let session = Session::open(&product.client, &direct).await;
+    let product = product.kill_and_restart().await;
+    product.until("stdio", "it runs", |service| service["status"] == "running").await;
+    assert_eq!(echo(&session, "still here").await, "still here");
+    product.finish().await;
+}
