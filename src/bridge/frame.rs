@@ -56,6 +56,10 @@ impl Lines {
             };
             let mut line = self.buffer.split_to(self.searched + at + 1);
             self.searched = 0;
+            // What is left behind a large line must not keep the memory of all of it.
+            if line.len() > READ && self.buffer.is_empty() {
+                self.buffer = BytesMut::new();
+            }
             if std::mem::take(&mut self.skipping) {
                 continue;
             }

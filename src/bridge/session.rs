@@ -166,7 +166,8 @@ impl Session {
     /// Keeps a stream of events for clients that come back.
     pub fn keep(&self, stream: &Arc<Stream>) {
         let mut streams = lock(&self.streams);
-        while streams.kept.len() >= KEPT_STREAMS
+        let held = |kept: &VecDeque<Arc<Stream>>| kept.iter().map(|stream| stream.held()).sum::<usize>();
+        while (streams.kept.len() >= KEPT_STREAMS || held(&streams.kept) > self.context.options.replay)
             && let Some(index) = streams.kept.iter().position(|stream| stream.is_finished() && !stream.is_attached())
         {
             streams.kept.remove(index);

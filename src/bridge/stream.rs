@@ -181,6 +181,13 @@ impl Stream {
         self.state().end != End::Open
     }
 
+    /// How many bytes it holds.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        let state = self.state();
+        state.unread + state.kept
+    }
+
     /// Whether somebody reads events of it now.
     #[must_use]
     pub fn is_attached(&self) -> bool {
