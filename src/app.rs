@@ -13,14 +13,15 @@ use crate::backend::podman::{self, Podman};
 use crate::backend::{Backend, RegistryCredentials};
 use crate::config::{BackendKind, Config, registry_credentials};
 use crate::error::{Error, Kind, Result};
-use crate::gateway::mcp::{self, Hub};
+use crate::gateway::mcp::Hub;
 use crate::gateway::{self, Gateway};
 use crate::lifecycle::{StopSignals, Tasks};
 use crate::manager::{self, Manager};
 use crate::registry::{self, Registry};
 use crate::routing::{self, Domain};
 use crate::telemetry::Metrics;
-use crate::{rest, server};
+use crate::tools::Policy;
+use crate::{mcp, rest, server};
 
 /// Changes of template files that follow each other within this time are read together.
 const TEMPLATE_DEBOUNCE: Duration = Duration::from_millis(200);
@@ -55,10 +56,13 @@ pub async fn run(config: Config) -> Result<()> {
         Arc::new(move |name| environment.get(name).map(str::to_owned)),
     );
     let services = gateway.clone().map(|gateway| {
-        let settings = mcp::Settings { names: config.aggregate.names(), origins: config.server.cors_origins.clone() };
+        let settings = gateway::mcp::Settings { names: config.aggregate.names(), origins: config.server.cors_origins.clone() };
         rest::Services { hub: Hub::new(gateway.clone(), backend.view(), settings, &tasks), gateway }
     });
-    let router = rest::router(manager.clone(), authenticator(&config)?, metrics, rest_settings(&config), services);
+    let policy = Policy::new(config.mcp.compat_tool_names, config.mcp.confirm.clone())?;
+    let authenticator = authenticator(&config)?;
+    let tools = mcp::router(manager.clone(), authenticator.clone(), mcp_settings(&config, policy.clone(), &tasks));
+    let router = rest::router(manager.clone(), authenticator, metrics, rest_settings(&config, policy), services, tools);
 
     let (engine, stopping) = (backend.clone(), tasks.stopping());
     let engine = tasks.spawn("backend", async move { engine.run(stopping).await });
@@ -174,12 +178,25 @@ fn manager_settings(config: &Config, address: SocketAddr) -> manager::Settings {
     }
 }
 
-fn rest_settings(config: &Config) -> rest::Settings {
+fn mcp_settings(config: &Config, policy: Policy, tasks: &Tasks) -> mcp::Settings {
+    mcp::Settings {
+        policy,
+        origins: config.server.cors_origins.clone(),
+        max_body_bytes: usize::try_from(config.server.max_body_bytes.0).unwrap_or(usize::MAX),
+        body_timeout: config.server.request_timeout.duration(),
+        max_sessions: usize::try_from(config.mcp.max_sessions).unwrap_or(usize::MAX),
+        session_idle: config.mcp.session_idle.duration(),
+        stopping: tasks.stopping(),
+    }
+}
+
+fn rest_settings(config: &Config, policy: Policy) -> rest::Settings {
     rest::Settings {
         cors_origins: config.server.cors_origins.clone(),
         max_body_bytes: usize::try_from(config.server.max_body_bytes.0).unwrap_or(usize::MAX),
         body_timeout: config.server.request_timeout.duration(),
         metrics_enabled: config.telemetry.metrics_enabled,
+        policy,
     }
 }
 

@@ -3,6 +3,7 @@
 //! Off (`ENABLE_AUTH=false`) everybody is an administrator, which the default listen address, loopback, makes
 //! acceptable. On, a key is needed for all but health and metrics. What an actor may do is decided by the manager.
 
+use http::{HeaderMap, header};
 use sha2::{Digest, Sha256};
 
 use crate::domain::access::{Actor, Role};
@@ -52,6 +53,16 @@ impl Authenticator {
             None => Err(Error::new(Kind::Unauthenticated, "the key is not known").remedy("check the key, or ask for a new one")),
         }
     }
+}
+
+/// The key in `Authorization: Bearer` or `X-API-Key`.
+#[must_use]
+pub fn presented_key(headers: &HeaderMap) -> Option<&str> {
+    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| {
+        let (scheme, key) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
+    });
+    bearer.or_else(|| headers.get("x-api-key").and_then(|value| value.to_str().ok()))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@
 //! | [`gateway`] | the embedded host router |
 //! | [`lifecycle`] | start and end of background work |
 //! | [`manager`] | every capability, once |
+//! | [`mcp`] | the MCP server |
 //! | [`problem`] | errors as HTTP sees them |
 //! | [`registry`] | templates from files |
 //! | [`rest`] | the HTTP API |
@@ -20,6 +21,7 @@
 //! | [`routing`] | who is reached by which name |
 //! | [`server`] | the HTTP listener |
 //! | [`telemetry`] | metrics and logs |
+//! | [`tools`] | what agents can do: one table over the manager's functions |
 
 pub mod app;
 pub mod audit;
@@ -33,9 +35,11 @@ pub mod error;
 pub mod gateway;
 pub mod lifecycle;
 pub mod manager;
+pub mod mcp;
 pub mod problem;
 pub mod registry;
 pub mod rest;
 pub mod routing;
 pub mod server;
 pub mod telemetry;
+pub mod tools;

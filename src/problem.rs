@@ -13,7 +13,7 @@ use crate::error::{Error, FieldError, Kind};
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
 /// What went wrong, for a caller that reads JSON: what every error answer holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema, schemars::JsonSchema)]
 pub struct Problem {
     /// Stable URI of the kind of problem: `urn:mcp-manager:problem:SLUG`.
     #[schema(example = "urn:mcp-manager:problem:not-found")]
@@ -33,6 +33,7 @@ pub struct Problem {
     /// Further members.
     #[serde(flatten)]
     #[schema(ignore)]
+    #[schemars(skip)]
     pub members: Map<String, Value>,
 }
 

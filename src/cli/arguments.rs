@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::clients::arguments::ClientCommand;
+use super::mcp::arguments::{McpCall, McpService, Subject};
 use crate::manager::Wait;
 
 /// Ends of every help text: what scripts can rely on.
@@ -130,6 +131,15 @@ pub enum Command {
     /// Connect MCP clients: editors, assistants and command lines on this machine.
     #[command(subcommand)]
     Client(ClientCommand),
+    /// Serve a running manager's tools to an MCP client over standard input and output.
+    ///
+    /// For clients that start a program: each call is a request to the manager's API, with --server and --api-key or their
+    /// variables. While no manager answers, calls fail and say so; none is started.
+    Mcp,
+    /// List the tools of an MCP service.
+    McpTools(McpService),
+    /// Call a tool of an MCP service.
+    McpCall(McpCall),
     /// Check whether this machine can run services, and say what to do about it.
     Doctor(Doctor),
     /// Look at the settings.
@@ -145,9 +155,13 @@ pub enum Command {
     },
     /// Show the version.
     Version,
-    /// Print the reference of all commands, in Markdown.
+    /// Print the reference of all commands, or of all tools, in Markdown.
     #[command(hide = true)]
-    Reference,
+    Reference {
+        /// What is described.
+        #[arg(value_enum, default_value_t = Subject::Commands)]
+        subject: Subject,
+    },
 }
 
 /// Where settings come from besides the environment.

@@ -16,6 +16,15 @@ use crate::problem::Problem;
 /// Parameters after the `?`.
 pub type Query = Vec<(&'static str, String)>;
 
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+
+/// These names mean this machine whatever its resolver thinks (RFC 6761).
+fn is_local(host: &str) -> bool {
+    host == "localhost" || host.ends_with(".localhost")
+}
+
 /// A client of one manager.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -39,13 +48,11 @@ impl Client {
         }
         let host = base.host_str().ok_or_else(|| wrong("names no host"))?.to_owned();
         let mut builder = reqwest::Client::builder()
-            .connect_timeout(Duration::from_secs(5))
+            .connect_timeout(CONNECT_TIMEOUT)
             .user_agent(concat!("mcp-manager/", env!("CARGO_PKG_VERSION")))
             .no_proxy();
-        if host == "localhost" || host.ends_with(".localhost") {
-            // These names mean this machine whatever its resolver thinks (RFC 6761).
-            let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-            builder = builder.resolve_to_addrs(&host, &loopback.map(|address| SocketAddr::new(address, 0)));
+        if is_local(&host) {
+            builder = builder.resolve_to_addrs(&host, &LOOPBACK.map(|address| SocketAddr::new(address, 0)));
         }
         let http = builder.build().map_err(|error| Error::internal("the HTTP client cannot be made", error))?;
         Ok(Self { http, base, key: common.api_key.as_deref().map(usable_key).transpose()? })
@@ -78,10 +85,38 @@ impl Client {
         query: &Query,
         body: Option<&B>,
     ) -> Outcome<Response> {
-        let mut request = self.request(method, path).query(query);
-        if let Some(body) = body {
-            request = request.json(body);
+        let request = self.request(method, path).query(query);
+        self.answer(if let Some(body) = body { request.json(body) } else { request }).await
+    }
+
+    /// Posts a body and asks for the answer as events.
+    pub async fn send_for_events<B: Serialize + Sync>(&self, path: &str, body: &B) -> Outcome<Response> {
+        self.answer(self.request(Method::POST, path).header("accept", "text/event-stream").json(body)).await
+    }
+
+    /// A client for a service of the manager's. Names that only mean something on the manager's machine mean that machine.
+    pub async fn of_service(&self, url: &str) -> Outcome<reqwest::Client> {
+        let wrong = || {
+            Trouble::from(Error::invalid_field("SERVICE", "is not an address of HTTP", "write e.g. http://127.0.0.1:9000/mcp"))
+        };
+        let url = Url::parse(url).ok().filter(|url| url.scheme() == "http").ok_or_else(wrong)?;
+        let mut builder = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).no_proxy();
+        if let Some(host) = url.host_str().filter(|host| is_local(host)) {
+            let manager = self.base.host_str().unwrap_or_default().trim_matches(['[', ']']);
+            let addresses = if is_local(manager) {
+                LOOPBACK.map(|address| SocketAddr::new(address, 0)).to_vec()
+            } else {
+                let found = tokio::net::lookup_host((manager, 0)).await;
+                found
+                    .map_err(|error| Error::new(Kind::BackendUnavailable, format!("'{manager}' is not known: {error}")))?
+                    .collect()
+            };
+            builder = builder.resolve_to_addrs(host, &addresses);
         }
+        Ok(builder.build().map_err(|error| Error::internal("the HTTP client cannot be made", error))?)
+    }
+
+    async fn answer(&self, request: RequestBuilder) -> Outcome<Response> {
         let response = request.send().await.map_err(|error| self.no_answer(error))?;
         if response.status().is_success() { Ok(response) } else { Err(self.problem(response).await) }
     }

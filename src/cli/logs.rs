@@ -11,8 +11,8 @@ use super::output::Output;
 use super::sse;
 use crate::domain::status::{LogLine, ServiceEvent, Stream};
 use crate::error::Error;
+use crate::manager::LogPage;
 use crate::manager::views::ServiceDetail;
-use crate::rest::LogPage;
 
 /// `mcp-manager logs`. Lines are written as the service wrote them, its standard error to ours; with `--json` each is an
 /// object a line. Piping does not turn them into JSON: lines are what is looked for in logs.

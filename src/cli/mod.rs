@@ -9,6 +9,7 @@ mod exit;
 mod keys;
 mod lists;
 mod logs;
+mod mcp;
 mod output;
 mod progress;
 mod reference;
@@ -31,6 +32,7 @@ use arguments::{AuthCommand, Command, CommandLine, TemplateCommand};
 use client::Client;
 use clients::arguments::ClientCommand;
 use exit::Outcome;
+use mcp::arguments::Subject;
 use output::Output;
 use services::Verb;
 
@@ -63,7 +65,8 @@ fn run(line: &CommandLine) -> Outcome {
         Command::Auth(AuthCommand::Key(arguments)) => keys::make(&output, arguments),
         Command::Completion { shell } => completion(&output, *shell),
         Command::Version => version(&output),
-        Command::Reference => output.text(&reference::markdown()),
+        Command::Reference { subject: Subject::Commands } => output.text(&reference::markdown()),
+        Command::Reference { subject: Subject::Tools } => output.text(&crate::tools::markdown()),
         Command::Template(TemplateCommand::Validate { files }) => templates::validate(&output, files),
         Command::Template(TemplateCommand::Schema) => templates::schema(&output),
         Command::Client(ClientCommand::Relay { url }) => client_runtime()?.block_on(clients::relay(&line.common, url)),
@@ -91,6 +94,9 @@ async fn ask(line: &CommandLine, output: &Output) -> Outcome {
         Command::Scale(arguments) => services::scale(client, output, arguments).await,
         Command::Rm(arguments) => services::remove(client, output, arguments).await,
         Command::Events(arguments) => logs::events(client, output, arguments.name.as_deref()).await,
+        Command::Mcp => mcp::serve(client).await,
+        Command::McpTools(arguments) => mcp::tools(client, output, arguments).await,
+        Command::McpCall(arguments) => mcp::call(client, output, arguments).await,
         Command::Template(TemplateCommand::Ls) => templates::list(client, output).await,
         Command::Template(TemplateCommand::Show { name }) => templates::show(client, output, name).await,
         // The others need no manager and were run before.

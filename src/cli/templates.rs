@@ -10,9 +10,8 @@ use super::output::{Judgement, Output, Value};
 use super::request::{read_text, shown};
 use crate::domain::template::{is_template_name, json_schema};
 use crate::error::Error;
-use crate::manager::TemplateDetail;
+use crate::manager::{TemplateDetail, TemplateList};
 use crate::registry::check_file;
-use crate::rest::TemplateList;
 
 /// `mcp-manager template ls`.
 pub async fn list(client: &Client, output: &Output) -> Outcome {

@@ -16,6 +16,7 @@ mod file;
 mod gateway;
 mod health;
 mod limits;
+mod mcp;
 mod origin;
 mod redis;
 pub mod reference;
@@ -50,6 +51,7 @@ pub use environment::Environment;
 pub use gateway::Gateway;
 pub use health::Health;
 pub use limits::Limits;
+pub use mcp::Mcp;
 pub use origin::Origin;
 pub use redis::Redis;
 pub use secrets::{SecretSource, Secrets};
@@ -124,6 +126,8 @@ sections! {
     gateway: Gateway,
     /// The MCP endpoints over many services.
     aggregate: Aggregate,
+    /// The manager's own MCP server.
+    mcp: Mcp,
     /// Logs and metrics.
     telemetry: Telemetry,
     /// The record of who did what.

@@ -92,6 +92,7 @@ operations! {
     TemplateDelete "template_delete" Admin true,
     ImageList "image_list" Viewer false,
     ImagePull "image_pull" Operator true,
+    ToolList "tool_list" Viewer false,
     SystemInfo "system_info" Viewer false,
     SystemDiagnostics "system_diagnostics" Viewer false,
     HealthRead "health_read" Nobody false,

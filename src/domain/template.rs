@@ -245,7 +245,24 @@ fn digest(document: &Value) -> String {
 /// The JSON Schema of a template document (draft 2020-12), in both shapes.
 #[must_use]
 pub fn json_schema() -> Value {
-    let generator = || schemars::generate::SchemaSettings::draft2020_12().into_generator();
+    schema_in(&schemars::generate::SchemaSettings::draft2020_12())
+}
+
+/// The same without references and without a name, to stand inside of another schema.
+#[must_use]
+pub fn inline_json_schema() -> schemars::Schema {
+    let mut schema =
+        schema_in(&schemars::generate::SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true));
+    if let Value::Object(object) = &mut schema {
+        for word in ["$schema", "$id", "title"] {
+            object.remove(word);
+        }
+    }
+    schema.try_into().unwrap_or_default()
+}
+
+fn schema_in(settings: &schemars::generate::SchemaSettings) -> Value {
+    let generator = || settings.clone().into_generator();
     let header = generator().into_root_schema_for::<TemplateHeader>().to_value();
     let spec = generator().into_root_schema_for::<SpecInput>().to_value();
     let mut schema = header;

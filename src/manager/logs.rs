@@ -2,16 +2,104 @@
 
 use std::sync::Arc;
 
+use futures_util::TryStreamExt as _;
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
 use super::Manager;
 use crate::backend::LogStream;
 use crate::domain::access::{Actor, Operation};
 use crate::domain::name::ServiceName;
-use crate::domain::status::LogQuery;
+use crate::domain::quantity::Span;
+use crate::domain::status::{LogLine, LogQuery, Stream};
 use crate::error::{Error, Result};
 
+/// Lines of each replica when nothing else is asked for, and at most unless they are followed.
+const DEFAULT_TAIL: u32 = 100;
+const MAX_TAIL: u32 = 10_000;
+
+/// Which log lines a caller wants, as callers write it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LogRequest {
+    /// So many of the last lines of each replica: 0 to 10000 (default 100).
+    #[schemars(range(min = 0, max = 10000))]
+    pub tail: Option<u32>,
+    /// Only lines from then on: a time (`2026-01-31T12:00:00Z`) or a span before now (`2h`).
+    pub since: Option<String>,
+    /// Only lines before then: a time or a span before now.
+    pub until: Option<String>,
+    /// Only `stdout` or `stderr`.
+    pub stream: Option<Stream>,
+    /// Only this replica.
+    #[schemars(range(min = 1))]
+    pub replica: Option<u32>,
+    /// Whether lines carry their time (default true).
+    pub timestamps: Option<bool>,
+}
+
+/// Log lines of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema, JsonSchema)]
+pub struct LogPage {
+    /// The lines, oldest first.
+    pub lines: Vec<LogLine>,
+}
+
+impl LogRequest {
+    /// What is asked for; an error for what cannot be.
+    fn query(&self, follow: bool) -> Result<LogQuery> {
+        let tail = self.tail.unwrap_or(DEFAULT_TAIL);
+        if tail > MAX_TAIL {
+            return Err(Error::invalid_field("tail", "is out of range", format!("use 0 to {MAX_TAIL}, or 'since'")));
+        }
+        let since = moment("since", self.since.as_deref())?;
+        let until = moment("until", self.until.as_deref())?;
+        Ok(LogQuery { tail: Some(tail), since, until, stream: self.stream, replica: self.replica, follow })
+    }
+}
+
+/// A moment as people give it: a time, seconds since 1970, or a span before now.
+fn moment(field: &str, text: Option<&str>) -> Result<Option<Timestamp>> {
+    let Some(text) = text else { return Ok(None) };
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Ok(Some(time));
+    }
+    // A bare number is seconds since 1970 as with Docker; a number with a unit is a span.
+    if let Ok(seconds) = text.parse::<i64>()
+        && let Ok(time) = Timestamp::from_second(seconds)
+    {
+        return Ok(Some(time));
+    }
+    let before = text.parse::<Span>().ok().and_then(|span| Timestamp::now().checked_sub(span.duration()).ok());
+    before.map(Some).ok_or_else(|| {
+        let message = format!("'{}' is not a moment", text.escape_debug());
+        Error::invalid_field(field, message, "write a time (2026-01-31T12:00:00Z) or a span before now (30s, 2h)")
+    })
+}
+
 impl Manager {
+    /// The log lines that there are.
+    pub async fn service_log_page(self: &Arc<Self>, actor: &Actor, name: &ServiceName, request: LogRequest) -> Result<LogPage> {
+        Ok(LogPage { lines: self.follow_service_logs(actor, name, request, false).await?.try_collect().await? })
+    }
+
+    /// The log lines that there are, and with `follow` those that come.
+    pub async fn follow_service_logs(
+        self: &Arc<Self>,
+        actor: &Actor,
+        name: &ServiceName,
+        request: LogRequest,
+        follow: bool,
+    ) -> Result<LogStream> {
+        let timestamps = request.timestamps.unwrap_or(true);
+        let lines = self.service_logs(actor, name, request.query(follow)?).await?;
+        Ok(if timestamps { lines } else { Box::pin(lines.map_ok(|line| LogLine { timestamp: None, ..line })) })
+    }
+
     /// The log lines that `query` asks for.
-    pub async fn service_logs(self: &Arc<Self>, actor: &Actor, name: &ServiceName, query: LogQuery) -> Result<LogStream> {
+    async fn service_logs(self: &Arc<Self>, actor: &Actor, name: &ServiceName, query: LogQuery) -> Result<LogStream> {
         if let (Some(since), Some(until)) = (query.since, query.until)
             && since >= until
         {
@@ -30,5 +118,19 @@ impl Manager {
             manager.backend.logs(&owned, query).await
         };
         self.perform(actor, Operation::ServiceLogs, name.as_str(), work).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_times_or_spans_before_now() {
+        assert_eq!(moment("since", Some("1970-01-01T00:00:10Z")).unwrap(), Timestamp::from_second(10).ok());
+        assert_eq!(moment("since", Some("10")).unwrap(), Timestamp::from_second(10).ok());
+        let hour_ago = moment("since", Some("1h")).unwrap().unwrap();
+        assert!((Timestamp::now().duration_since(hour_ago).as_secs() - 3600).abs() < 5);
+        assert!(moment("since", Some("yesterday")).is_err());
     }
 }

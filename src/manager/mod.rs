@@ -36,10 +36,11 @@ pub use crate::backend::ImageInfo;
 pub use crate::registry::{TemplateDetail, TemplateSummary};
 pub use diagnostics::{Diagnostics, Finding, Severity};
 pub use images::{ImageList, OnProgress, PullRequest};
-pub use read::ListQuery;
+pub use logs::{LogPage, LogRequest};
+pub use read::{ListQuery, ListRequest};
 pub use request::{PatchRequest, ServiceRequest};
 pub use system::{Check, SystemHealth, SystemInfo};
-pub use templates::TemplateCheck;
+pub use templates::{TemplateCheck, TemplateList};
 pub use wait::{Patience, Wait};
 
 /// What the manager is told by the configuration.

@@ -4,15 +4,69 @@ use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
+use schemars::JsonSchema;
+use serde::Deserialize;
 use serde_json::Value;
 use tokio_stream::wrappers::BroadcastStream;
+use utoipa::IntoParams;
 
 use super::views::{ServiceDetail, ServiceList};
 use super::{Manager, redact};
 use crate::domain::access::{Actor, Operation};
 use crate::domain::name::ServiceName;
 use crate::domain::status::{Phase, ReplicaStats, ServiceEvent, ServiceState, Snapshot};
-use crate::error::Result;
+use crate::error::{Error, Result};
+
+/// Services on one page, when nothing else is asked for, and at most.
+const PAGE: usize = 500;
+
+/// Which services a list should show, as callers write it.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListRequest {
+    /// Only services in these phases, comma-separated (`running,starting`).
+    #[param(max_length = 200)]
+    pub status: Option<String>,
+    /// Only services from this template, `NAME` or `NAME@VERSION`.
+    pub template: Option<String>,
+    /// Only services with these labels, comma-separated: `KEY` or `KEY=VALUE`.
+    pub label: Option<String>,
+    /// Services on a page, 1 to 500.
+    #[param(minimum = 1, maximum = 500)]
+    #[schemars(range(min = 1, max = 500))]
+    pub limit: Option<usize>,
+    /// Only names after this one: `next` of the page before.
+    pub after: Option<String>,
+}
+
+impl ListRequest {
+    /// What is asked for; an error for what cannot be.
+    pub fn query(self) -> Result<ListQuery> {
+        let mut phases = Vec::new();
+        for text in self.status.iter().flat_map(|list| list.split(',')).filter(|text| !text.is_empty()) {
+            let phase = Phase::ALL.into_iter().find(|phase| phase.as_str() == text).ok_or_else(|| {
+                let known = Phase::ALL.map(Phase::as_str).join(", ");
+                Error::invalid_field(
+                    "status",
+                    format!("'{}' is not a status", text.escape_debug()),
+                    format!("use one of {known}"),
+                )
+            })?;
+            phases.push(phase);
+        }
+        let limit = self.limit.unwrap_or(PAGE);
+        if !(1..=PAGE).contains(&limit) {
+            return Err(Error::invalid_field("limit", "is out of range", format!("use 1 to {PAGE}")));
+        }
+        let labels = self.label.iter().flat_map(|list| list.split(',')).filter(|text| !text.is_empty());
+        let labels = labels.map(|text| match text.split_once('=') {
+            Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+            None => (text.to_owned(), None),
+        });
+        Ok(ListQuery { phases, template: self.template, labels: labels.collect(), after: self.after, limit })
+    }
+}
 
 /// Which services a list shows.
 #[derive(Debug, Clone, Default)]

@@ -10,14 +10,16 @@ use utoipa::ToSchema;
 use crate::domain::fields;
 use crate::domain::name::ServiceName;
 use crate::domain::quantity::{Bytes, MilliCpu};
-use crate::domain::spec::{EnvironmentValue, SpecInput};
+use crate::domain::spec::{EnvironmentValue, SpecInput, also_named};
 use crate::error::{Error, FieldError, Result};
 
 /// A service as asked for: from a template, inline, or a template with changes.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema, JsonSchema)]
+#[schemars(transform = also_named("service_name", "name"))]
 pub struct ServiceRequest {
     /// Name of the service: 1 to 40 lower-case letters, digits and '-'. Its URL is `http://NAME.localhost`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"))]
     #[schema(example = "echo", max_length = 40, pattern = "^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
     pub service_name: Option<String>,
     /// Template it is started from, `NAME` or `NAME@VERSION`.

@@ -58,6 +58,11 @@ impl Manager {
         self.perform(actor, Operation::HealthRead, "", async move { Ok(manager.health()) }).await
     }
 
+    /// Notes that somebody asks which tools there are. The table of them is known above.
+    pub async fn read_tools(self: &Arc<Self>, actor: &Actor) -> Result<()> {
+        self.perform(actor, Operation::ToolList, "", std::future::ready(Ok(()))).await
+    }
+
     pub(super) fn health(&self) -> SystemHealth {
         let snapshot = self.snapshot();
         let age = snapshot

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -12,7 +13,7 @@ use crate::error::Result;
 use crate::registry::{Registry, TemplateDetail, TemplateSummary};
 
 /// Answer of `POST /templates/validate` for a template that may be used; others get the list of their errors.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema, JsonSchema)]
 pub struct TemplateCheck {
     /// Always true.
     pub valid: bool,
@@ -22,11 +23,19 @@ pub struct TemplateCheck {
     pub version: String,
 }
 
+/// All templates.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema, JsonSchema)]
+pub struct TemplateList {
+    /// The templates by name and version; files that hold no valid template are among them, with their errors.
+    pub templates: Vec<TemplateSummary>,
+}
+
 impl Manager {
     /// All templates, those with errors included.
-    pub async fn list_templates(self: &Arc<Self>, actor: &Actor) -> Result<Vec<TemplateSummary>> {
+    pub async fn list_templates(self: &Arc<Self>, actor: &Actor) -> Result<TemplateList> {
         let manager = self.clone();
-        self.perform(actor, Operation::TemplateList, "", async move { Ok(manager.registry.list().summaries()) }).await
+        let work = async move { Ok(TemplateList { templates: manager.registry.list().summaries() }) };
+        self.perform(actor, Operation::TemplateList, "", work).await
     }
 
     /// One template: `NAME` for its newest version, or `NAME@VERSION`.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -13,7 +14,7 @@ use crate::domain::template::TemplateReference;
 use crate::error::Failure;
 
 /// A service in a list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema, JsonSchema)]
 pub struct ServiceSummary {
     /// Its name.
     pub name: String,
@@ -42,6 +43,7 @@ pub struct ServiceSummary {
     pub message: Option<String>,
     /// When it was created.
     #[schema(value_type = String, format = DateTime)]
+    #[schemars(with = "String")]
     pub created_at: Timestamp,
     /// Labels of the user's own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -49,7 +51,7 @@ pub struct ServiceSummary {
 }
 
 /// Everything about a service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema, JsonSchema)]
 pub struct ServiceDetail {
     /// What a list shows of it.
     #[serde(flatten)]
@@ -61,6 +63,7 @@ pub struct ServiceDetail {
     pub generation: u64,
     /// When it was changed last.
     #[schema(value_type = String, format = DateTime)]
+    #[schemars(with = "String")]
     pub updated_at: Timestamp,
     /// Its containers.
     pub instances: Vec<Replica>,
@@ -80,7 +83,7 @@ pub struct ServiceDetail {
 }
 
 /// One page of services.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema, JsonSchema)]
 pub struct ServiceList {
     /// The services, by name.
     pub containers: Vec<ServiceSummary>,
@@ -92,6 +95,7 @@ pub struct ServiceList {
     /// When the engine was last heard of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
+    #[schemars(with = "Option<String>")]
     pub as_of: Option<Timestamp>,
 }
 

@@ -1,5 +1,6 @@
 //! What the API tells about templates.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -9,7 +10,7 @@ use crate::domain::spec::{SpecInput, Transport};
 use crate::error::{FieldError, Result};
 
 /// A template, or a template file with errors, in short.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema, JsonSchema)]
 pub struct TemplateSummary {
     /// Its name.
     pub name: String,
@@ -46,7 +47,7 @@ pub struct TemplateSummary {
 }
 
 /// A template with its document.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema, JsonSchema)]
 pub struct TemplateDetail {
     /// The template in short.
     #[serde(flatten)]

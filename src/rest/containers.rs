@@ -11,31 +11,9 @@ use utoipa::IntoParams;
 use super::Api;
 use super::extract::{Body, Caller, Name, OptionalBody, Parameters};
 use super::problem::{Answer, ProblemDocument};
-use crate::domain::status::{Phase, ReplicaStats};
-use crate::error::Error;
+use crate::domain::status::ReplicaStats;
 use crate::manager::views::{ServiceDetail, ServiceList};
-use crate::manager::{ListQuery, PatchRequest, ServiceRequest, Wait};
-
-/// Services on one page, when nothing else is asked for, and at most.
-const PAGE: usize = 500;
-
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct ListParameters {
-    /// Only services in these phases, comma-separated (`running,starting`).
-    #[param(max_length = 200)]
-    status: Option<String>,
-    /// Only services from this template, `NAME` or `NAME@VERSION`.
-    template: Option<String>,
-    /// Only services with these labels, comma-separated: `KEY` or `KEY=VALUE`.
-    label: Option<String>,
-    /// Services on a page, 1 to 500.
-    #[param(minimum = 1, maximum = 500)]
-    limit: Option<usize>,
-    /// Only names after this one: `next` of the page before.
-    after: Option<String>,
-}
+use crate::manager::{ListRequest, PatchRequest, ServiceRequest, Wait};
 
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -57,34 +35,16 @@ pub struct DeleteParameters {
 }
 
 /// List services.
-#[utoipa::path(get, path = "/containers", tag = "containers", params(ListParameters), responses(
+#[utoipa::path(get, path = "/containers", tag = "containers", params(ListRequest), responses(
     (status = 200, body = ServiceList), (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemDocument, content_type = "application/problem+json"),
 ))]
 pub async fn list(
     State(api): State<Api>,
     Caller(actor): Caller,
-    Parameters(parameters): Parameters<ListParameters>,
+    Parameters(request): Parameters<ListRequest>,
 ) -> Answer<Json<ServiceList>> {
-    let mut phases = Vec::new();
-    for text in parameters.status.iter().flat_map(|list| list.split(',')).filter(|text| !text.is_empty()) {
-        let phase = Phase::ALL.into_iter().find(|phase| phase.as_str() == text).ok_or_else(|| {
-            let known = Phase::ALL.map(Phase::as_str).join(", ");
-            Error::invalid_field("status", format!("'{}' is not a status", text.escape_debug()), format!("use one of {known}"))
-        })?;
-        phases.push(phase);
-    }
-    let limit = parameters.limit.unwrap_or(PAGE);
-    if !(1..=PAGE).contains(&limit) {
-        return Err(Error::invalid_field("limit", "is out of range", format!("use 1 to {PAGE}")).into());
-    }
-    let labels = parameters.label.iter().flat_map(|list| list.split(',')).filter(|text| !text.is_empty());
-    let labels = labels.map(|text| match text.split_once('=') {
-        Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
-        None => (text.to_owned(), None),
-    });
-    let query = ListQuery { phases, template: parameters.template, labels: labels.collect(), after: parameters.after, limit };
-    Ok(Json(api.manager.list_services(&actor, query).await?))
+    Ok(Json(api.manager.list_services(&actor, request.query()?).await?))
 }
 
 /// Create a service from a template, from an inline spec, or from a template with changes.

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
-use axum::http::{HeaderMap, StatusCode, header, request::Parts};
+use axum::http::{StatusCode, header, request::Parts};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::Api;
 use super::problem::Problem;
+use crate::auth::presented_key;
 use crate::domain::access::Actor;
 use crate::domain::document::Document;
 use crate::domain::name::ServiceName;
@@ -39,15 +40,6 @@ impl FromRequestParts<Api> for Anyone {
     async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Infallible> {
         Ok(Self(Actor::stranger(parts.extensions.get::<RequestId>().map(|id| id.0.clone()))))
     }
-}
-
-/// The key in `Authorization: Bearer` or `X-API-Key`.
-fn presented_key(headers: &HeaderMap) -> Option<&str> {
-    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| {
-        let (scheme, key) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
-    });
-    bearer.or_else(|| headers.get("x-api-key").and_then(|value| value.to_str().ok()))
 }
 
 /// A service's name from the path.

@@ -9,13 +9,14 @@ mod services;
 mod streams;
 mod system;
 mod templates;
+mod tools;
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::{HeaderValue, Method, header};
+use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
@@ -26,11 +27,10 @@ use crate::auth::Authenticator;
 use crate::error::{Error, Kind};
 use crate::manager::Manager;
 use crate::telemetry::Metrics;
+use crate::tools::Policy;
 use problem::Problem;
 
 pub use services::Services;
-pub use streams::LogPage;
-pub use templates::TemplateList;
 
 /// What the REST face is told by the configuration.
 #[derive(Debug, Clone)]
@@ -43,6 +43,8 @@ pub struct Settings {
     pub body_timeout: std::time::Duration,
     /// Whether `/metrics` answers.
     pub metrics_enabled: bool,
+    /// What the installation wants of tools.
+    pub policy: Policy,
 }
 
 /// What handlers share.
@@ -55,13 +57,15 @@ pub struct Api {
     services: Option<Services>,
 }
 
-/// The whole REST face. `services` is the way to services, where the manager is one.
+/// The whole REST face. `services` is the way to services, where the manager is one; routes of other faces stand `beside` it
+/// and are measured and answered to browsers in the same way.
 pub fn router(
     manager: Arc<Manager>,
     authenticator: Authenticator,
     metrics: Metrics,
     settings: Settings,
     services: Option<Services>,
+    beside: Router,
 ) -> Router {
     let cors = cors(&settings.cors_origins);
     let max_body = settings.max_body_bytes;
@@ -69,8 +73,10 @@ pub fn router(
     let (router, document) = documented().split_for_parts();
     let document = openapi::corrected(document);
     let router = router
+        .route("/tools/{tool}", axum::routing::post(tools::call))
         .merge(openapi::pages(document))
         .merge(services::router())
+        .merge(beside.with_state(()))
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(api.clone(), measure))
@@ -84,7 +90,7 @@ pub fn router(
 
 /// The OpenAPI document, without a running manager.
 #[must_use]
-pub fn openapi_document() -> utoipa::openapi::OpenApi {
+pub fn openapi_document() -> serde_json::Value {
     openapi::corrected(documented().into_openapi())
 }
 
@@ -113,6 +119,7 @@ fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(templates::validate))
         .routes(routes!(templates::get, templates::put, templates::delete))
         .routes(routes!(templates::schema))
+        .routes(routes!(tools::list))
 }
 
 /// Counts and times every request by its route, never by its path.
@@ -151,8 +158,11 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
         AllowOrigin::list(origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()))
     };
     let methods = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
-    let headers = [header::CONTENT_TYPE, header::AUTHORIZATION, header::HeaderName::from_static("x-api-key")];
-    Some(CorsLayer::new().allow_origin(origin).allow_methods(methods).allow_headers(headers))
+    let named = ["x-api-key", "mcp-session-id", "mcp-protocol-version", "mcp-method", "mcp-name", "last-event-id"];
+    let headers = [header::CONTENT_TYPE, header::AUTHORIZATION, header::ACCEPT];
+    let headers: Vec<HeaderName> = headers.into_iter().chain(named.map(HeaderName::from_static)).collect();
+    let exposed = [HeaderName::from_static("mcp-session-id"), HeaderName::from_static("x-request-id")];
+    Some(CorsLayer::new().allow_origin(origin).allow_methods(methods).allow_headers(headers).expose_headers(exposed))
 }
 
 async fn unknown_route(request: Request) -> Response {

@@ -4,6 +4,7 @@ use axum::Router;
 use axum::http::{HeaderValue, header};
 use axum::middleware::map_response;
 use axum::response::Response;
+use serde_json::Value;
 use utoipa::OpenApi as _;
 use utoipa::openapi::schema::Schema;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -21,6 +22,7 @@ use crate::domain::status::ServiceEvent;
         (name = "containers", description = "Services: named things that run, from a template or an inline spec"),
         (name = "templates", description = "How to run one kind of service"),
         (name = "system", description = "The manager itself"),
+        (name = "tools", description = "What agents can do, as MCP tools have it"),
     ),
     components(schemas(ProblemDocument, ServiceEvent))
 )]
@@ -42,20 +44,23 @@ pub fn base() -> OpenApi {
 
 /// The document with what deriving it gets wrong: a body of several parts (`allOf`) whose parts each allow no fields but
 /// their own would allow nothing at all. That unknown fields are errors is said by the answers.
-pub fn corrected(mut document: OpenApi) -> OpenApi {
+pub fn corrected(mut document: OpenApi) -> Value {
     for part in ["SpecInput", "TemplateHeader"] {
         let schema = document.components.as_mut().and_then(|components| components.schemas.get_mut(part));
         if let Some(RefOr::T(Schema::Object(object))) = schema {
             object.additional_properties = None;
         }
     }
+    // Plain values always serialise.
+    let mut document = serde_json::to_value(document).unwrap_or_default();
+    super::tools::describe(&mut document);
     document
 }
 
 /// `GET /openapi.json` and the page `GET /docs`. What leads from one to the other is relative, since the manager may
 /// stand behind a proxy under a prefix that it never sees.
-pub fn pages(document: OpenApi) -> Router<Api> {
-    let page = SwaggerUi::new("/docs").url("/openapi.json", document).config(Config::from("../openapi.json"));
+pub fn pages(document: Value) -> Router<Api> {
+    let page = SwaggerUi::new("/docs").external_url_unchecked("/openapi.json", document).config(Config::from("../openapi.json"));
     Router::from(page).layer(map_response(redirect_beside))
 }
 
@@ -72,7 +77,7 @@ mod tests {
 
     /// Whether the document allows this body where the schema of that name is wanted.
     fn allows(schema: &str, body: &Value) -> bool {
-        let mut document = serde_json::to_value(crate::rest::openapi_document()).unwrap();
+        let mut document = crate::rest::openapi_document();
         document["$ref"] = format!("#/components/schemas/{schema}").into();
         jsonschema::validator_for(&document).unwrap().is_valid(body)
     }

@@ -7,22 +7,17 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
+use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
-use futures_util::{StreamExt as _, TryStreamExt as _};
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
 use super::extract::{Caller, Name, Parameters};
 use super::problem::{Answer, ProblemDocument};
-use crate::domain::quantity::Span;
-use crate::domain::status::{LogLine, LogQuery, ServiceEvent, Stream};
-use crate::error::{Error, Result};
-
-/// Lines of each replica when nothing else is asked for, and at most without `follow`.
-const DEFAULT_TAIL: u32 = 100;
-const MAX_TAIL: u32 = 10_000;
+use crate::domain::status::{LogLine, ServiceEvent, Stream};
+use crate::error::Result;
+use crate::manager::{LogPage, LogRequest};
 
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -46,13 +41,6 @@ pub struct LogParameters {
     /// Go on with new lines, as server-sent events.
     #[serde(default)]
     follow: bool,
-}
-
-/// Log lines of a service.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct LogPage {
-    /// The lines, oldest first.
-    pub lines: Vec<LogLine>,
 }
 
 /// One event of a stream, for the OpenAPI document.
@@ -79,25 +67,12 @@ pub async fn logs(
     Name(name): Name,
     Parameters(parameters): Parameters<LogParameters>,
 ) -> Answer<Response> {
-    let tail = parameters.tail.unwrap_or(DEFAULT_TAIL);
-    if tail > MAX_TAIL {
-        return Err(Error::invalid_field("tail", "is out of range", format!("use 0 to {MAX_TAIL}, or 'since'")).into());
+    let LogParameters { tail, since, until, stream, replica, timestamps, follow } = parameters;
+    let request = LogRequest { tail, since, until, stream, replica, timestamps };
+    if !follow {
+        return Ok(Json(api.manager.service_log_page(&actor, &name, request).await?).into_response());
     }
-    let query = LogQuery {
-        tail: Some(tail),
-        since: moment("since", parameters.since.as_deref())?,
-        until: moment("until", parameters.until.as_deref())?,
-        stream: parameters.stream,
-        replica: parameters.replica,
-        follow: parameters.follow,
-    };
-    let timestamps = parameters.timestamps.unwrap_or(true);
-    let lines = api.manager.service_logs(&actor, &name, query).await?;
-    let lines = lines.map_ok(move |line| if timestamps { line } else { LogLine { timestamp: None, ..line } });
-    if !parameters.follow {
-        let lines: Vec<LogLine> = lines.try_collect().await?;
-        return Ok(Json(LogPage { lines }).into_response());
-    }
+    let lines = api.manager.follow_service_logs(&actor, &name, request, true).await?;
     Ok(server_sent(lines.map(|line| line_event(&line)).boxed()))
 }
 
@@ -121,11 +96,15 @@ pub async fn all_events(State(api): State<Api>, Caller(actor): Caller) -> Answer
 }
 
 fn server_sent(events: BoxStream<'static, Event>) -> Response {
-    let keep_alive = KeepAlive::new().interval(Duration::from_secs(15));
-    Sse::new(events.map(Ok::<_, Infallible>)).keep_alive(keep_alive).into_response()
+    Sse::new(events.map(Ok::<_, Infallible>)).keep_alive(keep_alive()).into_response()
 }
 
-fn json_event<T: Serialize>(name: &str, data: &T) -> Event {
+/// Keeps a stream open through proxies.
+pub(super) fn keep_alive() -> KeepAlive {
+    KeepAlive::new().interval(Duration::from_secs(15))
+}
+
+pub(super) fn json_event<T: Serialize>(name: &str, data: &T) -> Event {
     // Plain values always serialise; were one not to, an empty event does no harm.
     Event::default().event(name).data(serde_json::to_string(data).unwrap_or_default())
 }
@@ -139,37 +118,4 @@ fn line_event(line: &Result<LogLine>) -> Event {
 
 fn service_event(event: &ServiceEvent) -> Event {
     json_event(&event.kind, event).id(event.sequence.to_string())
-}
-
-/// A moment as people give it: a time, seconds since 1970, or a span before now.
-fn moment(field: &str, text: Option<&str>) -> Result<Option<Timestamp>> {
-    let Some(text) = text else { return Ok(None) };
-    if let Ok(time) = text.parse::<Timestamp>() {
-        return Ok(Some(time));
-    }
-    // A bare number is seconds since 1970 as with Docker; a number with a unit is a span.
-    if let Ok(seconds) = text.parse::<i64>()
-        && let Ok(time) = Timestamp::from_second(seconds)
-    {
-        return Ok(Some(time));
-    }
-    let before = text.parse::<Span>().ok().and_then(|span| Timestamp::now().checked_sub(span.duration()).ok());
-    before.map(Some).ok_or_else(|| {
-        let message = format!("'{}' is not a moment", text.escape_debug());
-        Error::invalid_field(field, message, "write a time (2026-01-31T12:00:00Z) or a span before now (30s, 2h)")
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn moments_are_times_or_spans_before_now() {
-        assert_eq!(moment("since", Some("1970-01-01T00:00:10Z")).unwrap(), Timestamp::from_second(10).ok());
-        assert_eq!(moment("since", Some("10")).unwrap(), Timestamp::from_second(10).ok());
-        let hour_ago = moment("since", Some("1h")).unwrap().unwrap();
-        assert!((Timestamp::now().duration_since(hour_ago).as_secs() - 3600).abs() < 5);
-        assert!(moment("since", Some("yesterday")).is_err());
-    }
 }

@@ -4,7 +4,6 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
@@ -13,14 +12,7 @@ use super::extract::{Body, Caller};
 use super::problem::{Answer, ProblemDocument};
 use crate::domain::spec::SpecInput;
 use crate::domain::template::{TemplateHeader, json_schema};
-use crate::manager::{TemplateCheck, TemplateDetail, TemplateSummary};
-
-/// All templates.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct TemplateList {
-    /// The templates by name and version; files that hold no valid template are among them, with their errors.
-    pub templates: Vec<TemplateSummary>,
-}
+use crate::manager::{TemplateCheck, TemplateDetail, TemplateList};
 
 /// A template as it is written, for the OpenAPI document; it is read by [`crate::domain::template`], in both shapes.
 #[derive(ToSchema)]
@@ -38,7 +30,7 @@ pub struct TemplateDocument {
     (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemDocument, content_type = "application/problem+json")))]
 pub async fn list(State(api): State<Api>, Caller(actor): Caller) -> Answer<Json<TemplateList>> {
-    Ok(Json(TemplateList { templates: api.manager.list_templates(&actor).await? }))
+    Ok(Json(api.manager.list_templates(&actor).await?))
 }
 
 /// Write a new template, or replace the same version of one.

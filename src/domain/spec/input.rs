@@ -62,7 +62,7 @@ macro_rules! spec_input {
 }
 
 /// Tells a schema that the property `name` may also be called `alias`; deriving it overlooks serde's aliases.
-fn also_named(name: &'static str, alias: &'static str) -> impl FnMut(&mut Schema) {
+pub fn also_named(name: &'static str, alias: &'static str) -> impl FnMut(&mut Schema) {
     move |schema| {
         if let Some(Value::Object(properties)) = schema.get_mut("properties")
             && let Some(property) = properties.get(name).cloned()

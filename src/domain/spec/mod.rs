@@ -23,7 +23,7 @@ use sha2::{Digest, Sha256};
 use crate::domain::quantity::{Bytes, MilliCpu, Span};
 
 pub use difference::differences;
-pub use input::{HealthCheckInput, SpecInput};
+pub use input::{HealthCheckInput, SpecInput, also_named};
 pub use resolve::{Defaults, Variables, resolve};
 pub use rules::is_image;
 pub(super) use rules::is_variable;

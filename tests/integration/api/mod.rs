@@ -15,5 +15,6 @@ mod quick_start;
 mod stdio;
 mod streams;
 mod templates;
+mod tools;
 mod traefik;
 mod two_managers;

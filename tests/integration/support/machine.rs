@@ -15,6 +15,10 @@ pub enum Part {
     Hub,
     /// The API fuzzer. Value: path of the program.
     Schemathesis,
+    /// MCP's conformance suite. Value: path of the program.
+    Conformance,
+    /// Clients of MCP. Value: a folder with the program `node`, its `node_modules`, and the Python environment `python`.
+    Clients,
 }
 
 impl Part {
@@ -24,6 +28,8 @@ impl Part {
             Self::Traefik => "MCP_TEST_TRAEFIK",
             Self::Hub => "MCP_TEST_HUB",
             Self::Schemathesis => "MCP_TEST_SCHEMATHESIS",
+            Self::Conformance => "MCP_TEST_CONFORMANCE",
+            Self::Clients => "MCP_TEST_CLIENTS",
         }
     }
 }

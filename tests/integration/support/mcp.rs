@@ -50,10 +50,15 @@ async fn send(request: RequestBuilder, body: Value) -> Answer {
 }
 
 /// One stateless request of revision 2026-07-28, with the metadata and headers it must carry.
-pub async fn stateless(client: &Client, url: &str, method: &str, mut params: Value) -> Answer {
+pub async fn stateless(client: &Client, url: &str, method: &str, params: Value) -> Answer {
+    stateless_with(client, url, method, params, json!({})).await
+}
+
+/// The same, of a client with these capabilities.
+pub async fn stateless_with(client: &Client, url: &str, method: &str, mut params: Value, capabilities: Value) -> Answer {
     params["_meta"]["io.modelcontextprotocol/protocolVersion"] = STATELESS_VERSION.into();
     params["_meta"]["io.modelcontextprotocol/clientInfo"] = json!({"name": "test", "version": "1"});
-    params["_meta"]["io.modelcontextprotocol/clientCapabilities"] = json!({});
+    params["_meta"]["io.modelcontextprotocol/clientCapabilities"] = capabilities;
     let mut request = client.post(url).header("mcp-protocol-version", STATELESS_VERSION).header("mcp-method", method);
     if let Some(name) = params["name"].as_str().or_else(|| params["uri"].as_str()) {
         request = request.header("mcp-name", name);
@@ -101,6 +106,17 @@ impl Session {
 
     pub async fn call(&self, method: &str, params: Value) -> Answer {
         send(self.request(), json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})).await
+    }
+
+    /// Says something that has no answer.
+    pub async fn notify(&self, method: &str, params: Value) {
+        let answer = send(self.request(), json!({"jsonrpc": "2.0", "method": method, "params": params})).await;
+        assert_eq!(answer.status, 202, "{method}");
+    }
+
+    /// The same session as another client would use it.
+    pub fn with_client(&self, client: &Client) -> Self {
+        Self { client: client.clone(), url: self.url.clone(), id: self.id.clone(), server: self.server.clone() }
     }
 
     /// Ends the session; answers the status.

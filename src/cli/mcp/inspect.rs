@@ -1,0 +1,132 @@
+//! `mcp-tools` and `mcp-call`: an MCP client of either protocol era, to try a service from the shell.
+
+use rmcp::model::{CallToolRequestParams, ClientCapabilities, ClientConfig, Implementation, ProtocolVersion};
+use rmcp::service::{ClientLifecycleMode, ClientServiceExt as _, RoleClient, RunningService};
+use rmcp::transport::StreamableHttpClientTransport;
+use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
+use serde_json::{Map, Value};
+
+use super::arguments::{Era, McpCall, McpService};
+use crate::cli::client::{Client, service_path};
+use crate::cli::exit::{Code, Outcome, Trouble};
+use crate::cli::output::{Output, Value as Cell};
+use crate::domain::status::Phase;
+use crate::error::{Error, Kind};
+use crate::manager::views::ServiceDetail;
+
+type Session = RunningService<RoleClient, ClientConfig>;
+
+/// `mcp-manager mcp-tools`.
+pub async fn tools(client: &Client, output: &Output, arguments: &McpService) -> Outcome {
+    let (session, url) = open(client, arguments).await?;
+    let tools = session.list_all_tools().await.map_err(|error| broke_off(&url, &error))?;
+    let _ = session.cancel().await;
+    if output.json {
+        return output.document(&tools);
+    }
+    if output.quiet {
+        return tools.iter().try_for_each(|tool| output.text(&tool.name));
+    }
+    let row = |tool: &rmcp::model::Tool| {
+        let description = tool.description.as_deref().unwrap_or_default();
+        let schema = |word: &str| tool.input_schema.get(word);
+        let required = schema("required").and_then(Value::as_array).cloned().unwrap_or_default();
+        let names = schema("properties").and_then(Value::as_object).into_iter().flatten().map(|(name, _)| {
+            let optional = if required.iter().any(|one| one == name) { "" } else { "?" };
+            format!("{name}{optional}")
+        });
+        let arguments: Vec<String> = names.collect();
+        let first = description.lines().next().unwrap_or_default();
+        [tool.name.to_string(), arguments.join(" "), first.to_owned()].map(Cell::plain).to_vec()
+    };
+    output.table(&["TOOL", "ARGUMENTS", "DESCRIPTION"], tools.iter().map(row).collect())
+}
+
+/// `mcp-manager mcp-call`.
+pub async fn call(client: &Client, output: &Output, arguments: &McpCall) -> Outcome {
+    let given = read_arguments(&arguments.arguments)?;
+    let (session, url) = open(client, &arguments.service).await?;
+    let request = CallToolRequestParams::new(arguments.tool.clone()).with_arguments(given);
+    let result = session.call_tool(request).await.map_err(|error| match &error {
+        rmcp::ServiceError::McpError(refused) => {
+            let detail = format!("the service refused the call: {} ({})", refused.message, refused.code.0);
+            Trouble::from(Error::new(Kind::Invalid, detail).remedy("'mcp-manager mcp-tools' tells which tools there are"))
+        }
+        _ => broke_off(&url, &error),
+    })?;
+    let _ = session.cancel().await;
+    if output.json {
+        output.document(&result)?;
+    } else {
+        for content in &result.content {
+            let value = serde_json::to_value(content).unwrap_or_default();
+            // What is not text is shown as it came.
+            match value["text"].as_str() {
+                Some(text) => output.text(text)?,
+                None => output.document(&value)?,
+            }
+        }
+    }
+    if result.is_error == Some(true) { Err(Trouble::Said(Code::Failed)) } else { Ok(()) }
+}
+
+fn read_arguments(text: &str) -> Outcome<Map<String, Value>> {
+    let text = if text == "-" { std::io::read_to_string(std::io::stdin())? } else { text.to_owned() };
+    match serde_json::from_str(&text) {
+        Ok(Value::Object(arguments)) => Ok(arguments),
+        Ok(_) => Err(Error::invalid_field("JSON", "is not a JSON object", "write e.g. '{\"message\": \"hello\"}'").into()),
+        Err(error) => {
+            Err(Error::invalid_field("JSON", format!("is not JSON: {error}"), "write e.g. '{\"message\": \"hello\"}'").into())
+        }
+    }
+}
+
+/// Opens a session with a service, by its URL.
+async fn open(client: &Client, service: &McpService) -> Outcome<(Session, String)> {
+    let url = if service.service.contains("://") { service.service.clone() } else { url_of(client, service).await? };
+    let http = client.of_service(&url).await?;
+    let modes = match service.era {
+        // Servers of the old era refuse the question in ways of their own, so the handshake is tried after any refusal.
+        Era::Auto => vec![modern(), ClientLifecycleMode::Initialize],
+        Era::New => vec![modern()],
+        Era::Old => vec![ClientLifecycleMode::Initialize],
+    };
+    let mut last = None;
+    for mode in modes {
+        let config = StreamableHttpClientTransportConfig::with_uri(url.as_str());
+        let transport = StreamableHttpClientTransport::with_client(http.clone(), config);
+        let implementation = Implementation::new("mcp-manager", env!("CARGO_PKG_VERSION"));
+        let me = ClientConfig::new(ClientCapabilities::default(), implementation);
+        match me.serve_with_lifecycle(transport, mode).await {
+            Ok(session) => return Ok((session, url)),
+            Err(error) => last = Some(error),
+        }
+    }
+    let why = last.map(|error| error.to_string()).unwrap_or_default();
+    let detail = format!("what answers at {url} does not speak MCP: {why}");
+    let remedy = "look at 'mcp-manager logs'; --path names another path, --era another protocol";
+    Err(Error::new(Kind::BackendUnavailable, detail).remedy(remedy).into())
+}
+
+fn modern() -> ClientLifecycleMode {
+    ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] }
+}
+
+async fn url_of(client: &Client, service: &McpService) -> Outcome<String> {
+    let detail: ServiceDetail = client.get(&service_path(&service.service, "")?, &Vec::new()).await?;
+    let name = &detail.summary.name;
+    if !matches!(detail.summary.status, Phase::Running | Phase::Degraded) {
+        let error = Error::new(Kind::Conflict, format!("'{name}' is {}", detail.summary.status.as_str()));
+        return Err(error.remedy(format!("'mcp-manager status {name}' says why; 'mcp-manager start {name}' starts it")).into());
+    }
+    let no_port =
+        || Error::new(Kind::NotSupported, format!("'{name}' has no port, so nobody can talk to it")).remedy("give it one");
+    let url = detail.summary.url.ok_or_else(no_port)?;
+    Ok(format!("{}/{}", url.trim_end_matches('/'), service.path.trim_start_matches('/')))
+}
+
+fn broke_off(url: &str, error: &rmcp::ServiceError) -> Trouble {
+    Error::new(Kind::BackendUnavailable, format!("the session with {url} broke off: {error}"))
+        .remedy("look at the service's logs")
+        .into()
+}

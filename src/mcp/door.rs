@@ -1,0 +1,139 @@
+//! Who is let in: pages of strangers are not, callers are named as in the API, sessions belong to those who opened
+//! them, and there are not too many of them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
+
+use crate::auth::{Authenticator, presented_key};
+use crate::error::{Error, Kind};
+use crate::problem::{Problem, status};
+use crate::server::RequestId;
+
+const SESSION: &str = "mcp-session-id";
+
+/// Lets requests in.
+#[derive(Clone)]
+pub struct Door {
+    /// Who is asking.
+    pub authenticator: Authenticator,
+    /// Origins whose pages may call; `*` for all.
+    pub origins: Arc<[String]>,
+    /// Longest body.
+    pub max_body_bytes: usize,
+    /// Longest time that it may take to arrive.
+    pub body_timeout: Duration,
+    /// Most sessions.
+    pub max_sessions: usize,
+    pub(super) sessions: Arc<LocalSessionManager>,
+    pub(super) owners: Arc<Mutex<HashMap<String, String>>>,
+}
+
+/// Lets a request in, with its actor as an extension, or answers it.
+pub(super) async fn admit(State(door): State<Door>, request: Request, next: Next) -> Response {
+    match door.enter(request).await {
+        Ok((request, owner)) => {
+            let opens = !request.headers().contains_key(SESSION);
+            let response = next.run(request).await;
+            if opens && let Some(session) = response.headers().get(SESSION).and_then(|id| id.to_str().ok()) {
+                door.remember(session.to_owned(), owner).await;
+            }
+            response
+        }
+        Err(refused) => *refused,
+    }
+}
+
+impl Door {
+    async fn enter(&self, request: Request) -> Result<(Request, String), Box<Response>> {
+        let (mut parts, body) = request.into_parts();
+        self.check_origin(&parts.headers)?;
+        let request_id = parts.extensions.get::<RequestId>().map(|id| id.0.clone());
+        let actor = self.authenticator.actor(presented_key(&parts.headers), request_id).map_err(|error| refuse(error, None))?;
+        self.check_session(&parts.method, &parts.headers, &actor.name).await?;
+        let body = if parts.method == Method::POST { Body::from(self.read(body).await?) } else { Body::empty() };
+        let owner = actor.name.clone();
+        parts.extensions.insert(actor);
+        Ok((Request::from_parts(parts, body), owner))
+    }
+
+    /// A browser names the page that calls. Pages of the manager itself, and of origins that may call the API, are let in.
+    fn check_origin(&self, headers: &HeaderMap) -> Result<(), Box<Response>> {
+        let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
+        let origin = origin.to_str().unwrap_or_default();
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let own = origin.split_once("://").is_some_and(|(_, authority)| Some(authority) == host);
+        if own || self.origins.iter().any(|allowed| allowed == "*" || allowed == origin) {
+            return Ok(());
+        }
+        let error = Error::new(Kind::Forbidden, format!("pages of '{}' may not call this server", origin.escape_debug()));
+        Err(refuse(error.remedy("name the origin in CORS_ORIGINS"), None))
+    }
+
+    async fn check_session(&self, method: &Method, headers: &HeaderMap, owner: &str) -> Result<(), Box<Response>> {
+        let Some(session) = headers.get(SESSION) else {
+            // Only requests without a session may open one, and those of the revision without sessions name their method.
+            let may_open = *method == Method::POST && !headers.contains_key("mcp-method");
+            if may_open && self.sessions.sessions.read().await.len() >= self.max_sessions {
+                let error = Error::new(Kind::LimitReached, format!("there are {} sessions already", self.max_sessions));
+                return Err(refuse(error.remedy("end sessions, or raise the setting mcp.max_sessions"), None));
+            }
+            return Ok(());
+        };
+        let session = session.to_str().unwrap_or_default();
+        let owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        match owners.get(session) {
+            // To a stranger, somebody else's session does not exist.
+            Some(of) if of != owner => {
+                let error = Error::new(Kind::NotFound, "there is no such session").remedy("begin a new one with initialize");
+                Err(refuse(error, None))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn remember(&self, session: String, owner: String) {
+        let alive: Vec<String> = self.sessions.sessions.read().await.keys().map(ToString::to_string).collect();
+        let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        if owners.len() > 2 * alive.len() + 16 {
+            owners.retain(|known, _| alive.contains(known));
+        }
+        owners.insert(session, owner);
+    }
+
+    async fn read(&self, body: Body) -> Result<bytes::Bytes, Box<Response>> {
+        let read = tokio::time::timeout(self.body_timeout, to_bytes(body, self.max_body_bytes)).await.map_err(|_| {
+            let detail = format!("the body did not arrive within {} s", self.body_timeout.as_secs());
+            refuse(Error::new(Kind::Timeout, detail).remedy("send it faster"), Some(StatusCode::REQUEST_TIMEOUT))
+        })?;
+        read.map_err(|error| {
+            use std::error::Error as _;
+            let too_long = error.source().is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
+            if too_long {
+                let detail = format!("the body is longer than {} bytes", self.max_body_bytes);
+                let error =
+                    Error::new(Kind::LimitReached, detail).remedy("send less, or raise the setting server.max_body_bytes");
+                refuse(error, Some(StatusCode::PAYLOAD_TOO_LARGE))
+            } else {
+                refuse(Error::new(Kind::Invalid, "the body broke off").because(error), Some(StatusCode::BAD_REQUEST))
+            }
+        })
+    }
+}
+
+fn refuse(error: Error, instead: Option<StatusCode>) -> Box<Response> {
+    let status = instead.unwrap_or_else(|| status(error.kind));
+    let problem = Problem { status: status.as_u16(), ..Problem::from(error) };
+    let mut response = axum::response::IntoResponse::into_response(problem);
+    if status == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
+    }
+    Box::new(response.into_response())
+}

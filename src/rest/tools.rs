@@ -1,0 +1,103 @@
+//! `/tools`: every tool of the table as an endpoint of its own.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, header};
+use axum::response::sse::{Event, Sse};
+use axum::response::{IntoResponse as _, Response};
+use futures_util::stream::BoxStream;
+use serde_json::{Map, Value, json};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::Api;
+use super::extract::{Caller, OptionalBody};
+use super::problem::{Answer, ProblemDocument};
+use super::streams::{json_event, keep_alive};
+use crate::domain::status::Progress;
+use crate::error::Error;
+use crate::tools::{self, Call, TOOLS};
+
+/// The tools, as MCP describes them: name, schemas, annotations; only those that the caller may use.
+#[utoipa::path(get, path = "/tools", tag = "tools", responses((status = 200, body = Object),
+    (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"),
+    (status = "5XX", body = ProblemDocument, content_type = "application/problem+json")))]
+pub async fn list(State(api): State<Api>, Caller(actor): Caller) -> Answer<Json<Value>> {
+    api.manager.read_tools(&actor).await?;
+    Ok(Json(json!({"tools": tools::described(&api.settings.policy, Some(&actor))})))
+}
+
+/// Calls a tool. The answer is what an MCP client finds as structured content.
+///
+/// With `Accept: text/event-stream` it is a stream: `progress` while it goes on, then `result` or `problem`. Who closes
+/// the stream before its end cancels the call.
+pub async fn call(
+    State(api): State<Api>,
+    Caller(actor): Caller,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    OptionalBody(body): OptionalBody,
+) -> Answer<Response> {
+    let compat = api.settings.policy.compat;
+    let arguments = match body {
+        None => Map::new(),
+        Some(Value::Object(arguments)) => arguments,
+        Some(_) => return Err(Error::invalid_field("", "the body is not a JSON object", "send the tool's arguments").into()),
+    };
+    let call = Call { manager: api.manager, actor, arguments, progress: None, cancelled: CancellationToken::new() };
+    let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if accepts.contains("text/event-stream") {
+        return Ok(Sse::new(stream(name, compat, call)).keep_alive(keep_alive()).into_response());
+    }
+    Ok(Json(tools::call(&name, compat, call).await?).into_response())
+}
+
+/// The call as it goes on. Dropping the stream cancels it.
+fn stream(name: String, compat: bool, call: Call) -> BoxStream<'static, Result<Event, Infallible>> {
+    let (sender, receiver) = mpsc::channel::<Progress>(64);
+    // Reports that nobody takes in time are left out, as later ones say more.
+    let call = Call { progress: Some(Arc::new(move |report| drop(sender.try_send(report)))), ..call };
+    let guard = call.cancelled.clone().drop_guard();
+    let work = Box::pin(async move { tools::call(&name, compat, call).await });
+    let steps = futures_util::stream::unfold(Some((work, receiver, guard)), |state| async move {
+        let (mut work, mut receiver, guard) = state?;
+        let step = {
+            let work = pin!(&mut work);
+            tokio::select! {
+                biased;
+                Some(report) = receiver.recv() => Err(report),
+                result = work => Ok(result),
+            }
+        };
+        Some(match step {
+            Err(report) => (json_event("progress", &report), Some((work, receiver, guard))),
+            Ok(Ok(result)) => (json_event("result", &result), None),
+            Ok(Err(error)) => (json_event("problem", &ProblemDocument::from(error)), None),
+        })
+    });
+    Box::pin(futures_util::StreamExt::map(steps, Ok))
+}
+
+/// The OpenAPI entries of all tools: one path each, with the schemas of the table.
+pub fn describe(document: &mut Value) {
+    let problem = json!({"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}});
+    for tool in TOOLS {
+        let entry = json!({"post": {
+            "tags": ["tools"],
+            "summary": tool.title,
+            "description": format!("{}\n\nThe same as `{}`.", tool.description, tool.endpoint),
+            "operationId": format!("tool_{}", tool.name),
+            "requestBody": {"content": {"application/json": {"schema": *tool.input_schema()}}},
+            "responses": {
+                "200": {"description": "What it gives", "content": {"application/json": {"schema": *tool.output_schema()}}},
+                "4XX": {"description": "It failed", "content": problem},
+                "5XX": {"description": "It failed", "content": problem},
+            },
+        }});
+        document["paths"][format!("/tools/{}", tool.name)] = entry;
+    }
+}

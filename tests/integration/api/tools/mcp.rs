@@ -1,0 +1,225 @@
+//! `/mcp`, spoken to message by message in both protocol eras.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::super::access::with_keys;
+use crate::support::mcp::{Session, stateless, stateless_with};
+use crate::support::product::{Options, Product};
+use crate::support::{eventually, podman};
+
+fn call(tool: &str, arguments: Value) -> Value {
+    json!({"name": tool, "arguments": arguments})
+}
+
+#[tokio::test]
+async fn both_eras_find_the_same_tools_and_get_the_same_answers() {
+    let product = Product::start(Options::memory()).await;
+    let url = format!("{}/mcp", product.url);
+    let session = Session::open(&product.client, &url).await;
+    assert_eq!(session.server["serverInfo"]["name"], "mcp-manager");
+    assert!(session.server["instructions"].as_str().unwrap().contains("template_list"));
+    let old = session.call("tools/list", json!({})).await.result()["tools"].clone();
+    let new = stateless(&product.client, &url, "tools/list", json!({})).await.result()["tools"].clone();
+    assert_eq!(old, new);
+    assert_eq!(product.get("/tools").await.1["tools"], new, "and the API tells the same");
+    let names: Vec<&str> = new.as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap()).collect();
+    assert_eq!(names, mcp_manager::tools::TOOLS.iter().map(|tool| tool.name).collect::<Vec<_>>());
+
+    let created = session.call("tools/call", call("container_create", json!({"service_name": "echo", "template": "echo"}))).await;
+    let content = &created.result()["structuredContent"];
+    assert_eq!((content["name"].as_str(), content["status"].as_str()), (Some("echo"), Some("running")));
+    let text = created.result()["content"][0]["text"].as_str().unwrap();
+    assert_eq!(&serde_json::from_str::<Value>(text).unwrap(), content, "clients that know no structure read the same");
+    let got = stateless(&product.client, &url, "tools/call", call("container_get", json!({"name": "echo"}))).await;
+    assert_eq!(got.result()["resultType"], "complete");
+    assert_eq!(got.result()["structuredContent"]["url"], content["url"]);
+    assert_eq!(session.close().await, 202);
+    assert_eq!(session.call("tools/list", json!({})).await.status, 404, "the session is over");
+    product.finish().await;
+}
+
+#[tokio::test]
+async fn errors_carry_the_text_of_the_problem_document_and_the_document_itself() {
+    let product = Product::start(Options::memory()).await;
+    let url = format!("{}/mcp", product.url);
+    let wrong = json!({"service_name": "echo", "imge": "x", "replicas": "many"});
+    let (_, problem) = product.post("/containers", &wrong).await;
+    let session = Session::open(&product.client, &url).await;
+    for answer in [
+        session.call("tools/call", call("container_create", wrong.clone())).await,
+        stateless(&product.client, &url, "tools/call", call("container_create", wrong.clone())).await,
+    ] {
+        let result = answer.result();
+        assert_eq!((&result["isError"], &result["structuredContent"]), (&json!(true), &problem));
+        let text = result["content"][0]["text"].as_str().unwrap();
+        assert!(text.starts_with(problem["detail"].as_str().unwrap()), "{text}");
+        for error in problem["errors"].as_array().unwrap() {
+            for part in ["field", "message", "remedy"] {
+                assert!(text.contains(error[part].as_str().unwrap()), "{part} of {error} in {text}");
+            }
+        }
+    }
+    let unknown = session.call("tools/call", call("container_lst", json!({}))).await;
+    assert_eq!(unknown.error_code(), -32602);
+    assert!(unknown.messages[0]["error"]["message"].as_str().unwrap().contains("did you mean 'container_list'?"));
+    product.finish().await;
+}
+
+#[tokio::test]
+async fn progress_is_told_to_those_who_ask_for_it_and_grows() {
+    let product = Product::start(Options::memory()).await;
+    let url = format!("{}/mcp", product.url);
+    let session = Session::open(&product.client, &url).await;
+    let with_token = |tool: &str, arguments: Value| {
+        let mut params = call(tool, arguments);
+        params["_meta"] = json!({"progressToken": "p-1"});
+        params
+    };
+    let create = |name: &str| json!({"service_name": name, "template": "echo"});
+    let old = session.call("tools/call", with_token("container_create", create("a"))).await;
+    let new = stateless(&product.client, &url, "tools/call", with_token("container_create", create("b"))).await;
+    let pull = stateless(&product.client, &url, "tools/call", with_token("image_pull", json!({"image": "x:1"}))).await;
+    for answer in [&old, &new, &pull] {
+        assert_eq!(answer.result()["isError"], false, "{answer:?}");
+        let reports: Vec<&Value> =
+            answer.messages.iter().filter(|message| message["method"] == "notifications/progress").collect();
+        assert!(!reports.is_empty(), "{answer:?}");
+        for (index, report) in reports.iter().enumerate() {
+            assert_eq!(report["params"]["progressToken"], "p-1");
+            assert_eq!(report["params"]["progress"].as_f64(), Some(f64::from(u32::try_from(index).unwrap() + 1)));
+            assert!(report["params"]["message"].is_string());
+        }
+    }
+    let silent = stateless(&product.client, &url, "tools/call", call("container_create", create("c"))).await;
+    assert_eq!(silent.messages.len(), 1, "nobody asked");
+    product.finish().await;
+}
+
+#[tokio::test]
+async fn what_must_be_confirmed_is_asked_first_in_the_era_without_sessions() {
+    let product = Product::start(Options::memory().with("MCP_MANAGER_MCP_CONFIRM", "container_remove")).await;
+    let url = format!("{}/mcp", product.url);
+    product.create_echo("echo", json!({})).await;
+    let remove = call("container_remove", json!({"name": "echo"}));
+    let mute = stateless(&product.client, &url, "tools/call", remove.clone()).await;
+    assert_eq!((mute.status, mute.error_code()), (400, -32021), "{mute:?}");
+    let asks = json!({"elicitation": {"form": {}}});
+    let question = stateless_with(&product.client, &url, "tools/call", remove.clone(), asks.clone()).await;
+    assert_eq!(question.result()["resultType"], "input_required", "{question:?}");
+    let elicitation = &question.result()["inputRequests"]["confirm"];
+    assert_eq!(elicitation["method"], "elicitation/create");
+    assert!(elicitation["params"]["message"].as_str().unwrap().contains("name \"echo\""));
+    for (answer, left) in [
+        (json!({"action": "decline"}), 1),
+        (json!({"action": "accept", "content": {"confirm": false}}), 1),
+        (json!({"action": "accept", "content": {"confirm": true}}), 0),
+    ] {
+        let mut again = remove.clone();
+        again["inputResponses"] = json!({"confirm": answer});
+        let done = stateless_with(&product.client, &url, "tools/call", again, asks.clone()).await;
+        assert_eq!(done.result()["isError"], left == 1, "{done:?}");
+        assert_eq!(product.get("/containers").await.1["total"], left, "{done:?}");
+    }
+    // Other tools, and the API, which people and programs use on purpose, are not asked.
+    product.create_echo("echo", json!({})).await;
+    let stopped = stateless(&product.client, &url, "tools/call", call("container_stop", json!({"name": "echo"}))).await;
+    assert_eq!(stopped.result()["isError"], false);
+    product.finish().await;
+}
+
+#[tokio::test]
+async fn pages_of_strangers_are_refused_and_those_that_are_allowed_are_not() {
+    let product = Product::start(Options::memory().with("CORS_ORIGINS", "http://app.example.com")).await;
+    let ask = async |origin: String| {
+        let hello = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
+            "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}});
+        let request = product.request(Method::POST, "/mcp").header("accept", "application/json, text/event-stream");
+        request.header("origin", origin).json(&hello).send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(ask("http://evil.example.com".to_owned()).await, 403);
+    assert_eq!(ask("null".to_owned()).await, 403);
+    assert_eq!(ask("http://app.example.com".to_owned()).await, 200);
+    assert_eq!(ask(product.url.clone()).await, 200, "the manager's own pages");
+    product.finish().await;
+}
+
+#[tokio::test]
+async fn a_session_is_its_openers_and_there_are_not_too_many() {
+    let (product, keys) = with_keys().await;
+    let client = |role: &str| {
+        let key = &keys.iter().find(|(is, _)| *is == role).unwrap().1;
+        let headers = [("x-api-key".parse().unwrap(), key.parse().unwrap())].into_iter().collect();
+        reqwest::Client::builder().no_proxy().default_headers(headers).build().unwrap()
+    };
+    let url = format!("{}/mcp", product.url);
+    let own = Session::open(&client("admin"), &url).await;
+    let stolen = own.with_client(&client("viewer"));
+    assert_eq!(stolen.call("tools/list", json!({})).await.status, 404, "to others it does not exist");
+    assert_eq!(stolen.close().await, 404);
+    assert_eq!(own.call("tools/list", json!({})).await.status, 200);
+    drop(product);
+
+    let product = Product::start(Options::memory().with("MCP_MANAGER_MCP_MAX_SESSIONS", "2")).await;
+    let url = format!("{}/mcp", product.url);
+    let first = Session::open(&product.client, &url).await;
+    let _second = Session::open(&product.client, &url).await;
+    let hello = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
+        "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}});
+    let third = product.request(Method::POST, "/mcp").header("accept", "application/json, text/event-stream").json(&hello);
+    assert_eq!(third.send().await.unwrap().status(), 429);
+    assert_eq!(
+        stateless(&product.client, &url, "tools/list", json!({})).await.status,
+        200,
+        "calls without a session need no place"
+    );
+    first.close().await;
+    eventually("there is room again", async || {
+        let again = product.request(Method::POST, "/mcp").header("accept", "application/json, text/event-stream").json(&hello);
+        again.send().await.unwrap().status() == 200
+    })
+    .await;
+    product.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_creation_leaves_nothing_in_the_engine() {
+    if !podman::ready().await {
+        return;
+    }
+    let product = Product::start(Options::podman()).await;
+    let url = format!("{}/mcp", product.url);
+    // It runs and is never found healthy, so that the call waits.
+    let create = json!({"service_name": "slow", "template": "echo", "health_check_path": "/nothing-here", "start_timeout": "5m",
+        "health_check": {"start_period": "5m"}});
+    let gone = async || {
+        eventually("nothing is left", async || {
+            product.get("/containers/slow").await.0 == 404 && podman::owned_by(&product.options.instance).await.is_empty()
+        })
+        .await;
+    };
+    let runs = async || {
+        product.until("slow", "it runs", |service| service["instances"][0]["state"] == "running").await;
+    };
+    let session = Session::open(&product.client, &url).await;
+    let other = session.with_client(&product.client);
+    let waiting = async { drop(session.call("tools/call", call("container_create", create.clone())).await) };
+    let cancelling = async {
+        runs().await;
+        // The calls of a session are all number 1.
+        other.notify("notifications/cancelled", json!({"requestId": 1, "reason": "enough"})).await;
+        gone().await;
+    };
+    // A call that was cancelled gets no answer, so its end is not waited for.
+    tokio::select! {
+        () = async { waiting.await; std::future::pending().await } => {}
+        () = cancelling => {}
+    }
+    // Without a session, going away is how a call is cancelled.
+    tokio::select! {
+        answer = stateless(&product.client, &url, "tools/call", call("container_create", create.clone())) => panic!("{answer:?}"),
+        () = runs() => {}
+    }
+    gone().await;
+    product.finish().await;
+}
