@@ -147,7 +147,8 @@ impl Job {
                 effects.push(self.seen(&id).await.map_err(|error| errors::engine(error, "look at the new container"))?);
                 Ok(effects)
             }
-            Err(error) if error.is_away() => Err(errors::engine(error, "start the container")),
+            // One that is missing is still being made by another manager, or was removed by somebody.
+            Err(error) if error.is_away() || error.is_missing() => Err(errors::engine(error, "start the container")),
             Err(error) => {
                 let removed = shared.engine.remove(&id, Duration::ZERO).await;
                 if !errors::lost_its_port(&error, spec) {
