@@ -1,9 +1,10 @@
-//! What `scripts/bench.sh` measures with: starts of containers, requests through the
-//! gateway, single calls of the API, memory of a process.
+//! What `scripts/bench.sh` and `scripts/bench-bridge.sh` measure with: starts of containers, requests through the
+//! gateway, single calls of the API, memory of a process, calls of MCP tools through bridges.
 //!
 //! Each command prints its figures to standard output, one a line, with tabs between: part, what, value, unit, and the
-//! goal where there is one. Nothing is judged here, and setting up and cleaning up are the script's.
+//! goal where there is one. Nothing is judged here, and setting up and cleaning up are the scripts'.
 
+mod bridge;
 mod gateway;
 mod http;
 mod list;
@@ -22,6 +23,8 @@ enum Command {
     Gateway(gateway::Arguments),
     /// Calls of `GET /containers`, one after the other on one connection.
     List(list::Arguments),
+    /// Calls of MCP tools through several bridges in turns.
+    Bridge(bridge::Arguments),
     /// Memory of a process.
     Memory(memory::Arguments),
     /// Creates services and waits until they run.
@@ -35,6 +38,7 @@ fn main() -> anyhow::Result<()> {
         Command::Start(arguments) => start::measure(&arguments),
         Command::Gateway(arguments) => gateway::measure(&arguments),
         Command::List(arguments) => list::measure(&arguments),
+        Command::Bridge(arguments) => bridge::measure(arguments),
         Command::Memory(arguments) => memory::measure(&arguments),
         Command::Fill(arguments) => services::fill(&arguments),
         Command::Empty(arguments) => services::empty(&arguments),

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use axum::serve::ListenerExt as _;
 use clap::Parser;
 use rmcp::ServiceExt as _;
+use rmcp::service::ServerInitializeError;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use tokio::net::TcpListener;
@@ -47,8 +48,12 @@ async fn main() -> anyhow::Result<()> {
     let state = Arc::new(State::new(key)?);
     match arguments.http {
         None => {
-            let running = Server::new(state).serve(rmcp::transport::io::stdio_pipes()).await?;
-            running.waiting().await?;
+            match Server::new(state).serve(rmcp::transport::io::stdio_pipes()).await {
+                Ok(running) => drop(running.waiting().await?),
+                // Whoever started it did not want anything after all.
+                Err(ServerInitializeError::ConnectionClosed(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         Some(address) => serve_http(address, state).await?,
     }
