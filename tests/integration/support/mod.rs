@@ -1,6 +1,9 @@
 //! What several tests need: running programs, and clients that speak to them. No claims here.
 
+pub mod bridged;
+pub mod clients;
 pub mod command;
+pub mod conformance;
 pub mod echo;
 pub mod machine;
 pub mod mcp;
