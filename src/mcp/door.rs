@@ -115,7 +115,7 @@ impl Door {
         })?;
         read.map_err(|error| {
             use std::error::Error as _;
-            let too_long = error.source().is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
+            let too_long = error.source().is_some_and(<dyn std::error::Error>::is::<http_body_util::LengthLimitError>);
             if too_long {
                 let detail = format!("the body is longer than {} bytes", self.max_body_bytes);
                 let error =
@@ -128,6 +128,7 @@ impl Door {
     }
 }
 
+#[expect(clippy::unnecessary_box_returns, reason = "it is the error of what reads the body, where a response is too large")]
 fn refuse(error: Error, instead: Option<StatusCode>) -> Box<Response> {
     let status = instead.unwrap_or_else(|| status(error.kind));
     let problem = Problem { status: status.as_u16(), ..Problem::from(error) };

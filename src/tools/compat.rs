@@ -303,7 +303,7 @@ impl Becomes {
 mod tests {
     use super::*;
 
-    fn translated(name: &str, arguments: Value) -> Result<Value> {
+    fn translated(name: &str, arguments: &Value) -> Result<Value> {
         alias_of(name).unwrap().translate(arguments.as_object().unwrap()).map(Value::Object)
     }
 
@@ -326,7 +326,7 @@ mod tests {
         assert_eq!(
             translated(
                 "docker_create_server",
-                json!({"server_type": "agent-mcp", "server_name": "a", "env_vars": {"A": "1"},
+                &json!({"server_type": "agent-mcp", "server_name": "a", "env_vars": {"A": "1"},
                 "volumes": [{"host_path": "/d", "container_path": "/app/data"}]})
             )
             .unwrap(),
@@ -334,28 +334,28 @@ mod tests {
                 "volumes": [{"host_path": "/d", "container_path": "/app/data"}]})
         );
         assert_eq!(
-            translated("docker_get_logs", json!({"server_name": "a", "lines": 50, "since": "2h", "follow": false})).unwrap(),
+            translated("docker_get_logs", &json!({"server_name": "a", "lines": 50, "since": "2h", "follow": false})).unwrap(),
             json!({"name": "a", "tail": 50, "since": "2h"})
         );
         assert_eq!(
             translated(
                 "create-container",
-                json!({"image": "nginx:latest", "name": "n", "resources": {"cpu": "0.5", "memory": "512m"}})
+                &json!({"image": "nginx:latest", "name": "n", "resources": {"cpu": "0.5", "memory": "512m"}})
             )
             .unwrap(),
             json!({"image": "nginx:latest", "service_name": "n", "cpu_limit": "0.5", "memory_limit": "512m"})
         );
-        assert_eq!(translated("list-containers", json!({"all": true})).unwrap(), json!({}));
-        assert_eq!(translated("remove-container", json!({"container_name": "a", "force": true})).unwrap(), json!({"name": "a"}));
+        assert_eq!(translated("list-containers", &json!({"all": true})).unwrap(), json!({}));
+        assert_eq!(translated("remove-container", &json!({"container_name": "a", "force": true})).unwrap(), json!({"name": "a"}));
         assert_eq!(
-            translated("docker_update_env", json!({"service_name": "a", "key": "K", "value": "v"})).unwrap(),
+            translated("docker_update_env", &json!({"service_name": "a", "key": "K", "value": "v"})).unwrap(),
             json!({"name": "a", "environment": {"K": "v"}})
         );
     }
 
     #[test]
     fn what_is_wrong_with_old_arguments_is_said_at_once() {
-        let error = translated("docker_get_logs", json!({"name": "a", "follow": true})).unwrap_err();
+        let error = translated("docker_get_logs", &json!({"name": "a", "follow": true})).unwrap_err();
         let fields: Vec<&str> = error.fields.iter().map(|field| field.field.as_str()).collect();
         assert_eq!(fields, ["name", "server_name", "follow"]);
     }

@@ -69,7 +69,7 @@ pub(super) struct Remove {
 
 /// What has been deleted.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct Removed {
+pub(super) struct Removal {
     /// Its name.
     name: String,
     /// Always true: nothing of it is left, but for its volumes unless those were to be deleted.
@@ -186,13 +186,13 @@ impl Call {
 pub(super) async fn create(call: Call, create: Create) -> Result<Created> {
     let name = create.request.name(None)?;
     let work = call.manager.create_service(&call.actor, create.request, call.patience(create.wait.wait));
-    call.watched(&name, work).await
+    call.watched(&name, Box::pin(work)).await
 }
 
 pub(super) async fn apply(call: Call, apply: Apply) -> Result<Shown> {
     let name = apply.request.name(None)?;
     let work = call.manager.apply_service(&call.actor, &name, apply.request, call.patience(apply.wait.wait));
-    call.watched(&name, work).await
+    call.watched(&name, Box::pin(work)).await
 }
 
 pub(super) async fn list(call: Call, list: List) -> Result<Listed> {
@@ -218,10 +218,10 @@ pub(super) async fn restart(call: Call, restart: NamedAndWait) -> Result<Shown> 
     call.watched(&name, call.manager.restart_service(&call.actor, &name, call.patience(restart.wait))).await
 }
 
-pub(super) async fn remove(call: Call, remove: Remove) -> Result<Removed> {
+pub(super) async fn remove(call: Call, remove: Remove) -> Result<Removal> {
     let (name, volumes) = (read::service_name(remove.name)?, remove.volumes.unwrap_or_default());
     call.watched(&name, call.manager.delete_service(&call.actor, &name, volumes)).await?;
-    Ok(Removed { name: name.to_string(), removed: true, volumes })
+    Ok(Removal { name: name.to_string(), removed: true, volumes })
 }
 
 pub(super) async fn logs(call: Call, logs: Logs) -> Result<LogPage> {
@@ -243,12 +243,14 @@ pub(super) async fn update_environment(call: Call, update: UpdateEnvironment) ->
     let name = read::service_name(update.name)?;
     let missing = || Error::invalid_field("environment", "is missing", "give {\"NAME\": \"value\"}; null removes one");
     let patch = PatchRequest { environment: Some(update.environment.ok_or_else(missing)?), ..PatchRequest::default() };
-    call.watched(&name, call.manager.patch_service(&call.actor, &name, patch, call.patience(update.wait))).await
+    let work = call.manager.patch_service(&call.actor, &name, patch, call.patience(update.wait));
+    call.watched(&name, Box::pin(work)).await
 }
 
 pub(super) async fn scale(call: Call, scale: Scale) -> Result<Shown> {
     let name = read::service_name(scale.name)?;
     let missing = || Error::invalid_field("replicas", "is missing", "use 1 to 100");
     let patch = PatchRequest { replicas: Some(scale.replicas.ok_or_else(missing)?), ..PatchRequest::default() };
-    call.watched(&name, call.manager.patch_service(&call.actor, &name, patch, call.patience(scale.wait))).await
+    let work = call.manager.patch_service(&call.actor, &name, patch, call.patience(scale.wait));
+    call.watched(&name, Box::pin(work)).await
 }

@@ -79,6 +79,9 @@ pub struct Call {
     pub cancelled: CancellationToken,
 }
 
+/// A JSON Schema, shared by all who list the tools.
+type Schema = Arc<Map<String, Value>>;
+
 type Work = Pin<Box<dyn Future<Output = Result<Value>> + Send>>;
 
 impl Tool {
@@ -99,8 +102,8 @@ impl Tool {
         (self.run)(call).await
     }
 
-    fn schemas(&self) -> (Arc<Map<String, Value>>, Arc<Map<String, Value>>) {
-        type Schemas = BTreeMap<&'static str, (Arc<Map<String, Value>>, Arc<Map<String, Value>>)>;
+    fn schemas(&self) -> (Schema, Schema) {
+        type Schemas = BTreeMap<&'static str, (Schema, Schema)>;
         // They are the same for the life of the process, and asked for with every list.
         static SCHEMAS: LazyLock<Schemas> = LazyLock::new(|| {
             TOOLS.iter().map(|tool| (tool.name, (Arc::new((tool.input)()), Arc::new((tool.output)())))).collect()

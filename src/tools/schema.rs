@@ -101,11 +101,15 @@ fn each(schema: &mut Value, change: &dyn Fn(&mut Map<String, Value>)) {
     for (word, value) in object {
         match (word.as_str(), value) {
             ("properties" | "patternProperties" | "$defs", Value::Object(members)) => {
-                members.values_mut().for_each(|member| each(member, change));
+                for member in members.values_mut() {
+                    each(member, change);
+                }
             }
             ("items" | "additionalProperties" | "not" | "propertyNames", inner) => each(inner, change),
             ("anyOf" | "oneOf" | "allOf" | "prefixItems", Value::Array(list)) => {
-                list.iter_mut().for_each(|one| each(one, change))
+                for one in list {
+                    each(one, change);
+                }
             }
             _ => {}
         }

@@ -28,7 +28,7 @@ pub const TOOLS: &[Tool] = &[
     "POST /containers/{name}/restart",
     "Restart container",
     "Restart a container, one replica after the other; a stopped one is started." },
-    tool! { container_remove(containers::Remove) -> containers::Removed, containers::remove, ServiceDelete, DESTROYS_AGAIN,
+    tool! { container_remove(containers::Remove) -> containers::Removal, containers::remove, ServiceDelete, DESTROYS_AGAIN,
     "DELETE /containers/{name}",
     "Remove container",
     "Delete a container with everything that belongs to it. Its named volumes stay unless 'volumes' is true. \

@@ -1,7 +1,5 @@
 //! Arguments of the commands that speak MCP, and their help texts.
 
-#![expect(clippy::doc_markdown, reason = "these comments are help texts, shown on terminals as they stand")]
-
 use clap::{Args, ValueEnum};
 
 /// An MCP service to talk to.

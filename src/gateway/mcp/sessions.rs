@@ -278,8 +278,8 @@ impl Hub {
                         text = open.0.next_message() => event(&String::from_utf8_lossy(&text)),
                         changed = version.changed() => {
                             changed.ok()?;
-                            let changes = open.0.changes(*version.borrow_and_update());
-                            let methods = changes.iter().map(|kind| format!("notifications/{kind}/list_changed"));
+                            let lists = open.0.changes(*version.borrow_and_update());
+                            let methods = lists.iter().map(|kind| format!("notifications/{kind}/list_changed"));
                             let news: Vec<u8> =
                                 methods.flat_map(|method| event(&notification(&method, None).to_text())).collect();
                             news.into()

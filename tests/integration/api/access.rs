@@ -133,8 +133,7 @@ fn body(method: &Method, path: &str) -> Option<Value> {
         ("PUT", "/containers/{name}") => Some(json!({"template": "echo", "replicas": 2})),
         ("PATCH", "/containers/{name}") => Some(json!({"replicas": 1})),
         ("POST", "/templates" | "/templates/validate") => Some(json!({"name": "mine", "image": "i"})),
-        ("PUT", "/templates/{name}") => Some(json!({"image": "i"})),
-        ("POST", "/images/pull") => Some(json!({"image": "i"})),
+        ("PUT", "/templates/{name}") | ("POST", "/images/pull") => Some(json!({"image": "i"})),
         _ => None,
     }
 }

@@ -8,7 +8,7 @@ use crate::support::mcp::{Session, stateless, stateless_with};
 use crate::support::product::{Options, Product};
 use crate::support::{eventually, podman};
 
-fn call(tool: &str, arguments: Value) -> Value {
+fn call(tool: &str, arguments: &Value) -> Value {
     json!({"name": tool, "arguments": arguments})
 }
 
@@ -26,12 +26,13 @@ async fn both_eras_find_the_same_tools_and_get_the_same_answers() {
     let names: Vec<&str> = new.as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap()).collect();
     assert_eq!(names, mcp_manager::tools::TOOLS.iter().map(|tool| tool.name).collect::<Vec<_>>());
 
-    let created = session.call("tools/call", call("container_create", json!({"service_name": "echo", "template": "echo"}))).await;
+    let created =
+        session.call("tools/call", call("container_create", &json!({"service_name": "echo", "template": "echo"}))).await;
     let content = &created.result()["structuredContent"];
     assert_eq!((content["name"].as_str(), content["status"].as_str()), (Some("echo"), Some("running")));
     let text = created.result()["content"][0]["text"].as_str().unwrap();
     assert_eq!(&serde_json::from_str::<Value>(text).unwrap(), content, "clients that know no structure read the same");
-    let got = stateless(&product.client, &url, "tools/call", call("container_get", json!({"name": "echo"}))).await;
+    let got = stateless(&product.client, &url, "tools/call", call("container_get", &json!({"name": "echo"}))).await;
     assert_eq!(got.result()["resultType"], "complete");
     assert_eq!(got.result()["structuredContent"]["url"], content["url"]);
     assert_eq!(session.close().await, 202);
@@ -47,8 +48,8 @@ async fn errors_carry_the_text_of_the_problem_document_and_the_document_itself()
     let (_, problem) = product.post("/containers", &wrong).await;
     let session = Session::open(&product.client, &url).await;
     for answer in [
-        session.call("tools/call", call("container_create", wrong.clone())).await,
-        stateless(&product.client, &url, "tools/call", call("container_create", wrong.clone())).await,
+        session.call("tools/call", call("container_create", &wrong)).await,
+        stateless(&product.client, &url, "tools/call", call("container_create", &wrong)).await,
     ] {
         let result = answer.result();
         assert_eq!((&result["isError"], &result["structuredContent"]), (&json!(true), &problem));
@@ -60,7 +61,7 @@ async fn errors_carry_the_text_of_the_problem_document_and_the_document_itself()
             }
         }
     }
-    let unknown = session.call("tools/call", call("container_lst", json!({}))).await;
+    let unknown = session.call("tools/call", call("container_lst", &json!({}))).await;
     assert_eq!(unknown.error_code(), -32602);
     assert!(unknown.messages[0]["error"]["message"].as_str().unwrap().contains("did you mean 'container_list'?"));
     product.finish().await;
@@ -72,7 +73,7 @@ async fn progress_is_told_to_those_who_ask_for_it_and_grows() {
     let url = format!("{}/mcp", product.url);
     let session = Session::open(&product.client, &url).await;
     let with_token = |tool: &str, arguments: Value| {
-        let mut params = call(tool, arguments);
+        let mut params = call(tool, &arguments);
         params["_meta"] = json!({"progressToken": "p-1"});
         params
     };
@@ -91,7 +92,7 @@ async fn progress_is_told_to_those_who_ask_for_it_and_grows() {
             assert!(report["params"]["message"].is_string());
         }
     }
-    let silent = stateless(&product.client, &url, "tools/call", call("container_create", create("c"))).await;
+    let silent = stateless(&product.client, &url, "tools/call", call("container_create", &create("c"))).await;
     assert_eq!(silent.messages.len(), 1, "nobody asked");
     product.finish().await;
 }
@@ -101,7 +102,7 @@ async fn what_must_be_confirmed_is_asked_first_in_the_era_without_sessions() {
     let product = Product::start(Options::memory().with("MCP_MANAGER_MCP_CONFIRM", "container_remove")).await;
     let url = format!("{}/mcp", product.url);
     product.create_echo("echo", json!({})).await;
-    let remove = call("container_remove", json!({"name": "echo"}));
+    let remove = call("container_remove", &json!({"name": "echo"}));
     let mute = stateless(&product.client, &url, "tools/call", remove.clone()).await;
     assert_eq!((mute.status, mute.error_code()), (400, -32021), "{mute:?}");
     let asks = json!({"elicitation": {"form": {}}});
@@ -123,7 +124,7 @@ async fn what_must_be_confirmed_is_asked_first_in_the_era_without_sessions() {
     }
     // Other tools, and the API, which people and programs use on purpose, are not asked.
     product.create_echo("echo", json!({})).await;
-    let stopped = stateless(&product.client, &url, "tools/call", call("container_stop", json!({"name": "echo"}))).await;
+    let stopped = stateless(&product.client, &url, "tools/call", call("container_stop", &json!({"name": "echo"}))).await;
     assert_eq!(stopped.result()["isError"], false);
     product.finish().await;
 }
@@ -203,7 +204,7 @@ async fn a_cancelled_creation_leaves_nothing_in_the_engine() {
     };
     let session = Session::open(&product.client, &url).await;
     let other = session.with_client(&product.client);
-    let waiting = async { drop(session.call("tools/call", call("container_create", create.clone())).await) };
+    let waiting = async { drop(session.call("tools/call", call("container_create", &create)).await) };
     let cancelling = async {
         runs().await;
         // The calls of a session are all number 1.
@@ -217,7 +218,7 @@ async fn a_cancelled_creation_leaves_nothing_in_the_engine() {
     }
     // Without a session, going away is how a call is cancelled.
     tokio::select! {
-        answer = stateless(&product.client, &url, "tools/call", call("container_create", create.clone())) => panic!("{answer:?}"),
+        answer = stateless(&product.client, &url, "tools/call", call("container_create", &create)) => panic!("{answer:?}"),
         () = runs() => {}
     }
     gone().await;
