@@ -1,7 +1,7 @@
 //! `mcp-manager client`: writes this manager's servers into the files of MCP clients, and takes them out again.
 //!
 //! [`table`] says where each client keeps its servers and how it writes one; everything else is the same for all of them.
-//! [`place`] finds the file, [`form`] makes the entry, [`format`] changes the text, [`file`] the file. [`relay`] is what
+//! [`place`] finds the file, [`form`] makes the entry, [`mod@format`] changes the text, [`mod@file`] the file. [`mod@relay`] is what
 //! clients start that know no servers but programs. The manager decides nothing here, and a client is never started.
 
 pub mod arguments;
