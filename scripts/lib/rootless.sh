@@ -197,6 +197,9 @@ ensure_podman_settings() {
     wanted+=('events_logger = "file"')
     reasons+=("no journal runs: events go to a file")
   fi
+  # Health checks that are commands run often; each would leave two processes behind for these seconds, 300 by default.
+  wanted+=('exit_command_delay = 2')
+  reasons+=("a command that ran in a container leaves two processes behind for so many seconds")
   local index own=$folder/containers.conf ours=$folder/containers.conf.d/50-mcp-manager.conf lines=''
   for index in "${!wanted[@]}"; do
     # What somebody set on purpose stays.

@@ -61,7 +61,7 @@ async fn filesystem_works_with_every_client() {
         {"tool": "read_text_file", "arguments": {"path": "/data/a.txt"}, "expect": "written"},
         {"tool": "list_directory", "arguments": {"path": "/data"}, "expect": "[FILE] a.txt"},
     ]);
-    assert_works("filesystem", &["--tmpfs", "/data:mode=1777"], &[], calls).await;
+    assert_works("filesystem", &["--volume", "/data"], &[], calls).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,7 +71,7 @@ async fn memory_works_with_every_client() {
         {"tool": "create_entities", "arguments": {"entities": [entity]}, "expect": ""},
         {"tool": "search_nodes", "arguments": {"query": "parrot"}, "expect": "green"},
     ]);
-    assert_works("memory", &["--tmpfs", "/data:mode=1777"], &[], calls).await;
+    assert_works("memory", &["--volume", "/data"], &[], calls).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -93,7 +93,7 @@ async fn git_works_with_every_client() {
     let calls = json!([
         {"tool": "git_status", "arguments": {"repo_path": "/repos"}, "expect": "branch"},
     ]);
-    assert_works("git", &["--tmpfs", "/repos:mode=1777"], &["git", "init", "/repos"], calls).await;
+    assert_works("git", &["--volume", "/repos"], &["git", "init", "/repos"], calls).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -103,5 +103,5 @@ async fn sqlite_works_with_every_client() {
         {"tool": "write_query", "arguments": {"query": "INSERT INTO t VALUES (7)"}, "expect": "affected_rows"},
         {"tool": "read_query", "arguments": {"query": "SELECT a FROM t"}, "expect": "7"},
     ]);
-    assert_works("sqlite", &["--tmpfs", "/data:mode=1777"], &[], calls).await;
+    assert_works("sqlite", &["--volume", "/data"], &[], calls).await;
 }

@@ -142,9 +142,13 @@ async fn traefik_shares_the_load_over_healthy_replicas_and_leads_to_the_manager(
     // The manager behind Traefik, as document 1 has it; the provider's document is not to be had there.
     assert_eq!(traefik.get("localhost", "/api/mcp/health").await.1["status"], "healthy");
     assert_eq!(traefik.get("localhost", "/api/mcp/containers").await.1["total"], 1);
-    let routes = client.get(format!("http://127.0.0.1:{}/api/http/routers", traefik.dashboard)).send().await.unwrap();
-    let routes: Value = routes.json().await.unwrap();
-    assert!(routes.as_array().unwrap().iter().any(|route| route["name"].as_str().is_some_and(|name| name.contains("echo"))));
+    // On a busy machine a check may be late, and the route is away for as long.
+    eventually("Traefik's dashboard shows the route", async || {
+        let routes = client.get(format!("http://127.0.0.1:{}/api/http/routers", traefik.dashboard)).send().await.unwrap();
+        let routes: Value = routes.json().await.unwrap();
+        routes.as_array().unwrap().iter().any(|route| route["name"].as_str().is_some_and(|name| name.contains("echo")))
+    })
+    .await;
     let document: Value = client.get(format!("http://127.0.0.1:{provider}/")).send().await.unwrap().json().await.unwrap();
     assert!(document["http"]["services"].is_object(), "{document:#}");
     for path in ["/api/mcp/", "/api/mcp/traefik", "/"] {
