@@ -80,8 +80,8 @@ impl Peers {
 #[derive(Clone, Debug)]
 struct Names;
 
-/// The waits before each further question.
-const ASKED_AGAIN_AFTER: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(200)];
+/// The waits before each further question, in milliseconds: in all, longer than that moment on a busy machine.
+const ASKED_AGAIN_AFTER: [u64; 5] = [50, 100, 200, 400, 800];
 
 impl Service<Name> for Names {
     type Response = std::vec::IntoIter<SocketAddr>;
@@ -100,7 +100,7 @@ impl Service<Name> for Names {
                 if found.is_ok() {
                     break;
                 }
-                tokio::time::sleep(wait).await;
+                tokio::time::sleep(Duration::from_millis(wait)).await;
                 found = look().await;
             }
             found.map(Vec::into_iter)

@@ -126,7 +126,7 @@ impl Drop for Bridged {
     fn drop(&mut self) {
         if let Some(container) = &self.container {
             // What is gone already is what is wanted.
-            let _ = std::process::Command::new("podman").args(["rm", "--force", "--time", "5", container]).output();
+            let _ = std::process::Command::new("podman").args(["rm", "--force", "--volumes", "--time", "5", container]).output();
         }
     }
 }
