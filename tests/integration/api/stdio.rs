@@ -32,12 +32,15 @@ async fn echo(session: &Session, text: &str) -> Value {
     answer.result()["content"][0]["text"].clone()
 }
 
+// Each runs alone: every product here has an engine of its own over one store of secrets, which forgets what two engines
+// write at the same moment, and with it the key of session ids. An installation has one engine.
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_speaks_stdio_is_called_by_name_in_both_eras() {
     if !podman::ready().await {
         return;
     }
-    let product = Product::start(Options::podman()).await;
+    let product = Product::start(Options::podman().alone()).await;
     create(&product, "stdio", json!({})).await;
     let (client, url) = by_name(&product, "stdio");
     let session = Session::open(&client, &url).await;
@@ -63,7 +66,7 @@ async fn sessions_reach_the_replica_that_has_them() {
     if !podman::ready().await {
         return;
     }
-    let product = Product::start(Options::podman()).await;
+    let product = Product::start(Options::podman().alone()).await;
     let service = create(&product, "stdio", json!({"replicas": 3, "session_mode": "per_session"})).await;
     let mut owners = std::collections::BTreeSet::new();
     let (client, url) = by_name(&product, "stdio");
@@ -99,7 +102,7 @@ async fn a_manager_that_dies_disturbs_no_session() {
     if !podman::ready().await {
         return;
     }
-    let product = Product::start(Options::podman()).await;
+    let product = Product::start(Options::podman().alone()).await;
     let service = create(&product, "stdio", json!({})).await;
     let direct = format!("http://{}/mcp", service["instances"][0]["address"].as_str().unwrap());
     let session = Session::open(&product.client, &direct).await;
