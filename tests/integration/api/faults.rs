@@ -360,9 +360,16 @@ impl Counts {
             containers: count(&["ps", "--all", "--quiet"]).await,
             volumes: count(&["volume", "ls", "--quiet"]).await,
             networks: count(&["network", "ls", "--quiet"]).await,
-            processes: processes("", "").len(),
+            // What other tests have started themselves (servers of theirs, a product without an engine) is not ours.
+            processes: processes("", "").into_iter().filter(|pid| parent(*pid) != Some(std::process::id())).count(),
             files,
             ports: sockets.lines().filter(listening).count(),
         }
     }
+}
+
+/// The process that started this one, while both live.
+fn parent(pid: i32) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }
