@@ -29,6 +29,7 @@ set -euo pipefail
 . "$(dirname "$0")/lib/rootless.sh"
 . "$(dirname "$0")/lib/build.sh"
 . "$(dirname "$0")/lib/installation.sh"
+. "$(dirname "$0")/lib/figures.sh"
 
 parts=() quick='' rounds='' services='' json='' binaries='' action=measure
 while [ $# -gt 0 ]; do
@@ -69,7 +70,7 @@ main() {
   flock -n 9 || { step "waiting for another run to end"; flock 9; }
   json=${json:-$cache/bench.json}
   set_up
-  describe_machine
+  describe_bench_machine
   local part
   for part in "${parts[@]}"; do measure "$part"; done
   clean_up
@@ -238,67 +239,24 @@ memory() {
 
 # --- The report ------------------------------------------------------------------------------------------------
 
-declare -A machine=()
-machine_order=(when processor cores memory kernel cgroups debian podman runtime rust manager load_before load_after)
-
-describe_machine() {
-  machine[when]=$(date --utc +%Y-%m-%dT%H:%M:%SZ)
-  machine[processor]=$(sed -n 's/^model name[[:space:]]*: //p' /proc/cpuinfo | head -n 1)
-  machine[cores]=$(nproc)
-  machine[memory]=$(awk '/^MemTotal/ { printf "%d MiB", $2 / 1024 }' /proc/meminfo)
-  machine[kernel]=$(uname -r)
-  machine[cgroups]=$(cgroup_layout)
-  machine[debian]=$(cat /etc/debian_version)
+# describe_bench_machine: the machine, and the versions of what is measured on it.
+describe_bench_machine() {
+  describe_machine
   machine[podman]=$(as_target podman info --format '{{.Version.Version}}, {{.Host.NetworkBackend}}, {{.Store.GraphDriverName}}')
   machine[runtime]=$(as_target podman info --format '{{.Host.OCIRuntime.Name}}')
   machine[rust]=$(rustc --version | cut -d' ' -f2)
   machine[manager]="$("$binaries/mcp-manager" --version), commit $(git -C "$checkout" describe --always --dirty 2>/dev/null || echo unknown)"
-  machine[load_before]=$(load)
-  if awk -v load="${machine[load_before]%% *}" -v cores="$(nproc)" 'BEGIN { exit !(load > cores / 2) }'; then
-    warn "the machine is busy (load ${machine[load_before]}): only ratios within this run mean something"
-  fi
+  machine_order+=(podman runtime rust manager)
+  describe_load
 }
 
-load() { cut -d' ' -f1-3 /proc/loadavg; }
-
 report() {
-  local key part
-  machine[load_after]=$(load)
-  printf '\n%sMachine%s\n' "$bold" "$plain"
-  for key in "${machine_order[@]}"; do printf '  %-13s%s\n' "${key/_/ }" "${machine[$key]}"; done
-  printf '\n%sFigures%s\n' "$bold" "$plain"
-  awk -F '\t' '
-    $1 != part { part = $1; print "  " part }
-    { goal = $5 == "" ? "" : "goal " $5 " " $4 ": " (met($3, $5) ? "met" : "MISSED")
-      printf "    %-80s %10.2f %-6s %s\n", $2, $3, $4, goal }
-    function met(value, goal) { return goal ~ /^<=/ ? value + 0 <= substr(goal, 4) + 0 : value + 0 >= substr(goal, 4) + 0 }
-  ' "$figures"
-  write_json
+  local part
+  report_figures
+  write_figures "$json" ${unmeasured[@]+"${unmeasured[@]}"}
   step "the figures as JSON: $json"
   for part in ${unmeasured[@]+"${unmeasured[@]}"}; do printf '%sNOT MEASURED%s %s: the reason is above\n' "$red" "$plain" "$part"; done
   [ ${#unmeasured[@]} = 0 ]
 }
-
-# write_json: the same as JSON. Texts are ours or versions; quotes and backslashes are all that could go wrong in them.
-write_json() {
-  local key comma=''
-  mkdir -p "$(dirname "$json")"
-  {
-    printf '{\n  "machine": {'
-    for key in "${machine_order[@]}"; do
-      printf '%s\n    "%s": "%s"' "$comma" "$key" "$(escaped <<<"${machine[$key]}")"
-      comma=,
-    done
-    printf '\n  },\n  "figures": ['
-    escaped <"$figures" | awk -F '\t' '{
-      printf "%s\n    {\"part\": \"%s\", \"what\": \"%s\", \"value\": %s, \"unit\": \"%s\"", (NR > 1 ? "," : ""), $1, $2, $3, $4
-      printf "%s}", ($5 == "" ? "" : ", \"goal\": \"" $5 "\"") }'
-    printf '\n  ],\n  "not_measured": ['
-    printf '%s\n' ${unmeasured[@]+"${unmeasured[@]}"} | awk 'NF { printf "%s\"%s\"", (NR > 1 ? ", " : ""), $0 }'
-    printf ']\n}\n'
-  } >"$json"
-}
-
-escaped() { sed 's/\\/\\\\/g; s/"/\\"/g'; }
 
 main
