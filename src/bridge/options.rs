@@ -77,7 +77,7 @@ pub struct Arguments {
     #[arg(long, value_name = "PATTERN")]
     peer: Option<String>,
     /// Milliseconds until a replica that does not accept is gone.
-    #[arg(long, value_name = "MILLISECONDS", default_value_t = 2000)]
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 500)]
     peer_timeout: u64,
     /// File with the service's key for session ids.
     #[arg(long, value_name = "FILE")]

@@ -1,21 +1,14 @@
 //! The way to the replica that has a session: a request is forwarded once, and a replica that does not accept soon is
 //! gone. Leaves out whose session it is (see [`super::super::owner`]).
 
-use std::io;
-use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context as Task, Poll};
-use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Uri};
 use hyper::body::Incoming;
 use hyper::{Request, header};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::TokioExecutor;
-use tower::Service;
 
 use super::super::Context;
 use super::super::options::Options;
@@ -28,14 +21,14 @@ const FORWARDED: HeaderName = HeaderName::from_static("mcp-bridge-forwarded");
 /// The other replicas of the service.
 #[derive(Debug)]
 pub struct Peers {
-    client: Client<HttpConnector<Names>, Payload>,
+    client: Client<HttpConnector, Payload>,
     pattern: Option<String>,
 }
 
 impl Peers {
     /// As the options say.
     pub fn new(options: &Options) -> Self {
-        let mut connector = HttpConnector::new_with_resolver(Names);
+        let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(options.peer_timeout));
         let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(16).build(connector);
@@ -72,38 +65,5 @@ impl Peers {
                 no_session()
             }
         }
-    }
-}
-
-/// Where a replica is, by its name. The engine's name server starts anew with each container that comes or goes, and
-/// knows nobody for that moment: so it is asked again before a replica counts as gone.
-#[derive(Clone, Debug)]
-struct Names;
-
-/// The waits before each further question, in milliseconds: in all, longer than that moment on a busy machine.
-const ASKED_AGAIN_AFTER: [u64; 5] = [50, 100, 200, 400, 800];
-
-impl Service<Name> for Names {
-    type Response = std::vec::IntoIter<SocketAddr>;
-    type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Task<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, name: Name) -> Self::Future {
-        Box::pin(async move {
-            let look = async || tokio::net::lookup_host((name.as_str(), 0)).await.map(Vec::from_iter);
-            let mut found = look().await;
-            for wait in ASKED_AGAIN_AFTER {
-                if found.is_ok() {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(wait)).await;
-                found = look().await;
-            }
-            found.map(Vec::into_iter)
-        })
     }
 }
