@@ -70,6 +70,12 @@ impl Directories {
         self.runtime.iter().map(|runtime| runtime.join("podman/podman.sock")).collect()
     }
 
+    /// Where the user's own Podman tells its name server the addresses of containers.
+    #[must_use]
+    pub fn podman_name_server(&self) -> Option<PathBuf> {
+        self.runtime.as_ref().map(|runtime| runtime.join("containers/networks/aardvark-dns"))
+    }
+
     /// The directory for sockets and state that need not outlive the machine's run. Without `XDG_RUNTIME_DIR` it is one
     /// named after the user in the directory of temporary files.
     #[must_use]

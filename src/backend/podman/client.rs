@@ -166,6 +166,12 @@ impl Engine {
         within(SHORT, async { self.podman.containers().list(&options).await }).await
     }
 
+    /// Also those that others own.
+    pub(super) async fn all_containers(&self) -> Answer<Vec<models::ListContainer>> {
+        let options = ContainerListOpts::builder().all(true).build();
+        within(SHORT, async { self.podman.containers().list(&options).await }).await
+    }
+
     pub(super) async fn create(&self, request: &Value) -> Answer<Created> {
         let answer = self.post("/containers/create", Payload::Json(serde_json::to_vec(request)?), LONG).await?;
         Ok(serde_json::from_slice(&answer)?)
@@ -273,18 +279,23 @@ impl Engine {
         }
     }
 
-    /// Creates a bridge network with name resolution, unless it exists; whether it is an internal one.
-    pub(super) async fn ensure_network(&self, name: &str, internal: bool, owner: (&str, &str)) -> Answer<bool> {
+    /// Whether a network is an internal one; `None` when there is no such network.
+    pub(super) async fn network(&self, name: &str) -> Answer<Option<bool>> {
+        match within(SHORT, async { self.podman.networks().get(name).inspect().await }).await {
+            Ok(network) => Ok(Some(network.internal.unwrap_or_default())),
+            Err(error) if error.is_missing() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Creates a bridge network with name resolution. One that exists stays as it is.
+    pub(super) async fn create_network(&self, name: &str, internal: bool, owner: (&str, &str)) -> Answer<()> {
         let labels = HashMap::from([owner]);
         let options = NetworkCreateOpts::builder().name(name).driver("bridge").dns_enabled(true);
         let options = options.internal(internal).labels(labels).build();
         match within(SHORT, async { self.podman.networks().create(&options).await.map(|_| ()) }).await {
-            Ok(()) => Ok(internal),
-            Err(EngineError::Refused { status: 409, .. }) => {
-                let network = within(SHORT, async { self.podman.networks().get(name).inspect().await }).await?;
-                Ok(network.internal.unwrap_or_default())
-            }
-            Err(error) => Err(error),
+            Err(EngineError::Refused { status: 409, .. }) => Ok(()),
+            answer => answer,
         }
     }
 

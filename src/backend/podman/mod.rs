@@ -6,6 +6,7 @@
 //! | `supervise` | the engine's process |
 //! | `client`, `engine_error` | the engine's API |
 //! | `names`, `records`, `observed` | what is kept in the engine, and how it is read back |
+//! | `name_server` | what an earlier network left |
 //! | `missing` | records that are not where they were |
 //! | `watch` | list, events, comparison: what there is |
 //! | `plan`, `phase`, `replica` | pure: what to do next, and where a service stands |
@@ -30,6 +31,7 @@ mod images;
 mod listening;
 mod logs;
 mod missing;
+mod name_server;
 mod names;
 mod observed;
 mod phase;

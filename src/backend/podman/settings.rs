@@ -27,6 +27,8 @@ pub struct Settings {
     pub known_sockets: Vec<PathBuf>,
     /// Folder for the socket and log of the engine that the manager starts itself; made with mode 0700.
     pub runtime_dir: PathBuf,
+    /// Folder in which an engine of the same user tells its name server the addresses of each network's containers.
+    pub name_server_dir: Option<PathBuf>,
     /// The Podman program.
     pub binary: PathBuf,
     /// Its arguments before the command, for an engine that the manager starts.
@@ -69,6 +71,7 @@ impl Settings {
             socket: None,
             known_sockets: Vec::new(),
             runtime_dir,
+            name_server_dir: None,
             binary: PathBuf::from("podman"),
             arguments: Vec::new(),
             instance: "mcp".to_owned(),

@@ -1,10 +1,12 @@
 //! What the parts of the backend have in common: the engine, the view, the limits on what runs at the same time.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use jiff::Timestamp;
+use podman_api::models::ListContainer;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -12,6 +14,7 @@ use super::abilities::Abilities;
 use super::client::{Engine, EngineError};
 use super::images::Images;
 use super::logs;
+use super::name_server::{self, Gone};
 use super::names::{self, Names};
 use super::observed::Observed;
 use super::records::Stored;
@@ -103,19 +106,49 @@ impl Shared {
 
     /// Makes the two networks of the installation, unless they exist.
     pub(super) async fn ensure_networks(&self) -> Result<(), EngineError> {
-        let owner = (names::OWNER, self.names.owner());
-        let egress = self.settings.egress_network();
-        let (internal, egress) = tokio::join!(
-            self.engine.ensure_network(&self.settings.network, true, owner),
-            self.engine.ensure_network(&egress, false, owner)
-        );
-        egress?;
-        let open = !internal?;
+        // One after the other, so that they get the same addresses when they are made anew.
+        let open = !self.ensure_network(&self.settings.network, true).await?;
+        self.ensure_network(&self.settings.egress_network(), false).await?;
         if open && !self.open_network.swap(open, Ordering::Relaxed) {
             let network = &self.settings.network;
             tracing::warn!(network, "the network of the services was made by somebody else and leads to the outside");
         }
         self.open_network.store(open, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Makes a network unless it exists; whether it is an internal one.
+    async fn ensure_network(&self, name: &str, internal: bool) -> Result<bool, EngineError> {
+        if let Some(internal) = self.engine.network(name).await? {
+            return Ok(internal);
+        }
+        if let Some(folder) = self.name_server_dir() {
+            name_server::forget(folder, &[name], Gone::Network).await;
+        }
+        self.engine.create_network(name, internal, (names::OWNER, self.names.owner())).await?;
+        // Another manager may have been quicker, and have meant something else.
+        Ok(self.engine.network(name).await?.unwrap_or(internal))
+    }
+
+    fn name_server_dir(&self) -> Option<&Path> {
+        self.settings.name_server_dir.as_deref().filter(|_| self.is_local())
+    }
+
+    /// Has the name server of the services' networks forget containers that do not exist; `listed` are some that do.
+    pub(super) async fn tidy_name_server(&self, listed: &[ListContainer]) -> Result<(), EngineError> {
+        let Some(folder) = self.name_server_dir() else { return Ok(()) };
+        let networks = [self.settings.network.as_str(), &self.settings.egress_network()];
+        let mut suspects = name_server::known(folder, &networks);
+        let mut exist = |containers: &[ListContainer]| {
+            for id in containers.iter().filter_map(|container| container.id.as_ref()) {
+                suspects.remove(id);
+            }
+            suspects.is_empty()
+        };
+        // What this installation does not own may be in its networks all the same.
+        if !exist(listed) && !exist(&self.engine.all_containers().await?) {
+            name_server::forget(folder, &networks, Gone::Containers(suspects)).await;
+        }
         Ok(())
     }
 

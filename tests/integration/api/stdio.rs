@@ -1,5 +1,7 @@
 //! Servers that speak stdio, behind the bridge in their containers, on rootless Podman.
 
+use std::path::PathBuf;
+
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
@@ -95,6 +97,41 @@ async fn sessions_reach_the_replica_that_has_them() {
     let foreign = sessions[0].with_id(&sessions[0].id.replace("v1.r", "v1.x"));
     assert_eq!(foreign.call("tools/list", json!({})).await.status, 404);
     product.finish().await;
+}
+
+/// An engine that ended uncleanly leaves its name server the addresses of containers and networks that are gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_find_one_another_whatever_an_engine_left_behind() {
+    if !podman::ready().await {
+        return;
+    }
+    let network = podman::unique("network");
+    let names = [network.clone(), format!("{network}-egress")];
+    let product = Product::start(Options::podman().alone().with("MCP_MANAGER_BACKEND_NETWORK", &network)).await;
+    podman::podman(&["network", "rm", &names[0], &names[1]]).await;
+    let folder = PathBuf::from(std::env::var("XDG_RUNTIME_DIR").unwrap()).join("containers/networks/aardvark-dns");
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join(&network);
+    let gone = format!("{} 10.254.77.9  gone", "e".repeat(64));
+    std::fs::write(&file, format!("10.254.77.1\n{gone}\n")).unwrap();
+    let product = product.kill_and_restart().await;
+    forwarded(&product).await;
+    // With a name that stays, the name server outlives the containers, and serves none that come later.
+    std::fs::write(&file, format!("{}{gone}\n", std::fs::read_to_string(&file).unwrap())).unwrap();
+    let product = product.kill_and_restart().await;
+    assert_eq!(product.call(Method::DELETE, "/containers/stdio").await.0, 204);
+    forwarded(&product).await;
+    product.finish().await;
+    podman::podman(&["network", "rm", &names[0], &names[1]]).await;
+    assert!(!file.exists());
+}
+
+/// Creates a service of two replicas, and has one pass on what is the other's.
+async fn forwarded(product: &Product) {
+    let service = create(product, "stdio", json!({"replicas": 2, "session_mode": "per_session"})).await;
+    let urls = [0, 1].map(|number| format!("http://{}/mcp", service["instances"][number]["address"].as_str().unwrap()));
+    let session = Session::open(&product.client, &urls[0]).await;
+    assert_eq!(echo(&session.at(&product.client, &urls[1]), "found").await, "found");
 }
 
 #[tokio::test(flavor = "multi_thread")]

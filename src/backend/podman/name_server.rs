@@ -1,0 +1,178 @@
+//! What Podman left its name server (aardvark-dns) of containers that are gone.
+//!
+//! Netavark keeps a file for each network: on the first line the address where the name server listens, then a line for
+//! each container. A container that ends uncleanly leaves its line. Such a line gives a name an address where nobody is;
+//! it outlives the network, so that one made anew under the same name inherits an address where nobody asks; and it
+//! keeps the name server running when all containers have ended and their network namespace is given up, so that those
+//! which come later, in a new one, find no names at all. So the lines of containers that do not exist are taken out, in
+//! the way netavark does it itself: under its lock, and with a SIGHUP afterwards.
+//!
+//! Only for an engine of the same user on this machine, and only for the networks of this installation.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{ErrorKind, Result};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long netavark may keep its lock, and the name server may take to end.
+const PATIENCE: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// The ids of all containers that the name server knows in these networks.
+pub(super) fn known(folder: &Path, networks: &[&str]) -> HashSet<String> {
+    let texts = files(folder, networks).into_iter().filter_map(|file| std::fs::read_to_string(file).ok());
+    texts.flat_map(|text| text.lines().skip(1).filter_map(id).map(str::to_owned).collect::<Vec<_>>()).collect()
+}
+
+/// Takes out the lines of `gone` containers, or of all. That it can't is told, and is no error: names may be wrong then,
+/// and everything else goes on.
+pub(super) async fn forget(folder: &Path, networks: &[&str], gone: Gone) {
+    let (folder, files) = (folder.to_owned(), files(folder, networks));
+    if !files.iter().any(|file| file.is_file()) {
+        return;
+    }
+    let done = tokio::task::spawn_blocking(move || forget_in(&folder, &files, &gone)).await;
+    match done.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+        Ok(0) => {}
+        Ok(lines) => tracing::info!(lines, "the name server has forgotten containers that are gone"),
+        Err(error) => tracing::warn!(%error, "the name server may give addresses of containers that are gone"),
+    }
+}
+
+/// Which lines are of no use.
+#[derive(Debug)]
+pub(super) enum Gone {
+    /// Those of containers with these ids.
+    Containers(HashSet<String>),
+    /// The whole file, as there is no such network.
+    Network,
+}
+
+impl Gone {
+    /// What stays of a file: `None` when that is all of it. Also the number of lines that go.
+    fn rest(&self, text: &str) -> (Option<String>, usize) {
+        match self {
+            Self::Network => (Some(String::new()), text.lines().count().saturating_sub(1)),
+            Self::Containers(gone) => {
+                let mut lines = text.lines();
+                let listens = lines.next().unwrap_or_default();
+                let (go, stay): (Vec<_>, Vec<_>) = lines.partition(|line| id(line).is_some_and(|id| gone.contains(id)));
+                let rest = match (go.as_slice(), stay.as_slice()) {
+                    ([], _) => None,
+                    (_, []) => Some(String::new()),
+                    (_, stay) => Some(format!("{listens}\n{}\n", stay.join("\n"))),
+                };
+                (rest, go.len())
+            }
+        }
+    }
+}
+
+fn id(line: &str) -> Option<&str> {
+    line.split_whitespace().next()
+}
+
+/// Newer versions mark the file of an internal network with `%int`.
+fn files(folder: &Path, networks: &[&str]) -> Vec<PathBuf> {
+    networks.iter().flat_map(|network| [folder.join(network), folder.join(format!("{network}%int"))]).collect()
+}
+
+fn forget_in(folder: &Path, files: &[PathBuf], gone: &Gone) -> Result<usize> {
+    let _lock = locked(&folder.with_file_name("aardvark.lock"))?;
+    let mut lines = 0;
+    let mut changed = false;
+    for file in files {
+        let text = match std::fs::read_to_string(file) {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            text => text?,
+        };
+        let (rest, count) = gone.rest(&text);
+        lines += count;
+        changed |= rest.is_some();
+        match rest.as_deref() {
+            None => {}
+            Some("") => std::fs::remove_file(file)?,
+            Some(rest) => std::fs::write(file, rest)?,
+        }
+    }
+    if changed {
+        tell(folder)?;
+    }
+    Ok(lines)
+}
+
+/// Holds netavark's lock for as long as the answer lives.
+fn locked(path: &Path) -> Result<File> {
+    let file = File::create(path)?;
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        if Instant::now() > deadline {
+            return Err(error.into());
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Ok(file)
+}
+
+/// Has the name server read its files anew. One that finds nothing there ends, which is waited for: until then netavark
+/// would take it for one that runs.
+fn tell(folder: &Path) -> Result<()> {
+    let Ok(text) = std::fs::read_to_string(folder.join("aardvark.pid")) else { return Ok(()) };
+    let Some(pid) = text.trim().parse().ok().and_then(Pid::from_raw) else { return Ok(()) };
+    // The number may be another program's by now.
+    let runs = || {
+        std::fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_nonzero())).is_ok_and(|comm| comm.trim() == "aardvark-dns")
+    };
+    if !runs() {
+        return Ok(());
+    }
+    kill_process(pid, Signal::HUP)?;
+    let left = std::fs::read_dir(folder)?.flatten().any(|entry| entry.file_name() != "aardvark.pid");
+    let deadline = Instant::now() + PATIENCE;
+    while !left && runs() && Instant::now() < deadline {
+        std::thread::sleep(PAUSE);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "10.89.0.1\naa 10.89.0.2  one,echo\nbb 10.89.0.3  two,echo\n";
+
+    fn gone(ids: &[&str]) -> Gone {
+        Gone::Containers(ids.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn only_lines_of_containers_that_are_gone_go() {
+        assert_eq!(gone(&["cc"]).rest(TEXT), (None, 0));
+        assert_eq!(gone(&["aa", "cc"]).rest(TEXT), (Some("10.89.0.1\nbb 10.89.0.3  two,echo\n".to_owned()), 1));
+        assert_eq!(gone(&["aa", "bb"]).rest(TEXT), (Some(String::new()), 2), "without containers there is no file");
+        assert_eq!(Gone::Network.rest(TEXT), (Some(String::new()), 2));
+        assert_eq!(gone(&["10.89.0.1"]).rest(TEXT), (None, 0), "the first line is no container's");
+        assert_eq!(gone(&["aa"]).rest(""), (None, 0));
+    }
+
+    #[tokio::test]
+    async fn the_files_of_other_networks_stay() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("aardvark-dns");
+        std::fs::create_dir(&folder).unwrap();
+        for network in ["ours", "ours%int", "theirs"] {
+            std::fs::write(folder.join(network), TEXT).unwrap();
+        }
+        assert_eq!(known(&folder, &["ours"]), ["aa", "bb"].map(str::to_owned).into());
+        forget(&folder, &["ours"], gone(&["aa"])).await;
+        assert_eq!(known(&folder, &["ours"]), ["bb".to_owned()].into());
+        forget(&folder, &["ours"], Gone::Network).await;
+        assert!(!folder.join("ours").exists() && !folder.join("ours%int").exists());
+        assert_eq!(std::fs::read_to_string(folder.join("theirs")).unwrap(), TEXT);
+        forget(&root.path().join("nowhere"), &["ours"], Gone::Network).await;
+    }
+}
