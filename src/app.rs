@@ -176,6 +176,13 @@ fn manager_settings(config: &Config, address: SocketAddr) -> manager::Settings {
         public_port: config.server.url_port(address.port()),
         public_scheme: config.server.public_scheme.to_string(),
         max_wait: config.server.max_wait.duration(),
+        packages: manager::PackageSettings {
+            npm_image: config.packages.npm_image.clone(),
+            pypi_image: config.packages.pypi_image.clone(),
+            network: config.packages.build_network.clone(),
+            timeout: config.packages.build_timeout.duration(),
+            allow_install_scripts: config.packages.allow_install_scripts,
+        },
     }
 }
 

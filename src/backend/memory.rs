@@ -3,7 +3,9 @@
 //! It keeps records, walks through the same phases as an engine and can be told to fail, exit or turn unhealthy. It
 //! proves nothing about containers; that is what the contract suite over the real backends is for.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod build;
+
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +17,7 @@ use tokio::sync::{broadcast, watch};
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_util::sync::CancellationToken;
 
-use super::{Backend, BackendInfo, Change, ImageInfo, LogStream, RegistryCredentials};
+use super::{Backend, BackendInfo, Build, Change, ImageDetail, ImageInfo, LogStream, RegistryCredentials};
 use crate::domain::name::ServiceName;
 use crate::domain::spec::PullPolicy;
 use crate::domain::status::{
@@ -40,7 +42,8 @@ pub struct Engine {
 struct State {
     services: BTreeMap<ServiceName, ServiceState>,
     logs: BTreeMap<ServiceName, Vec<LogLine>>,
-    images: BTreeSet<String>,
+    /// Images with their labels.
+    images: BTreeMap<String, BTreeMap<String, String>>,
     sequence: u64,
 }
 
@@ -149,7 +152,7 @@ impl Engine {
             .await;
             return;
         }
-        self.lock().images.insert(record.spec.image.clone());
+        self.lock().images.entry(record.spec.image.clone()).or_default();
         let digest = record.spec.container_digest();
         self.step(&name, generation, |service| {
             service.phase = Phase::Starting;
@@ -408,11 +411,8 @@ impl Backend for Memory {
 
     async fn inspect(&self, name: &ServiceName) -> Result<Vec<Value>> {
         let service = self.service(name)?;
-        Ok(service
-            .replicas
-            .iter()
-            .map(|replica| json!({"Id": replica.id, "Config": {"Image": service.record.spec.image}}))
-            .collect())
+        let look = |id: &str| json!({"Id": id, "Config": {"Image": service.record.spec.image}});
+        Ok(service.replicas.iter().map(|replica| look(&replica.id)).collect())
     }
 
     async fn pull(
@@ -424,17 +424,24 @@ impl Backend for Memory {
     ) -> Result<ImageInfo> {
         progress(Progress { message: "asking the registry".to_owned(), done: 0, total: None });
         tokio::time::sleep(self.engine.step).await;
-        if image.contains("missing") {
-            return Err(Error::new(Kind::ImageNotFound, format!("the image '{image}' does not exist")));
-        }
-        self.engine.lock().images.insert(image.to_owned());
-        Ok(ImageInfo { id: format!("memory:{image}"), names: vec![image.to_owned()], size_bytes: 0 })
+        let info = build::pulled(image)?;
+        self.engine.lock().images.entry(image.to_owned()).or_default();
+        Ok(info)
     }
 
     async fn images(&self) -> Result<Vec<ImageInfo>> {
-        let state = self.engine.lock();
-        let info = |image: &String| ImageInfo { id: format!("memory:{image}"), names: vec![image.clone()], size_bytes: 0 };
-        Ok(state.images.iter().map(info).collect())
+        Ok(self.engine.lock().images.keys().map(|image| build::info(image)).collect())
+    }
+
+    async fn image(&self, reference: &str) -> Result<Option<ImageDetail>> {
+        Ok(self.engine.lock().images.get(reference).map(|labels| build::detail(reference, labels.clone())))
+    }
+
+    async fn build(&self, wanted: Build, progress: Arc<dyn Fn(Progress) + Send + Sync>) -> Result<Vec<String>> {
+        let made = build::make(&wanted, &progress)?;
+        tokio::time::sleep(self.engine.step).await;
+        self.engine.lock().images.insert(wanted.image, made.labels);
+        Ok(made.lines)
     }
 
     async fn run(&self, cancelled: CancellationToken) {

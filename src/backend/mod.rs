@@ -63,6 +63,32 @@ pub struct ImageInfo {
     pub size_bytes: u64,
 }
 
+/// More of an image, for templates made of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageDetail {
+    /// What lists show of it.
+    pub info: ImageInfo,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// TCP ports that it says it listens on.
+    pub ports: Vec<u16>,
+}
+
+/// An image to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Build {
+    /// Its name.
+    pub image: String,
+    /// The recipe; it copies nothing from outside.
+    pub containerfile: String,
+    /// Network of its commands; the engine's default when absent.
+    pub network: Option<String>,
+    /// Longest time that it may take.
+    pub timeout: std::time::Duration,
+    /// Do every step again.
+    pub refresh: bool,
+}
+
 /// Credentials for a registry.
 #[derive(Clone)]
 pub struct RegistryCredentials {
@@ -135,6 +161,13 @@ pub trait Backend: Send + Sync + 'static {
 
     /// The images at hand.
     async fn images(&self) -> Result<Vec<ImageInfo>>;
+
+    /// What is known of an image; nothing when it is not at hand.
+    async fn image(&self, reference: &str) -> Result<Option<ImageDetail>>;
+
+    /// Makes an image by its recipe, reporting each step, and gives what its commands wrote. Steps that were done before
+    /// are not done again, and say nothing, unless `refresh` is set. Dropping the future breaks it off.
+    async fn build(&self, build: Build, progress: Arc<dyn Fn(Progress) + Send + Sync>) -> Result<Vec<String>>;
 
     /// Does the backend's work until `cancelled`: follows events, reconciles, checks health, restarts. Running services
     /// go on when it ends.

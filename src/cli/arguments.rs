@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::clients::arguments::ClientCommand;
 use super::mcp::arguments::{McpCall, McpService, Subject};
+use super::package_arguments::{Export, Import, PackageOptions};
 use crate::manager::Wait;
 
 /// Ends of every help text: what scripts can rely on.
@@ -103,6 +104,10 @@ pub enum Command {
     Serve(Settings),
     /// Create a service.
     Run(Box<Run>),
+    /// Take over servers that you have: an 'mcpServers' file of a client, or a server.json of the MCP registry.
+    Import(Import),
+    /// Print the MCP registry's server.json for a template.
+    Export(Export),
     /// Make services be as files describe them: create, change, or leave alone.
     Apply(Apply),
     /// List services.
@@ -190,15 +195,20 @@ pub struct Settings {
     pub set: Vec<String>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 Examples:
   mcp-manager run echo                                  from the template 'echo'
   mcp-manager run notes --template memory --env LEVEL=debug
-  mcp-manager run files --image python:3.13-slim --port 8000 -- python -m http.server")]
+  mcp-manager run files --image python:3.13-slim --port 8000 -- python -m http.server
+  mcp-manager run npm:@modelcontextprotocol/server-everything
+  mcp-manager run pypi:mcp-server-time@2025.9.25 --service clock -- --local-timezone=UTC")]
 pub struct Run {
-    /// Name of the service; it is reached at http://NAME.localhost.
+    /// Name of the service, which is reached at http://NAME.localhost; or where a server comes from: npm:NAME[@VERSION],
+    /// pypi:NAME[@VERSION] or image:REFERENCE, which an image and a template are made for.
     pub name: String,
+    #[command(flatten)]
+    pub package: PackageOptions,
     /// Template to start from, NAME or NAME@VERSION [default: the one named like the service, unless --image is given]
     #[arg(long, short, value_name = "TEMPLATE")]
     pub template: Option<String>,

@@ -11,6 +11,8 @@ mod lists;
 mod logs;
 mod mcp;
 mod output;
+mod package_arguments;
+mod packages;
 mod progress;
 mod reference;
 mod request;
@@ -26,6 +28,7 @@ use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::config::{Config, Environment, LogFormat};
+use crate::domain::package::Source;
 use crate::error::Error;
 use crate::telemetry::logging;
 use arguments::{AuthCommand, Command, CommandLine, TemplateCommand};
@@ -82,6 +85,11 @@ async fn ask(line: &CommandLine, output: &Output) -> Outcome {
     let client = Client::new(&line.common)?;
     let client = &client;
     match &line.command {
+        Command::Run(arguments) if Source::is_one(&arguments.name) => {
+            packages::run(client, output, arguments, &Environment::of_process()).await
+        }
+        Command::Import(arguments) => packages::import(client, output, arguments).await,
+        Command::Export(arguments) => packages::export(client, output, arguments).await,
         Command::Run(arguments) => services::run(client, output, arguments, &Environment::of_process()).await,
         Command::Apply(arguments) => services::apply(client, output, request::from_files(&arguments.file)?, arguments.wait).await,
         Command::Ls(arguments) => lists::list(client, output, arguments).await,

@@ -18,6 +18,7 @@ mod health;
 mod limits;
 mod mcp;
 mod origin;
+mod packages;
 mod redis;
 pub mod reference;
 pub mod secrets;
@@ -53,6 +54,7 @@ pub use health::Health;
 pub use limits::Limits;
 pub use mcp::Mcp;
 pub use origin::Origin;
+pub use packages::Packages;
 pub use redis::Redis;
 pub use secrets::{SecretSource, Secrets};
 pub use section::Setting;
@@ -130,6 +132,8 @@ sections! {
     mcp: Mcp,
     /// Logs and metrics.
     telemetry: Telemetry,
+    /// How images are made for packages.
+    packages: Packages,
     /// The record of who did what.
     audit: Audit,
     /// Known, not used yet.

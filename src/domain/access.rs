@@ -90,6 +90,7 @@ operations! {
     TemplateValidate "template_validate" Viewer false,
     TemplatePut "template_put" Admin true,
     TemplateDelete "template_delete" Admin true,
+    PackageAdd "package_add" Admin true,
     ImageList "image_list" Viewer false,
     ImagePull "image_pull" Operator true,
     ToolList "tool_list" Viewer false,

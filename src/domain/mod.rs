@@ -6,6 +6,7 @@ pub mod aggregate;
 pub mod document;
 pub mod fields;
 pub mod name;
+pub mod package;
 pub mod quantity;
 #[cfg(test)]
 pub mod samples;

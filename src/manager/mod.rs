@@ -8,6 +8,7 @@ mod diagnostics;
 mod host_paths;
 mod images;
 mod logs;
+mod packages;
 mod read;
 mod redact;
 mod request;
@@ -37,6 +38,7 @@ pub use crate::registry::{TemplateDetail, TemplateSummary};
 pub use diagnostics::{Diagnostics, Finding, Severity};
 pub use images::{ImageList, OnProgress, PullRequest};
 pub use logs::{LogPage, LogRequest};
+pub use packages::{PackageAnswer, PackageRequest, PackageSettings};
 pub use read::{ListQuery, ListRequest};
 pub use request::{PatchRequest, ServiceRequest};
 pub use system::{Check, SystemHealth, SystemInfo};
@@ -58,6 +60,8 @@ pub struct Settings {
     pub public_scheme: String,
     /// Longest time a request may wait for a service.
     pub max_wait: std::time::Duration,
+    /// How images of packages are made.
+    pub packages: PackageSettings,
 }
 
 /// Looks up a variable of the manager's own environment, for templates that allow it.

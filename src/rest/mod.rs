@@ -4,6 +4,7 @@
 mod containers;
 mod extract;
 mod openapi;
+mod packages;
 pub mod problem;
 mod services;
 mod streams;
@@ -103,6 +104,7 @@ fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(system::info))
         .routes(routes!(system::diagnostics))
         .routes(routes!(system::images))
+        .routes(routes!(packages::add))
         .routes(routes!(system::pull))
         .routes(routes!(containers::list, containers::create))
         .routes(routes!(containers::get, containers::apply, containers::patch, containers::delete))

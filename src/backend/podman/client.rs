@@ -30,7 +30,7 @@ use serde_json::Value;
 pub(super) use super::engine_error::EngineError;
 
 /// The API version asked for; newer engines serve it too, and its answers are the ones this code was measured against.
-const API: &str = "/v4.3.1/libpod";
+pub(super) const API: &str = "/v4.3.1/libpod";
 /// The one call of Docker's API, in the version of it that the same engines serve.
 const DOCKER_PULL: &str = "/v1.41/images/create";
 
@@ -90,7 +90,7 @@ pub(super) struct ExecResult {
 #[derive(Debug)]
 pub(super) struct Engine {
     podman: podman_api::Podman,
-    raw: RequestClient<EngineError>,
+    pub(super) raw: RequestClient<EngineError>,
     socket: PathBuf,
 }
 
@@ -367,7 +367,7 @@ impl Engine {
 }
 
 /// The body of a successful answer, or the error that the engine describes.
-async fn successful(response: hyper::Response<hyper::Body>) -> Answer<hyper::Body> {
+pub(super) async fn successful(response: hyper::Response<hyper::Body>) -> Answer<hyper::Body> {
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Refusal {

@@ -21,6 +21,7 @@
 
 mod abilities;
 mod bridge;
+mod build;
 mod client;
 mod container;
 mod engine_error;
@@ -66,7 +67,7 @@ use self::records::Stored;
 use self::service::Message;
 use self::shared::Shared;
 use self::supervise::{Place, Supervisor};
-use super::{Backend, BackendInfo, Change, ImageInfo, LogStream, RegistryCredentials};
+use super::{Backend, BackendInfo, Build, Change, ImageDetail, ImageInfo, LogStream, RegistryCredentials};
 use crate::domain::name::ServiceName;
 use crate::domain::spec::{MountSource, PullPolicy, Transport};
 use crate::domain::status::{Desired, LogQuery, Progress, Record, ReplicaStats, ServiceEvent, ServiceState, Snapshot};
@@ -357,6 +358,16 @@ impl Backend for Podman {
             size_bytes: image.size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default(),
         };
         Ok(images.into_iter().map(info).collect())
+    }
+
+    async fn image(&self, reference: &str) -> Result<Option<ImageDetail>> {
+        self.ready().await?;
+        build::look(&self.shared.engine, reference).await
+    }
+
+    async fn build(&self, build: Build, progress: Arc<dyn Fn(Progress) + Send + Sync>) -> Result<Vec<String>> {
+        self.ready().await?;
+        build::build(&self.shared.engine, &build, &progress).await
     }
 
     async fn run(&self, cancelled: CancellationToken) {

@@ -134,6 +134,7 @@ fn body(method: &Method, path: &str) -> Option<Value> {
         ("PATCH", "/containers/{name}") => Some(json!({"replicas": 1})),
         ("POST", "/templates" | "/templates/validate") => Some(json!({"name": "mine", "image": "i"})),
         ("PUT", "/templates/{name}") | ("POST", "/images/pull") => Some(json!({"image": "i"})),
+        ("POST", "/packages") => Some(json!({"source": "npm:mine"})),
         _ => None,
     }
 }

@@ -11,6 +11,7 @@ mod gateway;
 mod images;
 mod lifecycle;
 mod limits;
+mod packages;
 mod quick_start;
 mod stdio;
 mod streams;

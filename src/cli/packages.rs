@@ -1,0 +1,235 @@
+//! Commands about packages: `run npm:…`, `import` and `export`. Images and templates are made by the manager.
+
+use std::path::Path;
+use std::time::Duration;
+
+use indicatif::ProgressBar;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::arguments::{Run, Settings};
+use super::client::{Client, Query, error_of, service_path};
+use super::exit::{Code, Outcome, Trouble};
+use super::output::Output;
+use super::package_arguments::{Export, Import};
+use super::request::{read_text, shown};
+use super::{services, settings, sse};
+use crate::config::Environment;
+use crate::domain::document::Document;
+use crate::domain::package::import::{self, Imported};
+use crate::domain::package::{Source, server_json};
+use crate::error::{Error, FieldError, Kind};
+use crate::manager::{PackageAnswer, PackageRequest};
+use crate::problem::Problem;
+use crate::registry::TemplateDetail;
+
+/// `mcp-manager run SOURCE`: makes the package a template, and creates a service from it.
+pub async fn run(client: &Client, output: &Output, run: &Run, environment: &Environment) -> Outcome {
+    let source: Source = run.name.parse()?;
+    let name = run.package.service.clone().unwrap_or_else(|| source.service_name());
+    service_path(&name, "")?;
+    let request = PackageRequest {
+        source: Some(source.to_string()),
+        name: Some(run.template.clone().unwrap_or_else(|| name.clone())),
+        program: run.package.program.clone(),
+        arguments: (!run.command.is_empty()).then(|| run.command.clone()),
+        transport: run
+            .package
+            .transport
+            .as_deref()
+            .map(|text| serde_json::from_value(json!(text)))
+            .transpose()
+            .map_err(|_| Error::invalid_field("--transport", "is not a transport", "use stdio, http or sse"))?,
+        port: run.port,
+        egress: run.egress.then_some(true),
+        install_scripts: run.package.install_scripts.then_some(true),
+        refresh: run.package.refresh.then_some(true),
+        replace: run.package.replace_template.then_some(true),
+        ..PackageRequest::default()
+    };
+    let answer = add(client, output, &request).await?;
+    let service = Run {
+        name,
+        template: Some(answer.template),
+        // What the template says already.
+        port: None,
+        command: Vec::new(),
+        egress: false,
+        ..run.clone()
+    };
+    services::run(client, output, &service, environment).await
+}
+
+/// Asks for a package and shows how far it is.
+async fn add(client: &Client, output: &Output, request: &PackageRequest) -> Outcome<PackageAnswer> {
+    let bar = if output.shows_progress() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+    bar.set_prefix(request.source.clone().unwrap_or_default());
+    bar.enable_steady_tick(Duration::from_millis(120));
+    let response = client.send_for_events("/packages", request).await?;
+    let mut answer = None;
+    sse::follow(client, response, |event| {
+        match event.name.as_str() {
+            "progress" => {
+                let progress: Value = serde_json::from_str(&event.data).unwrap_or_default();
+                let message = progress["message"].as_str().unwrap_or_default().to_owned();
+                if output.shows_progress() {
+                    bar.set_message(message);
+                } else {
+                    output.note(&message);
+                }
+            }
+            "done" => answer = serde_json::from_str::<PackageAnswer>(&event.data).ok(),
+            "problem" => {
+                let problem: Result<Problem, _> = serde_json::from_str(&event.data);
+                return Err(problem
+                    .map_or_else(|error| Error::internal("the manager's problem cannot be read", error), error_of)
+                    .into());
+            }
+            _ => {}
+        }
+        Ok(())
+    })
+    .await?;
+    bar.finish_and_clear();
+    let answer: PackageAnswer = answer.ok_or_else(|| {
+        Trouble::unreachable(Error::new(Kind::BackendUnavailable, "the manager broke off").remedy("see whether it still runs"))
+    })?;
+    let packages = answer.lock.as_ref().map(|lock| format!(", {} packages", lock.len())).unwrap_or_default();
+    let made = if answer.cached { "at hand" } else { "made" };
+    output.note(&format!("image {} {made}{packages}; template '{}'", answer.image, answer.template));
+    Ok(answer)
+}
+
+/// `mcp-manager import`: every server of the file becomes a template and a service; one that fails does not stop the others.
+pub async fn import(client: &Client, output: &Output, wanted: &Import) -> Outcome {
+    let text = read_text(&wanted.file)?;
+    let of_file = |errors: Vec<FieldError>| Error::invalid(&format!("{} cannot be imported", shown(&wanted.file)), errors);
+    let document = Document::parse(text.as_bytes()).map_err(of_file)?;
+    let read = if server_json::is_one(&document.value) {
+        server_json::read(&document.value)
+    } else {
+        import::clients_file(&document.value)
+    };
+    let import = read.map_err(|errors| of_file(document.with_lines(errors)))?;
+    let meant = |name: &str| wanted.only.is_empty() || wanted.only.iter().any(|only| only == name);
+    let directory = settings::load(&Settings::default())?.secrets.dir;
+    let mut results = Vec::new();
+    let mut failed = false;
+    for server in import.servers.iter().filter(|server| meant(&server.name)) {
+        for note in &server.notes {
+            output.note(&format!("{}: {note}", server.name));
+        }
+        let done =
+            if wanted.dry_run { Ok("would be imported") } else { take_over(client, output, wanted, server, &directory).await };
+        let (outcome, reason) = match done {
+            Ok(done) => (done, None),
+            Err(Trouble::Error(_, error)) => ("failed", Some(error.to_string())),
+            Err(other) => return Err(other),
+        };
+        failed |= outcome == "failed";
+        let secrets: Vec<String> = server.secrets.keys().map(|variable| server.secret_name(variable)).collect();
+        results.push(json!({
+            "name": server.name, "source": server.source.to_string(), "outcome": outcome, "reason": reason, "secrets": secrets,
+        }));
+    }
+    for (name, reason) in import.left_out.iter().filter(|(name, _)| meant(name)) {
+        results.push(json!({"name": name, "outcome": "left out", "reason": reason}));
+    }
+    if output.json {
+        output.document(&results)?;
+    } else {
+        for result in &results {
+            let text = |field: &str| result[field].as_str().unwrap_or_default().to_owned();
+            let reason =
+                Some(text("reason")).filter(|reason| !reason.is_empty()).map(|reason| format!(": {reason}")).unwrap_or_default();
+            output.text(&format!("{}  {}  {}{reason}", text("name"), text("source"), text("outcome")))?;
+        }
+    }
+    if failed { Err(Trouble::Said(Code::Failed)) } else { Ok(()) }
+}
+
+async fn take_over(
+    client: &Client,
+    output: &Output,
+    wanted: &Import,
+    server: &Imported,
+    directory: &Path,
+) -> Outcome<&'static str> {
+    for (variable, value) in &server.secrets {
+        let name = server.secret_name(variable);
+        match value {
+            Some(value) => keep_secret(&directory.join(&name), value)?,
+            None => output.note(&format!("{}: put the value of {variable} into the secret '{name}'", server.name)),
+        }
+    }
+    let secrets = server.secrets.keys().map(|variable| (variable.clone(), server.secret_name(variable))).collect();
+    let request = PackageRequest {
+        source: Some(server.source.to_string()),
+        name: Some(server.name.clone()),
+        description: server.description.clone(),
+        program: server.program.clone(),
+        arguments: Some(server.arguments.clone()).filter(|arguments| !arguments.is_empty()),
+        environment: Some(server.environment.clone()).filter(|environment| !environment.is_empty()),
+        secrets: Some(secrets).filter(|_| !server.secrets.is_empty()),
+        required_env_vars: Some(server.required.clone()).filter(|required| !required.is_empty()),
+        transport: Some(server.transport),
+        port: server.port,
+        egress: wanted.egress.then_some(true),
+        ..PackageRequest::default()
+    };
+    add(client, output, &request).await?;
+    // Without their values, a service would only fail.
+    if wanted.templates_only || !server.required.is_empty() || server.secrets.values().any(Option::is_none) {
+        return Ok("template made");
+    }
+    let body = json!({"service_name": server.name, "template": server.name});
+    let query: Query = vec![("wait", "none".to_owned())];
+    client.change::<Value, _>(Method::POST, "/containers", &query, Some(&body)).await?;
+    Ok("imported")
+}
+
+/// Writes a secret's file, readable by its owner only. One that says something else is not overwritten.
+fn keep_secret(path: &Path, value: &str) -> Outcome {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let fault = |error: std::io::Error| Error::internal(format!("the secret {} cannot be kept: {error}", path.display()), error);
+    if let Ok(present) = std::fs::read_to_string(path) {
+        if present.trim_end_matches('\n') == value {
+            return Ok(());
+        }
+        let detail = format!("there is another secret in {} already", path.display());
+        return Err(Error::new(Kind::Conflict, detail)
+            .remedy("remove that file, or take the variable out of the file to import")
+            .into());
+    }
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory).map_err(fault)?;
+    }
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(fault)?;
+    Ok(file.write_all(value.as_bytes()).map_err(fault)?)
+}
+
+/// `mcp-manager export`: the registry's document for a template that was made of a package or an image.
+pub async fn export(client: &Client, output: &Output, wanted: &Export) -> Outcome {
+    let (name, version) = wanted.template.split_once('@').unwrap_or((&wanted.template, "0"));
+    if !crate::domain::template::is_template_name(name) || version.is_empty() {
+        return Err(Error::invalid_field("TEMPLATE", "is not the name of a template", "write NAME or NAME@VERSION").into());
+    }
+    let detail: TemplateDetail = client.get(&format!("/templates/{}", wanted.template), &Query::new()).await?;
+    let document = detail.document.unwrap_or_default();
+    let spec = detail.spec.unwrap_or_default();
+    let made_of = document["labels"][crate::domain::package::recipe::TEMPLATE_LABEL].as_str().map(str::to_owned);
+    let source = made_of.or_else(|| spec.image.clone().map(|image| format!("image:{image}"))).unwrap_or_default();
+    let mut server = Imported::of(&wanted.name, source.parse()?);
+    server.description = detail.summary.description;
+    server.transport = detail.summary.transport;
+    server.port = detail.summary.port;
+    server.arguments = spec.command.map(|words| words.0).unwrap_or_default();
+    for (variable, value) in document["environment"].as_object().into_iter().flatten() {
+        server.environment.insert(variable.clone(), value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+    }
+    server.secrets = spec.secrets.into_iter().flatten().map(|(variable, _)| (variable, None)).collect();
+    server.required = detail.summary.required_env_vars;
+    let version = wanted.version.clone().or(detail.summary.version).unwrap_or_else(|| "0.0.0".to_owned());
+    output.document(&server_json::write(&wanted.name, &version, &server))
+}

@@ -1,0 +1,262 @@
+//! Servers that people have already: the `mcpServers` of a client's file, read into what each would be here. Nothing is
+//! built or started by this; what cannot be taken over is said with its reason.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::{Package, Source, label};
+use crate::domain::spec::Transport;
+use crate::error::FieldError;
+
+/// A server that can be taken over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Imported {
+    /// Name of its template and service.
+    pub name: String,
+    /// One sentence for people.
+    pub description: Option<String>,
+    /// Where it comes from.
+    pub source: Source,
+    /// The package's program, when another than its own is started.
+    pub program: Option<String>,
+    /// Arguments.
+    pub arguments: Vec<String>,
+    /// How clients talk to it.
+    pub transport: Transport,
+    /// Port on which it listens, where it does.
+    pub port: Option<u16>,
+    /// Variables with values.
+    pub environment: BTreeMap<String, String>,
+    /// Variables that hold secrets, and their values where the file says them.
+    pub secrets: BTreeMap<String, Option<String>>,
+    /// Variables that each service has to be given.
+    pub required: Vec<String>,
+    /// What is not taken over of it.
+    pub notes: Vec<String>,
+}
+
+/// What a file holds: servers that can be taken over, and why others cannot.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Import {
+    /// Servers that can be taken over.
+    pub servers: Vec<Imported>,
+    /// Names of others, with the reason.
+    pub left_out: Vec<(String, String)>,
+}
+
+impl Imported {
+    /// A server without anything but its source.
+    #[must_use]
+    pub fn of(name: &str, source: Source) -> Self {
+        Self {
+            name: label(name),
+            description: None,
+            source,
+            program: None,
+            arguments: Vec::new(),
+            transport: Transport::Stdio,
+            port: None,
+            environment: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            required: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// Takes a variable over: as a secret when its name or the document says that it is one, as something to be given when
+    /// its value stands elsewhere.
+    pub fn variable(&mut self, name: &str, value: Option<&str>, secret: bool) {
+        // `${input:x}`, `${env:X}` and `$X` stand for values that the client knew.
+        let value = value.filter(|value| !value.starts_with('$'));
+        if secret || is_secret(name) {
+            self.secrets.insert(name.to_owned(), value.map(str::to_owned));
+        } else if let Some(value) = value {
+            self.environment.insert(name.to_owned(), value.to_owned());
+        } else {
+            self.required.push(name.to_owned());
+        }
+    }
+
+    /// The name under which a variable's secret is kept.
+    #[must_use]
+    pub fn secret_name(&self, variable: &str) -> String {
+        format!("{}-{}", self.name, label(variable))
+    }
+}
+
+/// Reads the servers of a client's file: under `mcpServers`, `servers`, `context_servers`, `mcp`, or nothing.
+pub fn clients_file(document: &Value) -> Result<Import, Vec<FieldError>> {
+    let wrong = |message: &str| vec![FieldError::new("", message, "write {\"mcpServers\": {\"NAME\": {\"command\": …}}}")];
+    let Value::Object(document) = document else { return Err(wrong("is not a JSON object")) };
+    let keys = ["mcpServers", "servers", "context_servers", "amp.mcpServers", "mcp"];
+    let servers = keys.iter().find_map(|key| document.get(*key)).and_then(Value::as_object).unwrap_or(document);
+    let mut import = Import::default();
+    for (name, entry) in servers {
+        match entry.as_object().map_or_else(|| Err("it is no object".to_owned()), |entry| server(name, entry)) {
+            Ok(server) => import.servers.push(server),
+            Err(reason) => import.left_out.push((name.clone(), reason)),
+        }
+    }
+    if import.servers.is_empty() && import.left_out.is_empty() {
+        return Err(wrong("holds no servers"));
+    }
+    Ok(import)
+}
+
+fn server(name: &str, entry: &Map<String, Value>) -> Result<Imported, String> {
+    let text = |name: &str| entry.get(name).and_then(Value::as_str);
+    if let Some(url) = ["url", "serverUrl", "httpUrl", "uri"].iter().find_map(|name| text(name)) {
+        return Err(format!("it runs elsewhere, at {url}"));
+    }
+    let (command, mut words) = match entry.get("command") {
+        Some(Value::String(command)) => (command.clone(), texts(entry.get("args"))),
+        Some(list @ Value::Array(_)) => {
+            let mut words = texts(Some(list));
+            if words.is_empty() {
+                return Err("it names no command".to_owned());
+            }
+            (words.remove(0), words)
+        }
+        _ => return Err("it names no command".to_owned()),
+    };
+    // `cmd /c npx …` is how it is written on Windows.
+    let mut program = file_name(&command).to_owned();
+    if program == "cmd" && words.first().is_some_and(|word| word.eq_ignore_ascii_case("/c")) && words.len() > 1 {
+        program = file_name(&words[1]).to_owned();
+        words.drain(..2);
+    }
+    let mut server = match program.as_str() {
+        "npx" | "bunx" | "pnpx" => runner(name, "npm", &words, &["-p", "--package"], &["-y", "--yes", "-q", "--quiet"])?,
+        "uvx" | "pipx" => runner(name, "pypi", &words, &["--from", "--spec"], &["run", "-q", "--quiet"])?,
+        "uv" if words.starts_with(&["tool".to_owned(), "run".to_owned()]) => {
+            runner(name, "pypi", &words[2..], &["--from"], &["-q"])?
+        }
+        "docker" | "podman" => container(name, &words)?,
+        other => return Err(format!("it starts '{other}', which is a program of this machine and not a package")),
+    };
+    for (variable, value) in ["env", "environment", "envs"].iter().filter_map(|name| entry.get(*name)?.as_object()).flatten() {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        server.variable(variable, Some(&value), false);
+    }
+    Ok(server)
+}
+
+/// What `npx`, `uvx` and their like are told.
+fn runner(name: &str, kind: &str, words: &[String], named: &[&str], ignored: &[&str]) -> Result<Imported, String> {
+    let mut package = None;
+    let mut words = words.iter().map(String::as_str).peekable();
+    while let Some(word) = words.peek().copied().filter(|word| word.starts_with('-') || ignored.contains(word)) {
+        words.next();
+        let (flag, value) = word.split_once('=').map_or((word, None), |(flag, value)| (flag, Some(value)));
+        if named.contains(&flag) {
+            package = value.or_else(|| words.next());
+        } else if !ignored.contains(&word) {
+            return Err(format!("it is started with '{word}', which has no meaning here"));
+        }
+    }
+    let first = words.next().ok_or("it names no package")?;
+    let (package, program) = match package {
+        Some(package) => (package, Some(first.to_owned())),
+        None => (first, None),
+    };
+    let source: Source = format!("{kind}:{package}").parse().map_err(|error: crate::error::Error| error.detail)?;
+    let program = program.filter(|program| !matches!(&source, Source::Package(Package { name, .. }) if name == program));
+    Ok(Imported { program, arguments: words.map(str::to_owned).collect(), ..Imported::of(name, source) })
+}
+
+/// What `docker run` is told.
+fn container(name: &str, words: &[String]) -> Result<Imported, String> {
+    let mut words = words.iter().map(String::as_str);
+    if words.next() != Some("run") {
+        return Err("it starts a container engine for something else than 'run'".to_owned());
+    }
+    let (mut variables, mut notes) = (Vec::new(), Vec::new());
+    let image = loop {
+        let word = words.next().ok_or("it names no image")?;
+        let (flag, value) = word.split_once('=').map_or((word, None), |(flag, value)| (flag, Some(value)));
+        let mut value = || value.or_else(|| words.next()).ok_or("it ends within an option");
+        match flag {
+            "-i" | "--interactive" | "--rm" | "--init" | "-t" | "--tty" | "-it" | "-d" => {}
+            "-e" | "--env" => variables.push(value()?),
+            "--name" | "--pull" | "--platform" => {
+                value()?;
+            }
+            "-v" | "--volume" | "--mount" | "--network" | "--net" | "-p" | "--publish" | "-u" | "--user" | "-w" | "--workdir" => {
+                notes.push(format!("{flag} {} is left out; add it to the template where it is meant", value()?));
+            }
+            flag if flag.starts_with('-') => return Err(format!("it is started with '{flag}', which has no meaning here")),
+            image => break image,
+        }
+    };
+    let source: Source = format!("image:{image}").parse().map_err(|error: crate::error::Error| error.detail)?;
+    let mut server = Imported { arguments: words.map(str::to_owned).collect(), notes, ..Imported::of(name, source) };
+    for variable in variables {
+        // Without a value, it stands in `env`, which comes after this, or in the client's environment.
+        if let Some((name, value)) = variable.split_once('=') {
+            server.variable(name, Some(value), false);
+        }
+    }
+    Ok(server)
+}
+
+fn texts(list: Option<&Value>) -> Vec<String> {
+    let texts = list.and_then(Value::as_array).into_iter().flatten();
+    texts.map(|word| word.as_str().map_or_else(|| word.to_string(), str::to_owned)).collect()
+}
+
+fn file_name(command: &str) -> &str {
+    let name = command.rsplit(['/', '\\']).next().unwrap_or(command);
+    name.trim_end_matches(".exe").trim_end_matches(".cmd")
+}
+
+/// Whether a variable's name says that its value is a secret.
+#[must_use]
+pub fn is_secret(name: &str) -> bool {
+    let upper = name.to_ascii_uppercase();
+    let last = |word: &str| upper.split('_').any(|part| part == word);
+    ["TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL", "APIKEY"].iter().any(|word| upper.contains(word))
+        || ["KEY", "PASS", "PWD", "PAT", "AUTH"].iter().any(|word| last(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn servers_of_every_usual_kind_are_taken_over_and_others_are_left_out_with_a_reason() {
+        let import = clients_file(&json!({"mcpServers": {
+            "everything": {"command": "npx", "args": ["-y", "@modelcontextprotocol/server-everything@1.2.3", "stdio"]},
+            "My Time": {"command": "/usr/bin/uvx", "args": ["mcp-server-time", "--local-timezone=UTC"], "env": {"TZ": "UTC"}},
+            "from": {"command": "uvx", "args": ["--from", "mcp-server-git==2025.1.1", "mcp-server-git"]},
+            "other": {"command": "npx", "args": ["-y", "--package=@a/b", "c", "-x"]},
+            "github": {"command": "docker", "args": ["run", "-i", "--rm", "-e", "GITHUB_TOKEN", "-e", "A=b", "-v", "/x:/y", "ghcr.io/github/github-mcp-server", "stdio"],
+                "env": {"GITHUB_TOKEN": "ghp_x", "HOST": "${input:host}"}},
+            "win": {"command": "cmd", "args": ["/c", "npx", "-y", "x"]},
+            "remote": {"type": "http", "url": "https://example.com/mcp"},
+            "local": {"command": "python", "args": ["server.py"]},
+            "odd": {"command": "npx", "args": ["--loglevel", "silly", "x"]},
+            "nothing": 3,
+        }}))
+        .unwrap();
+        insta::assert_debug_snapshot!(import);
+    }
+
+    #[test]
+    fn a_file_without_servers_is_an_error() {
+        assert!(clients_file(&json!([])).is_err());
+        assert!(clients_file(&json!({"mcpServers": {}})).is_err());
+    }
+
+    #[test]
+    fn names_tell_secrets() {
+        for name in ["API_KEY", "GITHUB_TOKEN", "DB_PASSWORD", "OPENAI_APIKEY", "BASIC_AUTH", "client_secret"] {
+            assert!(is_secret(name), "{name}");
+        }
+        for name in ["KEYBOARD", "TZ", "PATH", "AUTHOR", "MONKEY"] {
+            assert!(!is_secret(name), "{name}");
+        }
+    }
+}

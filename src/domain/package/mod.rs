@@ -1,0 +1,224 @@
+//! Packages as servers: what `npm:NAME@VERSION` and its like mean, the recipe of an image for one, and the template that
+//! runs it. All pure; building is the backend's, asking for it the manager's.
+
+pub mod import;
+pub mod recipe;
+pub mod server_json;
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::shown;
+use crate::error::{Error, Result};
+
+/// Where a server comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A package that an image is made for.
+    Package(Package),
+    /// An image that exists.
+    Image(String),
+}
+
+/// A package of a registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Package {
+    /// Its registry.
+    pub ecosystem: Ecosystem,
+    /// Its name there.
+    pub name: String,
+    /// The version that is asked for; the registry's newest when absent.
+    pub version: Option<String>,
+}
+
+/// A registry of packages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ecosystem {
+    /// Packages of Node.
+    Npm,
+    /// Packages of Python.
+    Pypi,
+}
+
+const REMEDY: &str = "write npm:NAME[@VERSION], pypi:NAME[@VERSION] or image:REFERENCE";
+
+impl Source {
+    /// Whether a text looks like a source, so that it is not taken for a name.
+    #[must_use]
+    pub fn is_one(text: &str) -> bool {
+        ["npm:", "pypi:", "image:"].iter().any(|kind| text.starts_with(kind))
+    }
+
+    /// A name for a service that runs it: the last part of its name, as a DNS label.
+    #[must_use]
+    pub fn service_name(&self) -> String {
+        let name = match self {
+            Self::Package(package) => package.name.as_str(),
+            Self::Image(image) => {
+                let name = image.split('@').next().unwrap_or(image);
+                let last = name.rsplit('/').next().unwrap_or(name);
+                last.split(':').next().unwrap_or(last)
+            }
+        };
+        label(name.rsplit('/').next().unwrap_or(name))
+    }
+}
+
+/// A text as a DNS label of at most 40 characters; `server` when nothing of it is left.
+#[must_use]
+pub fn label(text: &str) -> String {
+    let mut label = String::new();
+    for letter in text.chars() {
+        let letter = letter.to_ascii_lowercase();
+        if letter.is_ascii_lowercase() || letter.is_ascii_digit() {
+            label.push(letter);
+        } else if !label.ends_with('-') && !label.is_empty() {
+            label.push('-');
+        }
+    }
+    label.truncate(40);
+    let label = label.trim_end_matches('-');
+    if label.is_empty() { "server".to_owned() } else { label.to_owned() }
+}
+
+impl FromStr for Source {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let wrong = |message: String| Error::invalid_field("source", message, REMEDY);
+        let (kind, rest) = text.split_once(':').ok_or_else(|| wrong(format!("'{}' names no registry", shown(text))))?;
+        match kind {
+            "npm" => package(Ecosystem::Npm, rest).map(Self::Package),
+            "pypi" => package(Ecosystem::Pypi, rest).map(Self::Package),
+            "image" if super::spec::is_image(rest) => Ok(Self::Image(rest.to_owned())),
+            "image" => Err(wrong(format!("'{}' is not an image reference", shown(rest)))),
+            other => Err(wrong(format!("'{}' is not a registry that is known here", shown(other)))),
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Package(package) => package.fmt(formatter),
+            Self::Image(image) => write!(formatter, "image:{image}"),
+        }
+    }
+}
+
+impl fmt::Display for Package {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}:{}", self.ecosystem.as_str(), self.name)?;
+        self.version.as_ref().map_or(Ok(()), |version| write!(formatter, "@{version}"))
+    }
+}
+
+impl Ecosystem {
+    /// Its name in sources.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Npm => "npm",
+            Self::Pypi => "pypi",
+        }
+    }
+}
+
+/// Names and versions become words of a command, so nothing but their own characters is let through.
+fn package(ecosystem: Ecosystem, text: &str) -> Result<Package> {
+    let wrong = |what: &str| {
+        let message = format!("'{}' has {what}", shown(text));
+        Error::invalid_field("source", message, REMEDY)
+    };
+    let (scope, rest) = match (ecosystem, text.strip_prefix('@')) {
+        (Ecosystem::Npm, Some(scoped)) => {
+            let (scope, rest) = scoped.split_once('/').ok_or_else(|| wrong("a scope and no name"))?;
+            (Some(scope), rest)
+        }
+        _ => (None, text),
+    };
+    let (name, version) = match rest.split_once("==").filter(|_| ecosystem == Ecosystem::Pypi) {
+        Some((name, version)) => (name, Some(version)),
+        None => rest.split_once('@').map_or((rest, None), |(name, version)| (name, Some(version))),
+    };
+    let word = |text: &str| {
+        let bytes = text.as_bytes();
+        !text.is_empty()
+            && text.len() <= 200
+            && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(byte))
+            && bytes[0].is_ascii_alphanumeric()
+    };
+    if !word(name) || !scope.is_none_or(word) {
+        return Err(wrong("a name that no package has"));
+    }
+    let right = |version: &str| {
+        let bytes = version.as_bytes();
+        !version.is_empty()
+            && version.len() <= 64
+            && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"._+-!".contains(byte))
+            && bytes[0].is_ascii_alphanumeric()
+    };
+    if !version.is_none_or(right) {
+        return Err(wrong("a version that is not one; ranges are not taken, for they mean something else every day"));
+    }
+    let name = scope.map_or_else(|| name.to_owned(), |scope| format!("@{scope}/{name}"));
+    Ok(Package { ecosystem, name, version: version.map(str::to_owned) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_read_and_written_alike() {
+        for text in [
+            "npm:server",
+            "npm:@modelcontextprotocol/server-everything",
+            "npm:@a/b@1.2.3-beta.1",
+            "npm:b@latest",
+            "pypi:mcp-server-time",
+            "pypi:a.b_c@1!2.0+local",
+            "image:docker.io/library/nginx:latest",
+        ] {
+            assert_eq!(text.parse::<Source>().unwrap().to_string(), text);
+        }
+        assert_eq!("pypi:x==1.0".parse::<Source>().unwrap().to_string(), "pypi:x@1.0");
+    }
+
+    #[test]
+    fn what_could_be_more_than_a_name_is_refused() {
+        for text in [
+            "server",
+            "npm:",
+            "npm:@a",
+            "npm:a b",
+            "npm:a;b",
+            "npm:-g",
+            "npm:a@-1",
+            "npm:a@^1",
+            "npm:a@$(x)",
+            "npm:../x",
+            "npm:a/b",
+            "pypi:a[b]",
+            "pypi:a@",
+            "image:",
+            "image:a b",
+            "cargo:x",
+            "npm:a@1 2",
+            "npm:file:x",
+            "pypi:a'b",
+        ] {
+            assert!(text.parse::<Source>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn services_are_named_after_their_source() {
+        let name = |text: &str| text.parse::<Source>().unwrap().service_name();
+        assert_eq!(name("npm:@modelcontextprotocol/server-everything@1.0.0"), "server-everything");
+        assert_eq!(name("pypi:MCP_Server.Time"), "mcp-server-time");
+        assert_eq!(name("image:ghcr.io/a/My_Server:1.0"), "my-server");
+        assert_eq!(label("--"), "server");
+        assert_eq!(label(&"x".repeat(90)).len(), 40);
+    }
+}
