@@ -8,7 +8,7 @@ section! {
     pub struct Packages in "packages" {
         /// Image that those of npm packages begin with; it has node and npm.
         npm_image: String = "docker.io/library/node:22-slim".to_owned();
-        /// Image that those of PyPI packages begin with; it has python.
+        /// Image that those of `PyPI` packages begin with; it has python.
         pypi_image: String = "docker.io/library/python:3.13-slim".to_owned();
         /// Network of builds, e.g. `host` where registries are reached by the host's own way only; the engine's default
         /// unless set.

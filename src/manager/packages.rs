@@ -26,7 +26,7 @@ use crate::error::{Error, Kind, Result};
 pub struct PackageSettings {
     /// Image that those of npm packages begin with.
     pub npm_image: String,
-    /// Image that those of PyPI packages begin with.
+    /// Image that those of `PyPI` packages begin with.
     pub pypi_image: String,
     /// Network of builds; the engine's default when absent.
     pub network: Option<String>,

@@ -123,7 +123,7 @@ fn server(name: &str, entry: &Map<String, Value>) -> Result<Imported, String> {
     // `cmd /c npx …` is how it is written on Windows.
     let mut program = file_name(&command).to_owned();
     if program == "cmd" && words.first().is_some_and(|word| word.eq_ignore_ascii_case("/c")) && words.len() > 1 {
-        program = file_name(&words[1]).to_owned();
+        file_name(&words[1]).clone_into(&mut program);
         words.drain(..2);
     }
     let mut server = match program.as_str() {

@@ -1,7 +1,7 @@
 //! The recipe of a package's image, and the template that runs the image.
 //!
 //! The image holds the package and what it needs, and nothing of it runs while it is made: install scripts are off for npm,
-//! and only wheels are taken from PyPI, unless somebody says otherwise. What was resolved is said on the build's output and
+//! and only wheels are taken from `PyPI`, unless somebody says otherwise. What was resolved is said on the build's output and
 //! becomes a label. The image's program is `/opt/server/run`, whatever the package calls it.
 
 use std::collections::BTreeMap;
@@ -119,7 +119,7 @@ pub fn recipe(package: &Package, options: &Options) -> Recipe {
     lines.push(format!("ENTRYPOINT {}", json!([format!("{DIRECTORY}/run")])));
     let containerfile = lines.join("\n") + "\n";
     let digest = Sha256::digest(containerfile.as_bytes());
-    let tag: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    let tag = digest.iter().take(6).fold(String::new(), |tag, byte| tag + &format!("{byte:02x}"));
     let path = name.trim_start_matches('@').to_ascii_lowercase().replace(['/', '_', '.'], "-");
     Recipe { image: format!("localhost/mcp-manager/{}-{path}:{tag}", ecosystem.as_str()), containerfile }
 }
