@@ -37,7 +37,8 @@ pub async fn run(config: Config) -> Result<()> {
     let address = listener.local_addr().map_err(|error| Error::internal("the listener has no address", error))?;
     let domain: Domain = config.server.domain.parse()?;
     let fallback_url = config.gateway.enabled.then(|| config.server.fallback_url(address));
-    let routing = routing::Settings { domain: domain.clone(), fallback_url, ..routing::Settings::default() };
+    let entrypoints = config.server.traefik_entrypoints.clone();
+    let routing = routing::Settings { domain: domain.clone(), fallback_url, entrypoints, ..routing::Settings::default() };
 
     let settings = registry::Settings { dir: config.templates.dir.clone(), debounce: TEMPLATE_DEBOUNCE };
     let registry = Registry::open(settings, &tasks, &metrics).await?;
@@ -130,6 +131,8 @@ fn podman_settings(config: &Config, routing: &routing::Settings) -> podman::Sett
         arguments: config.backend.podman_arguments(),
         instance: config.backend.instance.clone(),
         network: config.backend.network.clone(),
+        publish_address: config.backend.publish_address,
+        services_host: config.backend.services_host.clone(),
         require_limits: config.backend.require_limits,
         reconcile_interval: config.backend.reconcile_interval.duration(),
         pull_timeout: config.backend.pull_timeout.duration(),

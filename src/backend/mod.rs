@@ -104,6 +104,35 @@ impl std::fmt::Debug for RegistryCredentials {
     }
 }
 
+/// A turn at taking places for containers: what is recorded at this moment, by whichever manager. Until it is dropped no
+/// other manager of the installation gets one.
+pub struct Places {
+    /// Replicas of each service, as its record wants them.
+    pub replicas: BTreeMap<ServiceName, u32>,
+    held: Option<Box<dyn std::any::Any + Send>>,
+}
+
+impl Places {
+    /// What a view says, for a manager that has its backend to itself.
+    #[must_use]
+    pub fn of(view: &Snapshot) -> Self {
+        let replicas = view.services.iter().map(|(name, service)| (name.clone(), service.record.spec.replicas)).collect();
+        Self { replicas, held: None }
+    }
+
+    /// With something that ends the turn when it is dropped.
+    #[must_use]
+    pub fn held_by(replicas: BTreeMap<ServiceName, u32>, held: impl std::any::Any + Send) -> Self {
+        Self { replicas, held: Some(Box::new(held)) }
+    }
+}
+
+impl std::fmt::Debug for Places {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Places").field("replicas", &self.replicas).field("held", &self.held.is_some()).finish()
+    }
+}
+
 /// A stream of log lines; an error ends it.
 pub type LogStream = BoxStream<'static, Result<LogLine>>;
 
@@ -125,6 +154,11 @@ pub trait Backend: Send + Sync + 'static {
 
     /// What the backend runs on and can enforce.
     async fn info(&self) -> Result<BackendInfo>;
+
+    /// A turn at taking places, for as long as what comes back is kept: count, write the record, drop it.
+    async fn places(&self) -> Result<Places> {
+        Ok(Places::of(&self.view().borrow()))
+    }
 
     /// Writes the record of a new service and starts to work towards it. Returns when the record is durable and the
     /// service is in the view. `AlreadyExists` when there is one of that name, also in another manager.

@@ -128,6 +128,11 @@ pub enum Command {
     Scale(Scale),
     /// Delete services with everything that belongs to them.
     Rm(Remove),
+    /// Ask a running manager whether it is well; the exit code says it.
+    Health {
+        #[arg(long, help = "Whether it can serve requests in full, rather than whether it is alive")]
+        ready: bool,
+    },
     /// Follow what happens to services.
     Events(Events),
     /// Look at templates.

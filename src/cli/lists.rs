@@ -5,13 +5,24 @@ use serde_json::{Value as Json, json};
 
 use super::arguments::List;
 use super::client::{Client, Query, service_path};
-use super::exit::Outcome;
+use super::exit::{Code, Outcome, Trouble};
 use super::output::{Judgement, Output, Value, age};
 use crate::domain::status::{Health, Phase, Replica, ReplicaState};
 use crate::manager::views::{ServiceDetail, ServiceList, ServiceSummary};
 
 /// So many services are asked for at the same time.
 const AT_ONCE: usize = 8;
+
+/// `mcp-manager health`.
+pub async fn health(client: &Client, output: &Output, ready: bool) -> Outcome {
+    let health: Json = client.get("/health", &Query::new()).await?;
+    if output.json {
+        output.document(&health)?;
+    } else if !output.quiet {
+        output.text(health["status"].as_str().unwrap_or("unknown"))?;
+    }
+    if ready && health["ready"] != true { Err(Trouble::Said(Code::NotHealthy)) } else { Ok(()) }
+}
 
 /// `mcp-manager ls`.
 pub async fn list(client: &Client, output: &Output, list: &List) -> Outcome {

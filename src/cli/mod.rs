@@ -95,6 +95,7 @@ async fn ask(line: &CommandLine, output: &Output) -> Outcome {
         Command::Ls(arguments) => lists::list(client, output, arguments).await,
         Command::Ps(arguments) => lists::containers(client, output, &arguments.names).await,
         Command::Status(arguments) => lists::status(client, output, &arguments.name).await,
+        Command::Health { ready } => lists::health(client, output, *ready).await,
         Command::Logs(arguments) => logs::logs(client, output, arguments).await,
         Command::Start(arguments) => services::set(client, output, Verb::Start, arguments).await,
         Command::Stop(arguments) => services::set(client, output, Verb::Stop, arguments).await,

@@ -1,5 +1,6 @@
 //! Section `backend`: where services run, and how the engine is reached.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use super::section::{Check, section};
@@ -33,6 +34,11 @@ section! {
         podman: PathBuf = PathBuf::from("podman");
         /// Network of all services; it is made when missing.
         network: String = "mcp-network".to_owned(), also "MCP_NETWORK";
+        /// Address of the engine's machine on which the ports of services are published.
+        publish_address: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        /// Name or address under which published ports are reached, where the engine is in another container or on another
+        /// machine than the manager; unless set, the address that they are published on.
+        services_host: Option<String> = None;
         /// Storage driver of a supervised Podman service; Podman's own choice unless set.
         storage_driver: Option<String> = None, also "CONTAINERS_STORAGE_DRIVER";
         /// Directory of a supervised Podman service for its state.
@@ -85,6 +91,19 @@ impl Backend {
             "network",
             format!("'{}' is not the name of a network", self.network.escape_debug()),
             "use letters, digits, '.', '_' and '-', a letter or digit first",
+        );
+        let host = self.services_host.as_deref().unwrap_or("engine");
+        check.that(
+            host.parse::<IpAddr>().is_ok() || name(host),
+            "services_host",
+            format!("'{}' is not a name or an address of a machine", host.escape_debug()),
+            "write e.g. engine or 10.0.0.5",
+        );
+        check.that(
+            self.services_host.is_some() || !self.publish_address.is_unspecified(),
+            "publish_address",
+            "stands for all addresses, which nobody can connect to",
+            "set services_host as well",
         );
         let driver = self.storage_driver.as_deref().unwrap_or("overlay");
         check.that(

@@ -47,6 +47,8 @@ section! {
         /// Where Traefik reaches the manager, e.g. `http://mcp-manager:8000`: requests for services that are down go there, to be
         /// answered with the reason. When nothing is set, the address of `listen` as seen from the same machine.
         traefik_fallback_url: Option<String> = None;
+        /// Entry points of Traefik at which services are reached.
+        traefik_entrypoints: Vec<String> = vec!["web".to_owned()];
         /// Threads that answer requests.
         worker_threads: u16 = 2;
     }
@@ -90,6 +92,12 @@ impl Server {
         check.that((1..=64).contains(&self.worker_threads), "worker_threads", "is out of range", "use 1 to 64");
         let twice = self.traefik_provider_listen == Some(self.listen) && self.listen.port() != 0;
         check.that(!twice, "traefik_provider_listen", "is the same address as listen", "use another port");
+        let word =
+            |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+        for entrypoint in &self.traefik_entrypoints {
+            let message = format!("'{}' is not the name of an entry point", entrypoint.escape_debug());
+            check.that(word(entrypoint), "traefik_entrypoints", message, "write e.g. web or websecure");
+        }
         let plain = |url: &str| url.starts_with("http://") && origin_is_complete(url.strip_suffix('/').unwrap_or(url));
         let right = self.traefik_fallback_url.as_deref().is_none_or(plain);
         check.that(right, "traefik_fallback_url", "is not the URL of a server", "write e.g. http://mcp-manager:8000");

@@ -1,10 +1,10 @@
-//! `MAX_CONTAINERS`, also under concurrency: places are reserved before anything is created.
+//! `MAX_CONTAINERS`, also under concurrency and over several managers: places are counted where records are kept, and
+//! reserved before anything is created.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::domain::name::ServiceName;
-use crate::domain::status::Snapshot;
 use crate::error::{Error, Kind, Result};
 
 /// Places for containers.
@@ -27,16 +27,17 @@ impl Capacity {
         Self { limit, promised: Arc::default() }
     }
 
-    /// Promises `replicas` places to `name`. Keep the reservation until the change is in the view.
-    pub fn reserve(&self, snapshot: &Snapshot, name: &ServiceName, replicas: u32) -> Result<Reservation> {
+    /// Promises `replicas` places to `name`, where `recorded` says what every service has. Keep the reservation until the
+    /// change is recorded.
+    pub fn reserve(&self, recorded: &BTreeMap<ServiceName, u32>, name: &ServiceName, replicas: u32) -> Result<Reservation> {
         let mut promised = self.promised.lock().unwrap_or_else(PoisonError::into_inner);
         if promised.contains_key(name) {
             return Err(Error::new(Kind::AlreadyExists, format!("'{name}' is being created or changed by another request"))
                 .remedy("wait for that request, then look at the service"));
         }
         // A service under change counts with the greater of what it has and what it was promised.
-        let existing = |name: &ServiceName| snapshot.services.get(name).map_or(0, |service| service.record.spec.replicas);
-        let others: u32 = snapshot.services.keys().filter(|other| *other != name).map(existing).sum();
+        let existing = |name: &ServiceName| recorded.get(name).copied().unwrap_or_default();
+        let others: u32 = recorded.keys().filter(|other| *other != name).map(existing).sum();
         let pending: u32 = promised.iter().map(|(other, count)| count.saturating_sub(existing(other))).sum();
         let used = others.saturating_add(pending);
         if used.saturating_add(replicas) > self.limit {
@@ -60,7 +61,7 @@ mod tests {
 
     #[test]
     fn promises_count_until_they_are_given_back() {
-        let (capacity, view) = (Capacity::new(3), Snapshot::default());
+        let (capacity, view) = (Capacity::new(3), BTreeMap::new());
         let name = |text: &str| text.parse::<ServiceName>().unwrap();
         let first = capacity.reserve(&view, &name("a"), 2).unwrap();
         assert_eq!(capacity.reserve(&view, &name("b"), 2).unwrap_err().kind, Kind::LimitReached);

@@ -7,7 +7,7 @@ use super::request::{PatchRequest, ServiceRequest};
 use super::views::ServiceDetail;
 use super::wait::{Outcome, Patience, Wait};
 use super::{Manager, host_paths};
-use crate::backend::Change;
+use crate::backend::{Change, Places};
 use crate::domain::access::{Actor, Operation};
 use crate::domain::name::ServiceName;
 use crate::domain::spec::{self, ServiceSpec, SpecInput};
@@ -195,10 +195,11 @@ impl Manager {
         }
         let (spec, template) = self.resolve(request).await?;
         let limit = spec.start_timeout.duration();
-        let reservation = self.capacity.reserve(&self.snapshot(), name, spec.replicas)?;
+        let places = self.backend.places().await?;
+        let reservation = self.capacity.reserve(&places.replicas, name, spec.replicas)?;
         let change = Change { spec: Arc::new(spec), template, desired: Desired::Running };
         let record = self.backend.create(name, change).await?;
-        drop(reservation);
+        drop((reservation, places));
         match self.wait_for(name, record.generation, &patience, limit).await {
             Outcome::Failed(error) => {
                 // A failed creation leaves nothing: its caller has the reason, so the record is of no more use.
@@ -250,10 +251,13 @@ impl Manager {
         for _ in 1..ATTEMPTS {
             let current = self.service(name)?.record.clone();
             let change = edit(&current);
-            let reservation = self.capacity.reserve(&self.snapshot(), name, change.spec.replicas.max(current.spec.replicas))?;
+            // Who takes no further places need not wait for a turn.
+            let grows = change.spec.replicas > current.spec.replicas;
+            let places = if grows { self.backend.places().await? } else { Places::of(&self.snapshot()) };
+            let reservation = self.capacity.reserve(&places.replicas, name, change.spec.replicas.max(current.spec.replicas))?;
             match self.backend.update(name, current.generation, change).await {
                 Err(error) if error.kind == Kind::Conflict => {
-                    drop(reservation);
+                    drop((reservation, places));
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
                 other => return other.map(|record| (current, record)),

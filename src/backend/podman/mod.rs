@@ -14,6 +14,7 @@
 //! | `service`, `steps` | one task a service: does it |
 //! | `container`, `secrets`, `images`, `abilities`, `errors` | what a container is made of, and why it may not be |
 //! | `bridge` | the bridge in containers of servers that speak stdio |
+//! | `turns` | several managers on one engine |
 //! | `view` | what readers see |
 //! | `logs`, `frames`, `stats` | looking into containers |
 //!
@@ -46,6 +47,7 @@ mod shared;
 mod stats;
 mod steps;
 mod supervise;
+mod turns;
 mod view;
 mod watch;
 
@@ -67,7 +69,7 @@ use self::records::Stored;
 use self::service::Message;
 use self::shared::Shared;
 use self::supervise::{Place, Supervisor};
-use super::{Backend, BackendInfo, Build, Change, ImageDetail, ImageInfo, LogStream, RegistryCredentials};
+use super::{Backend, BackendInfo, Build, Change, ImageDetail, ImageInfo, LogStream, Places, RegistryCredentials};
 use crate::domain::name::ServiceName;
 use crate::domain::spec::{MountSource, PullPolicy, Transport};
 use crate::domain::status::{Desired, LogQuery, Progress, Record, ReplicaStats, ServiceEvent, ServiceState, Snapshot};
@@ -219,6 +221,15 @@ impl Backend for Podman {
     async fn info(&self) -> Result<BackendInfo> {
         self.ready().await?;
         Ok(self.shared.abilities().to_info())
+    }
+
+    async fn places(&self) -> Result<Places> {
+        self.ready().await?;
+        let turn = self.shared.turns.wait().await;
+        let found = records::load(&self.shared.engine, &self.shared.names).await;
+        let found = found.map_err(|error| errors::engine(error, "count the containers"))?;
+        let replicas = found.newest.into_iter().map(|(name, stored)| (name, stored.record.spec.replicas)).collect();
+        Ok(Places::held_by(replicas, turn))
     }
 
     async fn create(&self, name: &ServiceName, change: Change) -> Result<Arc<Record>> {

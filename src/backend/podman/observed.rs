@@ -86,16 +86,17 @@ impl Inspected {
     }
 
     pub(super) fn is_running(&self) -> bool {
-        state(&self.state.status) == ReplicaState::Running
+        state(&self.state.status, None) == ReplicaState::Running
     }
 }
 
-/// The engine's word for a state. A container that a machine's restart took down is `configured` or `created` again;
-/// anything else that is not running has a process that ended.
-fn state(word: &str) -> ReplicaState {
+/// The engine's word for a state. A container that a machine's restart took down is `configured` or `created` again, or
+/// with Podman 5 has ended at no time; anything else that is not running has a process that ended.
+fn state(word: &str, finished_at: Option<Timestamp>) -> ReplicaState {
     match word {
         "running" | "paused" | "stopping" => ReplicaState::Running,
         "created" | "configured" | "initialized" => ReplicaState::Created,
+        "exited" if finished_at.is_none() => ReplicaState::Created,
         _ => ReplicaState::Exited,
     }
 }
@@ -116,7 +117,8 @@ impl Observed {
         let labels = inspected.config.labels.unwrap_or_default();
         let bindings = |port: u16| inspected.network.ports.as_ref()?.get(&format!("{port}/tcp"))?.as_ref()?.first();
         let binding = port.and_then(bindings);
-        let state = state(&inspected.state.status);
+        let finished_at = moment(&inspected.state.finished_at);
+        let state = state(&inspected.state.status, finished_at);
         Self {
             ordinal: ordinal(&labels),
             generation: names::generation_of_container(&inspected.name),
@@ -125,7 +127,7 @@ impl Observed {
             pid: Some(inspected.state.pid).filter(|pid| *pid > 0),
             address: binding.and_then(|binding| address(&binding.host_ip, binding.host_port.parse().ok()?, publish)),
             started_at: moment(&inspected.state.started_at),
-            finished_at: moment(&inspected.state.finished_at).filter(|_| state == ReplicaState::Exited),
+            finished_at: finished_at.filter(|_| state == ReplicaState::Exited),
             exit_code: inspected.state.exit_code,
             oom_killed: inspected.state.oom_killed,
             last_words: Vec::new(),
@@ -141,7 +143,8 @@ impl Observed {
         let record: Option<Record> = labels.get(names::RECORD).and_then(|text| serde_json::from_str(text).ok());
         let name = listed.names.as_ref()?.first()?.clone();
         let port = record.as_ref().and_then(|record| record.spec.port);
-        let state = state(listed.state.as_deref()?);
+        let second = |second: Option<i64>| Timestamp::from_second(second?).ok().filter(|moment| moment.as_second() > 0);
+        let state = state(listed.state.as_deref()?, second(listed.exited_at));
         let mapping = |port: u16| {
             let inside = |mapping: &&podman_api::models::PortMapping| {
                 let first = mapping.container_port.unwrap_or_default();
@@ -151,7 +154,6 @@ impl Observed {
             let host_port = mapping.host_port? + (port - mapping.container_port?);
             address(mapping.host_ip.as_deref().unwrap_or_default(), host_port, publish)
         };
-        let second = |second: Option<i64>| Timestamp::from_second(second?).ok().filter(|moment| moment.as_second() > 0);
         let observed = Self {
             id: listed.id.clone()?,
             ordinal: ordinal(labels),
@@ -206,8 +208,10 @@ mod tests {
 
     #[test]
     fn what_a_machine_restart_took_down_counts_as_never_started() {
-        assert_eq!(state("configured"), ReplicaState::Created);
-        assert_eq!(state("exited"), ReplicaState::Exited);
-        assert_eq!(state("stopped"), ReplicaState::Exited);
+        let ended = moment("2026-11-21T03:29:05.261317539Z");
+        assert_eq!(state("configured", ended), ReplicaState::Created);
+        assert_eq!(state("exited", moment("0001-01-01T00:00:00Z")), ReplicaState::Created, "as Podman 5 says it");
+        assert_eq!(state("exited", ended), ReplicaState::Exited);
+        assert_eq!(state("stopped", ended), ReplicaState::Exited);
     }
 }

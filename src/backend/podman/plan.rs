@@ -56,6 +56,8 @@ pub(super) struct Situation<'a> {
     pub(super) restart: Option<&'a str>,
     /// When the machine was started.
     pub(super) boot: Timestamp,
+    /// How long a container that ended by itself is left to another manager, which decides first.
+    pub(super) deference: Duration,
     pub(super) now: Timestamp,
 }
 
@@ -139,6 +141,16 @@ pub(super) fn plan(situation: &Situation<'_>) -> Plan {
 pub(super) enum Revival {
     At(Timestamp),
     Never,
+}
+
+impl Revival {
+    /// The same, so much later.
+    fn after(self, deference: Duration) -> Self {
+        match self {
+            Self::At(moment) if moment > Timestamp::UNIX_EPOCH => Self::At(moment + deference),
+            other => other,
+        }
+    }
 }
 
 /// Whether and when an ended container is started again.
@@ -267,11 +279,13 @@ impl Replica<'_, '_> {
             }
             ReplicaState::Running => {}
             ReplicaState::Created => self.plan.steps.push(start),
-            ReplicaState::Exited => match revival(member, self.situation.record, self.situation.boot) {
-                Revival::At(moment) if moment <= self.situation.now => self.plan.steps.push(start),
-                Revival::At(moment) => self.plan.wake_at(moment),
-                Revival::Never => {}
-            },
+            ReplicaState::Exited => {
+                match revival(member, self.situation.record, self.situation.boot).after(self.situation.deference) {
+                    Revival::At(moment) if moment <= self.situation.now => self.plan.steps.push(start),
+                    Revival::At(moment) => self.plan.wake_at(moment),
+                    Revival::Never => {}
+                }
+            }
         }
     }
 

@@ -30,6 +30,9 @@ use crate::domain::spec::{PullPolicy, ServiceSpec};
 use crate::domain::status::{Progress, Record, ReplicaState, ServiceState};
 use crate::error::{Error, Result};
 
+/// How long a manager leaves restarts to the one that decides first.
+const DEFERENCE: Duration = Duration::from_secs(2);
+
 /// Steps that are under way.
 struct Batch {
     steps: Vec<Step>,
@@ -215,6 +218,7 @@ impl Service {
             established: self.established,
             restart: self.restarts.gate.is_none().then(|| self.restarts.queue.front().map(String::as_str)).flatten(),
             boot: self.shared.boot,
+            deference: if self.shared.turns.leads() { Duration::ZERO } else { DEFERENCE },
             now: Timestamp::now(),
         };
         let plan = plan::plan(&situation);

@@ -39,6 +39,8 @@ pub struct Settings {
     pub network: String,
     /// Address of the host on which ports are published.
     pub publish_address: IpAddr,
+    /// Where published ports are reached, when that is not the address itself: a name or an address.
+    pub services_host: Option<String>,
     /// Time between two full comparisons with the engine.
     pub reconcile_interval: Duration,
     /// A limit that cannot be enforced is an error rather than a warning.
@@ -77,6 +79,7 @@ impl Settings {
             instance: "mcp".to_owned(),
             network: "mcp-network".to_owned(),
             publish_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            services_host: None,
             reconcile_interval: Duration::from_secs(30),
             require_limits: false,
             pull_timeout: Duration::from_mins(10),

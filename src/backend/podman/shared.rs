@@ -1,6 +1,7 @@
 //! What the parts of the backend have in common: the engine, the view, the limits on what runs at the same time.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -21,6 +22,7 @@ use super::records::Stored;
 use super::secrets::Secrets;
 use super::service::{Message, Service};
 use super::settings::Settings;
+use super::turns::Turns;
 use super::view::View;
 use crate::domain::name::ServiceName;
 use crate::domain::spec::ServiceSpec;
@@ -37,6 +39,7 @@ pub(super) struct Shared {
     pub(super) metrics: Metrics,
     pub(super) images: Images,
     pub(super) secrets: Secrets,
+    pub(super) turns: Turns,
     /// Work on containers, bounded: the engine does not get faster by more of it.
     pub(super) operations: Semaphore,
     /// Health checks, bounded.
@@ -45,6 +48,8 @@ pub(super) struct Shared {
     open_network: AtomicBool,
     /// The engine's processes are in the machine's process table as seen from here.
     local: AtomicBool,
+    /// Where published ports are reached; looked up with each connection to the engine.
+    services_address: RwLock<IpAddr>,
     /// The engine has no init process to put into containers.
     pub(super) no_init: AtomicBool,
     /// When this machine was started.
@@ -63,6 +68,8 @@ impl Shared {
         Self {
             operations: Semaphore::new(settings.concurrent_operations.max(1)),
             checks: Semaphore::new(settings.concurrent_checks.max(1)),
+            turns: Turns::new(engine.socket().parent().unwrap_or("/".as_ref()), &settings.instance),
+            services_address: RwLock::new(settings.publish_address),
             settings,
             names,
             engine,
@@ -102,6 +109,22 @@ impl Shared {
         let stream = tokio::net::UnixStream::connect(self.engine.socket()).await;
         let pid = stream.ok().and_then(|stream| stream.peer_cred().ok()).and_then(|peer| peer.pid());
         self.local.store(pid.is_some_and(|pid| pid > 0), Ordering::Relaxed);
+    }
+
+    /// Where ports that are published on all addresses are reached.
+    pub(super) fn services_address(&self) -> IpAddr {
+        *self.services_address.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks up where services are reached. An engine that was started anew may have another address, and so have all its
+    /// containers then.
+    pub(super) async fn look_where_services_are(&self) -> Result<(), EngineError> {
+        let Some(host) = &self.settings.services_host else { return Ok(()) };
+        let found = tokio::net::lookup_host((host.as_str(), 0)).await.map(|mut addresses| addresses.next());
+        let found = found.map_err(|error| EngineError::Away(format!("'{host}' cannot be looked up: {error}")))?;
+        let found = found.ok_or_else(|| EngineError::Away(format!("'{host}' has no address")))?;
+        *self.services_address.write().unwrap_or_else(PoisonError::into_inner) = found.ip();
+        Ok(())
     }
 
     /// Makes the two networks of the installation, unless they exist.
@@ -168,7 +191,7 @@ impl Shared {
     /// What the engine says of a container; `None` when it is gone.
     pub(super) async fn look(&self, id: &str, port: Option<u16>) -> Result<Option<Observed>, EngineError> {
         let mut observed = match self.engine.inspect(id).await {
-            Ok(inspected) => Observed::of_inspected(inspected, port, self.settings.publish_address),
+            Ok(inspected) => Observed::of_inspected(inspected, port, self.services_address()),
             Err(error) if error.is_missing() => return Ok(None),
             Err(error) => return Err(error),
         };

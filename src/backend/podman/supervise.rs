@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::Engine;
 use super::settings::Settings;
+use super::turns;
 use crate::error::{Error, Kind, Result};
 use crate::telemetry::Metrics;
 
@@ -220,6 +221,7 @@ impl Supervisor {
         for file in [SOCKET, LOG] {
             let _ = std::fs::remove_file(self.folder.join(file));
         }
+        turns::remove_files(&self.folder);
         let _ = std::fs::remove_dir(&self.folder);
     }
 

@@ -60,6 +60,7 @@ async fn session(shared: &Arc<Shared>) -> EngineError {
         shared.set_abilities(Abilities::of(shared.engine.info().await?));
         shared.look_where_it_is().await;
         shared.ensure_networks().await?;
+        shared.look_where_services_are().await?;
         tracing::info!(socket = %shared.engine.socket().display(), "connected to the container engine");
         let mut orphans = Orphans::default();
         loop {
@@ -141,7 +142,7 @@ async fn compare(shared: &Arc<Shared>, orphans: &mut Orphans) -> Result<Option<D
     // Containers first: a container in the list had its record before, so a record that is missing is really missing.
     let listed = shared.engine.containers(names::OWNER, names.owner()).await?;
     shared.tidy_name_server(&listed).await?;
-    let publish = shared.settings.publish_address;
+    let publish = shared.services_address();
     let mut containers: BTreeMap<ServiceName, Vec<Listed>> = BTreeMap::new();
     for listed in listed.iter().filter_map(|listed| Observed::of_listed(listed, publish)) {
         containers.entry(listed.service.clone()).or_default().push(listed);

@@ -93,3 +93,46 @@ async fn a_name_that_was_given_anew_while_a_manager_slept_is_the_new_service_to_
     one.finish().await;
     other.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_most_containers_counts_over_all_managers_also_when_they_create_at_once() {
+    if !podman::ready().await {
+        return;
+    }
+    let one = Product::start(options().with("MAX_CONTAINERS", "3")).await;
+    let other = one.beside().await;
+    let creations = (0..8).map(|number| {
+        let manager = if number % 2 == 0 { &one } else { &other };
+        let body = json!({"service_name": format!("echo{number}"), "template": "echo"});
+        async move { manager.post("/containers", &body).await.0 }
+    });
+    let mut answers = futures_util::future::join_all(creations).await;
+    answers.sort_unstable();
+    assert_eq!(answers.iter().filter(|status| **status == 201).count(), 3, "{answers:?}");
+    assert_eq!(owned_by(&one.options.instance).await.iter().filter(|name| name.starts_with("container ")).count(), 3);
+    one.finish().await;
+    other.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_ended_is_started_again_by_one_manager_and_by_another_when_that_one_hangs() {
+    if !podman::ready().await {
+        return;
+    }
+    let one = Product::start(options()).await;
+    let other = one.beside().await;
+    one.create_echo("echo", json!({})).await;
+    let running = |service: &serde_json::Value| service["status"] == "running";
+    let restarted = |service: &serde_json::Value| service["status"] == "running" && service["restarts"] == 1;
+    other.until("echo", "it runs", running).await;
+    podman::podman(&["kill", "--signal", "KILL", &format!("{}-echo-1-1", one.options.instance)]).await;
+    one.until("echo", "it runs again", restarted).await;
+    other.until("echo", "the other one has seen it", running).await;
+    signal(one.pid(), Signal::STOP);
+    podman::podman(&["kill", "--signal", "KILL", &format!("{}-echo-1-1", one.options.instance)]).await;
+    other.until("echo", "it is down", |service| service["status"] != "running").await;
+    other.until("echo", "it runs again", running).await;
+    signal(one.pid(), Signal::CONT);
+    one.finish().await;
+    other.finish().await;
+}

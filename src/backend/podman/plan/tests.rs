@@ -67,8 +67,20 @@ fn situation<'a>(record: &'a Record, members: &'a [Member]) -> Situation<'a> {
         established: true,
         restart: None,
         boot: at(100),
+        deference: Duration::ZERO,
         now: at(2010),
     }
+}
+
+#[test]
+fn a_manager_that_does_not_lead_leaves_restarts_to_the_other_for_a_while() {
+    let record = with_policy(RestartPolicy::Always);
+    let members = [exited(1, 2009, 1)];
+    let early = plan(&Situation { deference: Duration::from_secs(2), ..situation(&record, &members) });
+    assert_eq!((early.steps, early.wake.is_some()), (vec![], true));
+    assert_eq!(steps(&record, &members), [start("c1")], "the one that leads does not wait");
+    let late = Situation { deference: Duration::from_secs(2), now: at(2012), ..situation(&record, &members) };
+    assert_eq!(plan(&late).steps, [start("c1")], "one that leads and does nothing does not hold up the others");
 }
 
 fn steps(record: &Record, members: &[Member]) -> Vec<Step> {

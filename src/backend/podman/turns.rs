@@ -1,0 +1,131 @@
+//! Several managers on one engine: whose decisions come first, and whose turn it is to take places.
+//!
+//! Whoever shares an engine shares the folder of its socket, so locks on files there say both. The kernel gives them
+//! back when their holder dies, however it dies. Where the folder cannot be written, each manager counts as the only one.
+//! What is decided under these locks, and what names and generations already settle without them, is not known here.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+
+/// How long a turn is waited for. A manager that was halted with the lock in its hands must not stop the others.
+const PATIENCE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(3);
+const LEADER: &str = "leader";
+const TURN: &str = "turn";
+
+/// The locks of one installation's managers.
+#[derive(Debug)]
+pub(super) struct Turns {
+    leader: PathBuf,
+    turn: PathBuf,
+    /// Held from the moment it could be had.
+    leading: Mutex<Option<File>>,
+    /// Requests of this manager take turns among themselves first.
+    here: Arc<AsyncMutex<()>>,
+}
+
+/// What the locks leave in a folder that goes away.
+pub(super) fn remove_files(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let ours = entry.path().extension().is_some_and(|ending| ending == LEADER || ending == TURN);
+        if ours {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// A turn; it ends when this is dropped.
+#[derive(Debug)]
+pub(super) struct Turn {
+    _file: Option<File>,
+    _here: OwnedMutexGuard<()>,
+}
+
+impl Turns {
+    /// `folder` is that of the engine's socket.
+    pub(super) fn new(folder: &Path, instance: &str) -> Self {
+        Self {
+            leader: folder.join(format!(".{instance}.{LEADER}")),
+            turn: folder.join(format!(".{instance}.{TURN}")),
+            leading: Mutex::default(),
+            here: Arc::default(),
+        }
+    }
+
+    /// Whether this manager decides first. One of all that share an engine does, for as long as it lives.
+    pub(super) fn leads(&self) -> bool {
+        let mut leading = self.leading.lock().unwrap_or_else(PoisonError::into_inner);
+        if leading.is_some() {
+            return true;
+        }
+        let Some(file) = lock_file(&self.leader) else { return true };
+        let first = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+        if first {
+            tracing::info!("this manager decides first on restarts");
+            *leading = Some(file);
+        }
+        first
+    }
+
+    /// Waits until no other manager is in between.
+    pub(super) async fn wait(&self) -> Turn {
+        let here = self.here.clone().lock_owned().await;
+        let began = Instant::now();
+        let file = lock_file(&self.turn);
+        if let Some(file) = &file {
+            while flock(file, FlockOperation::NonBlockingLockExclusive).is_err() {
+                if began.elapsed() > PATIENCE {
+                    tracing::warn!("another manager holds up the others; this one goes on without waiting for it");
+                    break;
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+        Turn { _file: file, _here: here }
+    }
+}
+
+fn lock_file(path: &Path) -> Option<File> {
+    let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let opened = open(path, flags, Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP);
+    opened.inspect_err(|error| tracing::debug!(path = %path.display(), %error, "no lock can be had")).ok().map(File::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_manager_leads_until_it_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, other) = (Turns::new(folder.path(), "mcp"), Turns::new(folder.path(), "mcp"));
+        assert!(one.leads() && one.leads());
+        assert!(!other.leads());
+        assert!(Turns::new(folder.path(), "else").leads(), "installations do not share");
+        drop(one);
+        assert!(other.leads());
+    }
+
+    #[tokio::test]
+    async fn turns_do_not_overlap() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, other) = (Turns::new(folder.path(), "mcp"), Turns::new(folder.path(), "mcp"));
+        let turn = one.wait().await;
+        let early = tokio::time::timeout(Duration::from_millis(50), other.wait()).await;
+        assert!(early.is_err());
+        drop(turn);
+        other.wait().await;
+    }
+
+    #[tokio::test]
+    async fn without_a_folder_a_manager_is_alone() {
+        let nowhere = Turns::new(Path::new("/nonexistent"), "mcp");
+        assert!(nowhere.leads());
+        nowhere.wait().await;
+    }
+}
