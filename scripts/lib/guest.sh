@@ -49,6 +49,9 @@ stage_set_up() {
   step "the machine enforces limits, and says so"
   limits_are_enforced
   a_hog_is_killed
+  shell_image
+  a_burner_gets_its_share
+  a_fork_bomb_is_stopped
   step "a manager that breaks down is started again, and its services go on"
   kill -KILL "$(manager_pid)"
   wait_for_answer
@@ -173,6 +176,60 @@ a_hog_is_killed() {
   expect_member code 137
   "$manager" status hog | tee "$answers/status"
   ask DELETE "$api/containers/hog"
+  expect_status 204
+}
+
+# shell_image: localhost/shell, the machine's own shell with what it is linked with, since nothing else is at hand.
+shell_image() {
+  local folder library
+  folder=$(as_target mktemp -d)
+  for library in /bin/sh $(ldd /bin/sh | grep -oE '/[^ ]+'); do
+    # shellcheck disable=SC2016 # for the shell inside
+    as_target sh -c 'mkdir -p "$1/root$(dirname "$2")" && cp -L "$2" "$1/root$2"' sh "$folder" "$library"
+  done
+  # shellcheck disable=SC2016 # for the shell inside
+  as_target sh -c 'cd "$1" && printf "FROM scratch\nCOPY root/ /\n" >Dockerfile && podman build --quiet -t localhost/shell . && cd / && rm -rf "$1"' \
+    sh "$folder" >/dev/null || fail "the image of a shell could not be made"
+}
+
+# shell_service NAME SCRIPT MEMBERS: a service that runs the script; $group is then its control group.
+shell_service() {
+  local pid
+  ask POST "$api/containers" "${json[@]}" --data "{\"service_name\": \"$1\", \"image\": \"localhost/shell\", \"pull_policy\": \"never\",
+    \"command\": [\"/bin/sh\", \"-c\", \"$2\"], $3}"
+  expect_status 201
+  pid=$(as_target podman inspect "mcp-$1-1-1" --format '{{.State.Pid}}')
+  group=/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$pid/cgroup")
+}
+
+was_refused() { [ "$(sed -n 's/^max //p' "$group/pids.events")" -gt 0 ]; }
+used() { sed -n 's/^usage_usec //p' "$group/cpu.stat"; }
+
+# a_burner_gets_its_share: two loops without end on two processors get half of one, within 15 %.
+a_burner_gets_its_share() {
+  local used began share
+  shell_service burner 'while :; do :; done & while :; do :; done' '"cpu_limit": "0.5"'
+  sleep 2
+  began=$(date +%s%N) used=$(used)
+  sleep 20
+  share=$((($(used) - used) * 100000 / ($(date +%s%N) - began)))
+  note "ok  with a limit of 0.50 it used 0.$share of a processor"
+  if [ "$share" -lt 42 ] || [ "$share" -gt 58 ]; then fail "a limit of half a processor gave $share hundredths"; fi
+  ask DELETE "$api/containers/burner"
+  expect_status 204
+}
+
+# a_fork_bomb_is_stopped: it gets no further process, and the manager and another service go on answering.
+a_fork_bomb_is_stopped() {
+  shell_service bomb 'while :; do sh -c \"while :; do :; done\" & done 2>/dev/null' '"pids_limit": 24, "cpu_limit": "0.3", "restart_policy": "no"'
+  wait_for was_refused
+  [ "$(cat "$group/pids.current")" -le 24 ] || fail "there are $(cat "$group/pids.current") processes, not 24"
+  note "ok  $(cat "$group/pids.current") processes of 24, $(sed -n 's/^max //p' "$group/pids.events") refused"
+  ask GET "$api/containers/bomb"
+  expect_status 200
+  ask GET http://echo.localhost:8000/echo/still
+  expect_status 200
+  ask DELETE "$api/containers/bomb"
   expect_status 204
 }
 

@@ -1,0 +1,291 @@
+#!/usr/bin/env bash
+# Brings the composition up from a clean checkout of HEAD on a real Docker engine, calls it as README and docs say, looks
+# at the rights of its containers, and takes it down so that nothing is left.
+#
+#   ./scripts/test-compose.sh                     images built by Docker, Rust included: 10 to 30 minutes the first time
+#   ./scripts/test-compose.sh --binaries FOLDER   with programs built elsewhere; says aloud what that leaves out
+#
+# Options:
+#   --binaries FOLDER   mcp-manager, mcp-bridge and mcp-echo, linked statically, for the images
+#   --rights            take each right of the engine away in turn, and show what then fails (docs/compose.md has the table)
+#   --managers          three managers under a mixed load while one is killed every ten seconds
+#   --keep              leave the composition and the Docker engine running, and say how to reach them
+#   --help              this text
+#
+# It uses the Docker engine that runs; as root it starts one of its own where none does (Debian's docker.io, in a network
+# namespace of its own). Compose 2 is used as plugin or program; where there is none it is built, which needs Go.
+# Variables: MCP_TEST_HUB=127.0.0.1:PORT, a registry that stands in for Docker Hub; MCP_CACHE; MCP_DOCKER_IMAGES, where an
+# engine of our own keeps images from run to run.
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "$0")/lib/common.sh"
+. "$(dirname "$0")/lib/machine.sh"
+. "$(dirname "$0")/lib/build.sh"
+. "$(dirname "$0")/lib/docker.sh"
+
+binaries='' rights='' managers='' keep=''
+while [ $# -gt 0 ]; do
+  case $1 in
+    --binaries) [ $# -ge 2 ] || fail "$1 needs a folder"; binaries=$(realpath "$2"); shift ;;
+    --rights) rights=yes ;;
+    --managers) managers=yes ;;
+    --keep) keep=yes ;;
+    -h | --help) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;;
+    *) fail "unknown option $1" "See: $0 --help" ;;
+  esac
+  shift
+done
+
+. "$(dirname "$0")/lib/http.sh"
+folder=$(mktemp -d /tmp/mcp-compose.XXXXXX)
+project=mcptest$$
+finish() {
+  local result=$?
+  trap - EXIT
+  if [ -n "$keep" ]; then
+    note "left running: DOCKER_HOST=${DOCKER_HOST:-} ${on_docker[*]} curl http://localhost/api/mcp/health   (checkout: $folder)"
+    exit "$result"
+  fi
+  if [ "$result" != 0 ] && [ -n "${compose:-}" ]; then
+    here ps --all || true
+    here logs --no-color --tail 15 engine mcp-manager || true
+  fi
+  if [ -n "${compose:-}" ]; then here down --volumes --timeout 5 >/dev/null 2>&1 || true; fi
+  stop_docker
+  rm -rf "$folder" "$answers"
+  if [ "$result" = 0 ]; then step "passed in $SECONDS s, $checks answers right"; fi
+  exit "$result"
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+# here ARGUMENT...: Compose in the clean checkout.
+here() { (cd "$folder" && "${compose[@]}" --project-name "$project" "$@"); }
+# Published ports of an engine of our own are in its network.
+curl() { command ${on_docker[@]+"${on_docker[@]}"} curl "$@"; }
+# Everything of the project's that Docker knows.
+left() {
+  local label=label=com.docker.compose.project=$project
+  docker ps --all --quiet --filter "$label"
+  docker volume ls --quiet --filter "$label"
+  docker network ls --quiet --filter "$label"
+}
+
+main() {
+  choose_cache
+  ensure_docker
+  ensure_compose
+  step "Docker $(docker version --format '{{.Server.Version}}'), Compose $("${compose[@]}" version --short)"
+  step "a clean checkout"
+  # What is committed, and nothing else, where that can be told.
+  if git -C "$checkout" rev-parse HEAD >/dev/null 2>&1; then git -C "$checkout" archive HEAD | tar -x -C "$folder"
+  else tar -c -C "$checkout" --exclude ./target . | tar -x -C "$folder"; fi
+  configure
+  build
+  up
+  calls
+  rights_as_they_are
+  volumes_stay
+  encrypted
+  if [ -n "$managers" ]; then three_managers; fi
+  if [ -n "$rights" ]; then each_right; fi
+  down
+}
+
+configure() {
+  cp "$folder/.env.example" "$folder/.env"
+  if [ -n "$docker_folder" ] && [ -n "${MCP_TEST_HUB:-}" ]; then
+    printf 'REGISTRY_MIRROR=10.0.2.2:%s\nREGISTRY_MIRROR_INSECURE=true\n' "${MCP_TEST_HUB##*:}" >>"$folder/.env"
+  fi
+}
+
+build() {
+  local from=$SECONDS
+  if [ -z "$binaries" ]; then
+    here build --quiet || fail "the images could not be built"
+    note "images built in $((SECONDS - from)) s"
+    from=$SECONDS
+    here build --quiet
+    note "and again in $((SECONDS - from)) s"
+    [ $((SECONDS - from)) -lt 60 ] || fail "a second build took $((SECONDS - from)) s, though nothing had changed"
+    return
+  fi
+  warn "left out: building the programs inside Docker (--binaries); everything else of the images is built from docker/Dockerfile"
+  # The build stage with programs from outside in its place.
+  mkdir -p "$folder/out/bin" "$folder/out/manager/"{run/engine,var/lib/mcp-manager,srv/mcp,tmp}
+  chmod 1777 "$folder/out/manager/tmp"
+  cp "$binaries"/mcp-{manager,bridge,echo} "$folder/out/bin/"
+  # shellcheck disable=SC2016 # Docker's variable
+  sed '/^FROM ${RUST_IMAGE} AS build/,/^# ----/{/^# ----/!d}; s|^ARG DEBIAN_IMAGE=.*|&\nFROM scratch AS build\nCOPY out /out|' \
+    "$folder/docker/Dockerfile" >"$folder/docker/Dockerfile.binaries"
+  echo '!out' >>"$folder/.dockerignore"
+  sed -i 's|dockerfile: docker/Dockerfile|&.binaries|' "$folder/docker-compose.yml"
+  here build --quiet || fail "the images could not be built"
+  note "images built in $((SECONDS - from)) s"
+}
+
+up() {
+  local from
+  from=$(date +%s%N)
+  step "up"
+  here up --detach --wait --wait-timeout 120 --quiet-pull || fail "the composition did not come up"
+  until_answers http://localhost/api/mcp/ready
+  note "the first answer came $((($(date +%s%N) - from) / 1000000)) ms after 'up'"
+}
+
+# until_answers URL [STATUS]: waits until it answers so, with 200 unless said otherwise.
+until_answers() {
+  local tries=0
+  until [ "$(curl -s -o /dev/null --write-out '%{http_code}' --max-time 5 "$1")" = "${2:-200}" ]; do
+    tries=$((tries + 1))
+    [ "$tries" -lt 150 ] || fail "$1 did not answer ${2:-200} in time"
+    sleep 0.2
+  done
+}
+
+json=(--header 'content-type: application/json')
+calls() {
+  step "the calls of the documents"
+  ask GET http://localhost/api/mcp/health
+  expect_status 200
+  ask GET http://localhost:8000/health
+  expect_status 200
+  ask POST http://localhost/api/mcp/containers/echo/start "${json[@]}" --data \
+    '{"image": "mcp/echo:latest", "port": 8000, "environment": {"MCP_SERVICE_NAME": "echo"}}'
+  expect_status 201
+  expect_member url '"http://echo.localhost"'
+  until_answers http://echo.localhost/health
+  # Nobody was asked for the image that the engine has.
+  if here logs engine 2>/dev/null | grep 'docker.io/mcp/echo'; then fail "the engine fetched the image of echo from a registry"; fi
+  ask GET http://echo.localhost:8000/health
+  expect_status 200
+  ask GET http://echo.localhost/echo/hello
+  expect_member echo '"hello"'
+  ask GET http://localhost/api/mcp/containers
+  expect_member name '"echo"'
+  for path in status logs; do
+    ask GET "http://localhost/api/mcp/containers/echo/$path"
+    expect_status 200
+  done
+  if [ -n "${MCP_TEST_HUB:-}" ]; then
+    ask POST http://localhost:8000/containers "${json[@]}" --data '{"service_name": "nginx", "template": "nginx"}'
+    expect_status 201
+    until_answers http://nginx.localhost
+    ask GET http://nginx.localhost
+    expect_text nginx
+  else
+    warn "left out: services from images of a registry (MCP_TEST_HUB is not set)"
+  fi
+  ask GET http://localhost/api/mcp/templates
+  expect_status 200
+  ask GET http://localhost/api/mcp/metrics
+  expect_status 200
+  ask GET http://localhost:8080/metrics
+  expect_status 200
+  ask GET http://localhost:8080/api/http/routers
+  expect_text echo.localhost
+  ask GET http://traefik.localhost:8080/dashboard/
+  expect_status 200
+  ask POST http://localhost/api/mcp/containers/echo/stop
+  expect_status 200
+  # Traefik asks for the routes once a second.
+  until_answers http://echo.localhost/health 503
+  ask GET http://echo.localhost/health
+  expect_text stopped
+  ask POST http://localhost/api/mcp/containers/echo/start
+  expect_status 200
+  until_answers http://echo.localhost/health
+  ask GET http://nobody.localhost/
+  expect_status 404
+  if [ -n "${MCP_TEST_HUB:-}" ]; then no_way_back; fi
+}
+
+# A service with a way to the outside has none to the manager and to Traefik.
+no_way_back() {
+  local targets='' container address script number=0 tries=0
+  for container in mcp-manager/8000 mcp-manager/8082 traefik/8081 traefik/8000 traefik/8080; do
+    for address in $(docker inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}' "$(here ps --quiet "${container%/*}")"); do
+      targets+=" $address/${container#*/}" number=$((number + 1))
+    done
+  done
+  script="for place in$targets; do timeout 3 bash -c ': </dev/tcp/'\$place && echo REACHED \$place || echo refused \$place; done; sleep infinity"
+  ask POST http://localhost/api/mcp/containers/prober/start "${json[@]}" --data \
+    "{\"image\": \"docker.io/library/debian:13-slim\", \"egress\": true, \"command\": [\"bash\", \"-c\", \"$script\"]}"
+  expect_status 201
+  until [ "$(grep -oE 'REACHED|refused' <<<"$body" | wc -l)" -ge "$number" ] || [ "$tries" -gt 60 ]; do
+    tries=$((tries + 1))
+    sleep 0.5
+    ask GET 'http://localhost/api/mcp/containers/prober/logs?stream=stdout'
+  done
+  case $body in *REACHED*) wrong "no connection from a service to the manager or Traefik" "$(shown)" ;; esac
+  [ "$(grep -o refused <<<"$body" | wc -l)" = "$number" ] || wrong "$number attempts that were refused" "$(shown)"
+  right "$number addresses of the manager and Traefik are out of a service's reach"
+  ask DELETE http://localhost/api/mcp/containers/prober
+  expect_status 204
+}
+
+rights_as_they_are() {
+  local id name line
+  step "rights"
+  for id in $(here ps --quiet); do
+    name=$(docker inspect --format '{{index .Config.Labels "com.docker.compose.service"}}' "$id")
+    line=$(docker inspect --format '{{.HostConfig.Privileged}} {{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}} {{.HostConfig.CapAdd}} {{.Config.User}} {{.HostConfig.NetworkMode | printf "%.4s"}} {{range .Mounts}}{{.Source}} {{end}}' "$id")
+    case $line in *docker.sock* | *podman/podman.sock*) fail "$name has a socket of the host's engine: $line" ;; esac
+    case $name in
+      engine) [[ ${line//CAP_/} == 'false true [ALL] [SETGID SETUID] 1000:1000 '* ]] ;;
+      *) [[ $line == 'false true [ALL] [] '[1-9]* ]] ;;
+    esac || fail "$name has other rights than it should: $line"
+    note "ok  $name: not privileged, read-only, no socket, $line"
+  done
+}
+
+volumes_stay() {
+  step "down and up again keep services and their files"
+  ask POST http://localhost/api/mcp/containers/keeper/start "${json[@]}" --data \
+    '{"image": "mcp/echo:latest", "port": 8000, "volumes": {"kept": "/data", "/srv/mcp": "/files"}, "restart_policy": "no"}'
+  expect_status 201
+  here down --timeout 30 >/dev/null 2>&1 || fail "down failed"
+  here up --detach --wait --wait-timeout 120 >/dev/null 2>&1 || fail "the composition did not come up again"
+  until_answers http://keeper.localhost/health
+  until_answers http://echo.localhost/health
+  ask GET http://localhost/api/mcp/containers/keeper
+  expect_member status '"running"'
+  step "a new manager and a new Traefik, while services answer"
+  here up --detach --force-recreate --no-deps mcp-manager >/dev/null 2>&1
+  ask GET http://echo.localhost/health
+  expect_status 200
+  here up --detach --force-recreate --no-deps --wait traefik >/dev/null 2>&1
+  until_answers http://echo.localhost/health
+  until_answers http://localhost/api/mcp/ready
+}
+
+encrypted() {
+  step "TLS with a certificate of our own"
+  have openssl || { warn "left out: TLS (openssl is not installed)"; return; }
+  "$folder/scripts/make-certificate.sh" echo >/dev/null
+  TLS=own here up --detach --wait --wait-timeout 60 >/dev/null 2>&1 || fail "the composition did not come up with TLS=own"
+  local trusted=(--cacert "$folder/docker/traefik/certificates/ca.crt" --resolve localhost:443:127.0.0.1) tries=0
+  until curl -fs -o /dev/null "${trusted[@]}" --resolve echo.localhost:443:127.0.0.1 https://echo.localhost/health; do
+    tries=$((tries + 1))
+    [ "$tries" -lt 100 ] || fail "https://echo.localhost did not answer in time"
+    sleep 0.2
+  done
+  ask GET https://localhost/api/mcp/containers/echo "${trusted[@]}"
+  expect_member url '"https://echo.localhost"'
+  ask GET http://echo.localhost/health
+  expect_status 301
+  expect_header location https://echo.localhost
+  here up --detach --wait --wait-timeout 60 >/dev/null 2>&1
+  until_answers http://echo.localhost/health
+}
+
+down() {
+  step "down --volumes"
+  here down --volumes --timeout 20 >/dev/null 2>&1 || fail "down failed"
+  [ -z "$(left)" ] || fail "down --volumes left something behind: $(left | tr '\n' ' ')"
+  note "ok  nothing is left"
+}
+
+# shellcheck source=lib/compose-cases.sh
+. "$(dirname "$0")/lib/compose-cases.sh"
+main
