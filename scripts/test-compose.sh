@@ -9,6 +9,7 @@
 #   --binaries FOLDER   mcp-manager, mcp-bridge and mcp-echo, linked statically, for the images
 #   --rights            take each right of the engine away in turn, and show what then fails (docs/compose.md has the table)
 #   --managers          three managers under a mixed load while one is killed every ten seconds
+#   --measure           time from 'up' to the first answer, beside one container of the same engine, five times each
 #   --keep              leave the composition and the Docker engine running, and say how to reach them
 #   --help              this text
 #
@@ -23,12 +24,13 @@ set -euo pipefail
 . "$(dirname "$0")/lib/build.sh"
 . "$(dirname "$0")/lib/docker.sh"
 
-binaries='' rights='' managers='' keep=''
+binaries='' rights='' managers='' measure='' keep=''
 while [ $# -gt 0 ]; do
   case $1 in
     --binaries) [ $# -ge 2 ] || fail "$1 needs a folder"; binaries=$(realpath "$2"); shift ;;
     --rights) rights=yes ;;
     --managers) managers=yes ;;
+    --measure) measure=yes ;;
     --keep) keep=yes ;;
     -h | --help) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;;
     *) fail "unknown option $1" "See: $0 --help" ;;
@@ -89,6 +91,7 @@ main() {
   encrypted
   if [ -n "$managers" ]; then three_managers; fi
   if [ -n "$rights" ]; then each_right; fi
+  if [ -n "$measure" ]; then start_up_time; fi
   down
 }
 

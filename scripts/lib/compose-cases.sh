@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The long parts of test-compose.sh: each right taken away in turn, and several managers under load.
+# The long parts of test-compose.sh: each right taken away in turn, several managers under load, and the start-up time.
 
 # each_right: every right of the engine and every mount in turn; what fails without it is printed as a row of a table.
 each_right() {
@@ -137,3 +137,35 @@ settled() {
     sleep 0.5
   done
 }
+
+# start_up_time: from `up`, with images built and volumes there, to the first answer of the manager through Traefik; and from
+# `docker run` of one container with a static program to its first answer. Milliseconds, five rounds each.
+start_up_time() {
+  local round id from whole=() ready=() bare=()
+  step "start-up time"
+  id=$(docker create localhost/mcp/engine:latest)
+  docker cp "$id:/usr/share/mcp-manager/images/echo/mcp-echo" "$folder/mcp-echo" >/dev/null
+  docker rm "$id" >/dev/null
+  printf 'FROM scratch\nCOPY mcp-echo /mcp-echo\nENTRYPOINT ["/mcp-echo"]\n' >"$folder/Dockerfile.bare"
+  echo '!mcp-echo' >>"$folder/.dockerignore"
+  docker build --quiet -t localhost/mcp/bare -f "$folder/Dockerfile.bare" "$folder" >/dev/null 2>&1 || fail "the image for comparison could not be built"
+  for round in 1 2 3 4 5; do
+    here down --timeout 5 >/dev/null 2>&1
+    from=$(date +%s%N)
+    here up --detach >/dev/null 2>&1
+    first_answer http://localhost/api/mcp/health
+    whole+=("$((($(date +%s%N) - from) / 1000000))")
+    first_answer http://localhost/api/mcp/ready
+    ready+=("$((($(date +%s%N) - from) / 1000000))")
+    from=$(date +%s%N)
+    id=$(docker run --detach --rm --publish 127.0.0.1:8099:8000 localhost/mcp/bare)
+    first_answer http://127.0.0.1:8099/health
+    bare+=("$((($(date +%s%N) - from) / 1000000))")
+    docker kill "$id" >/dev/null
+  done
+  note "composition, first answer:          ${whole[*]} ms"
+  note "composition, ready for services:    ${ready[*]} ms"
+  note "one container by docker run:        ${bare[*]} ms"
+}
+
+first_answer() { until curl -fs -o /dev/null --max-time 2 "$1"; do sleep 0.02; done; }
