@@ -6,7 +6,8 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use http_body_util::Empty;
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
@@ -159,15 +160,29 @@ async fn http(address: SocketAddr, path: &str) -> Result<(), String> {
         .header(http::header::CONNECTION, "close")
         .body(Empty::<bytes::Bytes>::new())
         .map_err(|error| error.to_string())?;
-    let mut answer = std::pin::pin!(sender.send_request(request));
-    let answered = tokio::select! {
+    let answer = async {
+        let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
+        let status = answer.status();
+        if status.as_u16() < 400 { Ok(()) } else { Err(format!("GET {path} answered {status}{}", words(answer).await)) }
+    };
+    let mut answer = std::pin::pin!(answer);
+    tokio::select! {
         biased;
         answered = &mut answer => answered,
         // An answer that came just before the end is there all the same.
         _ = connection => answer.await,
-    };
-    let status = answered.map_err(|error| error.to_string())?.status();
-    if status.as_u16() < 400 { Ok(()) } else { Err(format!("GET {path} answered {status}")) }
+    }
+}
+
+/// What an answer says for people: the first line of a text. The bridge says there why its server does not work.
+async fn words(answer: http::Response<Incoming>) -> String {
+    let kind = answer.headers().get(http::header::CONTENT_TYPE).map(http::HeaderValue::as_bytes);
+    if !kind.is_some_and(|kind| kind.starts_with(b"text/plain")) {
+        return String::new();
+    }
+    let body = Limited::new(answer.into_body(), 4 * MAX_DETAIL).collect().await.map(http_body_util::Collected::to_bytes);
+    let text = body.map(|body| String::from_utf8_lossy(&body).into_owned()).unwrap_or_default();
+    text.lines().map(str::trim).find(|line| !line.is_empty()).map(|line| format!(": {}", line.escape_debug())).unwrap_or_default()
 }
 
 async fn tcp(address: SocketAddr) -> Result<(), String> {
@@ -292,6 +307,29 @@ mod tests {
             };
             let (outcome, ()) = tokio::join!(http(address, "/health"), serve);
             assert_eq!(outcome.is_ok(), healthy, "{answer}: {outcome:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_an_unhealthy_service_says_for_people_is_its_reason() {
+        use tokio::io::AsyncWriteExt as _;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let long = "x".repeat(10_000);
+        for (kind, body, expected) in [
+            ("text/plain; charset=utf-8", "the server exited with status 3\nmore\n", ": the server exited with status 3"),
+            ("text/html", "<p>no</p>", ""),
+            ("text/plain", long.as_str(), ""),
+        ] {
+            let serve = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let length = stream.read(&mut [0; 1024]).await.unwrap();
+                assert!(length > 0);
+                let head = format!("HTTP/1.1 503 Busy\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n", body.len());
+                stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+            };
+            let (outcome, ()) = tokio::join!(http(address, "/health"), serve);
+            assert_eq!(outcome.unwrap_err(), format!("GET /health answered 503 Service Unavailable{expected}"));
         }
     }
 }
