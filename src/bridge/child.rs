@@ -15,15 +15,17 @@ use tokio::sync::Notify;
 use super::Context;
 use super::frame::{Line, Lines};
 use super::reaper::{Ended, Process};
-use super::stragglers;
+use super::{remote, stragglers};
 use crate::error::{Error, Result};
 
 /// How long a server may take to end after its input was closed, and again after SIGTERM.
-const GRACE: Duration = Duration::from_secs(2);
+pub(super) const GRACE: Duration = Duration::from_secs(2);
 /// How long output is still read after a server has ended, in case a grandchild holds the pipe open.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 /// Longer lines of standard error are cut.
 const LOG_LINE: usize = 16 * 1024;
+/// A larger buffer for messages is given back once it is empty.
+const KEPT: usize = 64 * 1024;
 
 /// What a child does, as its owner hears of it.
 pub trait Hears: Send + Sync {
@@ -42,6 +44,9 @@ pub struct Child {
     wake: Notify,
     closing: AtomicBool,
     most: usize,
+    inherits: bool,
+    /// Whether the process is this child's alone, and ends with it.
+    own: bool,
 }
 
 impl Child {
@@ -50,11 +55,13 @@ impl Child {
     /// # Errors
     /// `LimitReached` or `StartFailed`.
     pub fn start(context: &Arc<Context>, hears: impl FnOnce(&Arc<Self>) -> Arc<dyn Hears>) -> Result<Arc<Self>> {
-        static STARTED: AtomicU64 = AtomicU64::new(0);
-        let mark = format!("{}-{}", std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
-        let mut words = context.options.command.iter();
-        let mut command = Command::new(words.next().map_or_else(Default::default, Clone::clone));
-        command.args(words).env_remove(super::options::KEY_VARIABLE).env(stragglers::MARK, &mark);
+        if context.options.sse_server.is_some() {
+            let child = Self::new(context, context.program.process(context)?, String::new(), false);
+            let hears = hears(&child);
+            context.tasks.spawn("stream of the server", remote::converse(Arc::clone(context), Arc::clone(&child), hears));
+            return Ok(child);
+        }
+        let (mut command, mark) = command(context);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let (process, mut spawned) = context.processes.spawn(&mut command)?;
         let mut open = || {
@@ -69,14 +76,25 @@ impl Child {
             Error::internal("the pipes of the server cannot be used", error)
         })?;
         context.metrics.children_started.add(1);
-        let most = context.options.max_message.saturating_add(8 << 20);
-        let child =
-            Arc::new(Self { process, mark, input: Mutex::default(), wake: Notify::new(), closing: AtomicBool::new(false), most });
+        let child = Self::new(context, process, mark, true);
         let hears = hears(&child);
         context.tasks.spawn("input of a child", Arc::clone(&child).write(input));
         context.tasks.spawn("output of a child", Arc::clone(&child).read(output, context.options.max_message, hears));
         context.tasks.spawn("log of a child", log(errors, child.process.id()));
         Ok(child)
+    }
+
+    fn new(context: &Context, process: Process, mark: String, own: bool) -> Arc<Self> {
+        Arc::new(Self {
+            process,
+            mark,
+            input: Mutex::default(),
+            wake: Notify::new(),
+            closing: AtomicBool::new(false),
+            most: context.options.max_message.saturating_add(8 << 20),
+            inherits: context.processes.inherits(),
+            own,
+        })
     }
 
     /// Sends one message, which must not contain line breaks. What many callers send in one turn is one write. False if
@@ -98,9 +116,35 @@ impl Child {
 
     /// Ends the server and everything it started: closes its input, then SIGTERM, then SIGKILL.
     pub fn stop(self: &Arc<Self>, context: &Arc<Context>) {
-        if !self.closing.swap(true, Ordering::Relaxed) {
-            self.wake.notify_one();
+        if self.close() && self.own {
             context.tasks.spawn("end of a child", Arc::clone(self).end());
+        }
+    }
+
+    /// Takes no further message. False if it did not before.
+    pub(super) fn close(&self) -> bool {
+        let first = !self.closing.swap(true, Ordering::Relaxed);
+        self.wake.notify_one();
+        first
+    }
+
+    /// Whether no further message is taken.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
+    }
+
+    /// Waits for messages, or for the end of them.
+    pub(super) async fn has_input(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Moves what was sent into `sending`, which must be empty.
+    pub(super) fn take_input(&self, sending: &mut Vec<u8>) {
+        let mut input = self.input.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::swap(&mut *input, sending);
+        // A single large message must not hold its memory for good.
+        if input.capacity() > KEPT {
+            *input = Vec::new();
         }
     }
 
@@ -129,7 +173,7 @@ impl Child {
             self.process.signal(signal);
         }
         self.process.wait().await;
-        stragglers::end(&self.mark);
+        stragglers::end(&self.mark, self.inherits);
     }
 
     async fn write(self: Arc<Self>, mut pipe: pipe::Sender) {
@@ -140,14 +184,7 @@ impl Child {
                 _ = self.process.wait() => return,
             }
             loop {
-                {
-                    let mut input = self.input.lock().unwrap_or_else(PoisonError::into_inner);
-                    std::mem::swap(&mut *input, &mut sending);
-                    // A single large message must not hold its memory for good.
-                    if input.capacity() > 1 << 20 {
-                        *input = Vec::new();
-                    }
-                }
+                self.take_input(&mut sending);
                 if sending.is_empty() {
                     break;
                 }
@@ -198,15 +235,24 @@ impl Child {
             }
         };
         hears.ended(&why);
-        if !self.closing.swap(true, Ordering::Relaxed) {
-            self.wake.notify_one();
-        }
+        self.close();
         self.end().await;
     }
 }
 
+/// The server's command, and the mark by which its descendants are found.
+pub(super) fn command(context: &Context) -> (Command, String) {
+    static STARTED: AtomicU64 = AtomicU64::new(0);
+    let mark = format!("{}-{}", std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
+    let mut words = context.options.command.iter();
+    let mut command = Command::new(words.next().map_or_else(Default::default, Clone::clone));
+    command.args(words).env_remove(super::options::KEY_VARIABLE).env(stragglers::MARK, &mark);
+    super::memory::keep_from(&mut command);
+    (command, mark)
+}
+
 /// Brings standard error to the bridge's own, line by line, so that lines of several children do not mix.
-async fn log(mut pipe: pipe::Receiver, child: i32) {
+pub(super) async fn log(mut pipe: pipe::Receiver, child: i32) {
     let mut lines = Lines::new(LOG_LINE);
     let mut out = tokio::io::stderr();
     while let Ok(1..) = pipe.read_buf(lines.space()).await {

@@ -89,11 +89,13 @@ impl Listeners {
     /// Brings a notification to everybody who wants it; to how many.
     pub fn tell(&self, text: &Bytes, message: &Message) -> usize {
         let mut told = 0;
+        // Copied once, and not for each of them: it may wait for many slow readers.
+        let text = &Bytes::copy_from_slice(text);
         self.all().retain(|listener| {
             let Some(stream) = listener.stream.upgrade() else { return false };
             if lock(&listener.wanted).wants(text, message) {
                 let text = listener.subscription.as_ref().map_or_else(|| text.clone(), |id| tag(text, message, id));
-                stream.push(text);
+                stream.push_shared(text);
                 told += 1;
             }
             true

@@ -13,17 +13,20 @@ pub mod ask;
 pub mod child;
 pub mod common;
 pub mod era;
+pub mod events;
 pub mod frame;
 pub mod http;
 pub mod json;
 pub mod link;
 pub mod links;
 pub mod listeners;
+pub mod memory;
 pub mod metrics;
 pub mod options;
 pub mod owner;
 pub mod reader;
 pub mod reaper;
+pub mod remote;
 pub mod rpc;
 pub mod scan;
 pub mod session;
@@ -54,6 +57,8 @@ pub struct Context {
     pub processes: reaper::Processes,
     /// Children with their requests.
     pub links: links::Links,
+    /// The process of a server that speaks HTTP+SSE.
+    pub program: remote::Program,
 }
 
 impl Context {
@@ -61,13 +66,14 @@ impl Context {
     #[must_use]
     pub fn new(options: Options, alone: bool) -> Arc<Self> {
         // The common server, and children that are ending while the next ones start, come on top of the sessions.
-        let most = options.max_sessions + options.spare + 8;
+        let most = options.max_sessions + sessions::MOST_SPARES * options.spare + 8;
         Arc::new(Self {
             processes: reaper::Processes::new(most, alone),
             options,
             tasks: Tasks::default(),
             metrics: metrics::Metrics::default(),
             links: links::Links::default(),
+            program: remote::Program::default(),
         })
     }
 }
@@ -163,6 +169,7 @@ impl Bridge {
         for link in self.context.links.alive() {
             link.stop();
         }
+        self.context.program.stop(&self.context);
         self.context.tasks.stop(Duration::from_secs(6)).await;
     }
 }

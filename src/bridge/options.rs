@@ -67,6 +67,9 @@ pub struct Arguments {
     /// HTTP+SSE of revision 2024-11-05 at /sse and /messages as well.
     #[arg(long)]
     sse: bool,
+    /// The server speaks HTTP+SSE of revision 2024-11-05 here instead of standard input and output.
+    #[arg(long, value_name = "URL")]
+    sse_server: Option<http::Uri>,
     /// Further value of Host and of Origin's host: a name, `*.example.com`, or `*`.
     #[arg(long, value_name = "HOST")]
     allowed_host: Vec<String>,
@@ -132,6 +135,7 @@ pub struct Options {
     pub drain_timeout: Duration,
     pub era: EraChoice,
     pub sse: bool,
+    pub sse_server: Option<http::Uri>,
     pub allowed_hosts: Vec<String>,
     pub owner: String,
     pub peer: Option<String>,
@@ -150,6 +154,10 @@ impl Arguments {
         }
         if self.peer.as_ref().is_some_and(|peer| !peer.starts_with("http://") || !peer.contains("{owner}")) {
             return Err(Error::invalid_field("peer", "it is no address of a replica", "write http://{owner}:8080"));
+        }
+        let is_address = |uri: &http::Uri| uri.scheme_str() == Some("http") && uri.authority().is_some();
+        if self.sse_server.as_ref().is_some_and(|uri| !is_address(uri)) {
+            return Err(Error::invalid_field("sse-server", "it is no address", "write http://127.0.0.1:8000/sse"));
         }
         let owner = self.owner.unwrap_or_else(|| {
             let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
@@ -174,7 +182,8 @@ impl Arguments {
             session_mode: self.session_mode,
             max_sessions: self.max_sessions as usize,
             idle_timeout: seconds(self.idle_timeout),
-            spare: self.spare.min(self.max_sessions) as usize,
+            // A session of a server that speaks HTTP needs no process of its own.
+            spare: if self.sse_server.is_some() { 0 } else { self.spare.min(self.max_sessions) as usize },
             max_message: self.max_message,
             max_pending: self.max_pending.max(1),
             max_queue: self.max_queue,
@@ -184,8 +193,10 @@ impl Arguments {
             header_timeout: seconds(self.header_timeout),
             body_timeout: seconds(self.body_timeout),
             drain_timeout: seconds(self.drain_timeout),
-            era: self.era,
+            // The transport ended with an earlier era.
+            era: if self.sse_server.is_some() { EraChoice::Legacy } else { self.era },
             sse: self.sse,
+            sse_server: self.sse_server,
             allowed_hosts,
             owner,
             peer: self.peer,

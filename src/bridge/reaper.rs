@@ -95,6 +95,12 @@ impl Processes {
         self.most
     }
 
+    /// Whether orphans of the servers become children of this process.
+    #[must_use]
+    pub fn inherits(&self) -> bool {
+        self.orphans
+    }
+
     /// Starts a process as leader of a new group.
     ///
     /// # Errors

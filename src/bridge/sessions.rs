@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -31,9 +30,24 @@ pub struct Sessions {
     expected: Mutex<HashMap<String, Arc<Stream>>>,
     /// Sessions that are being opened, so that the limit holds.
     opening: Mutex<usize>,
-    spares: Mutex<VecDeque<Arc<Link>>>,
+    spares: Mutex<Spares>,
     backoff: Mutex<Backoff>,
 }
+
+/// Children started ahead: more of them while sessions open faster than children start.
+#[derive(Debug, Default)]
+struct Spares {
+    ready: VecDeque<Arc<Link>>,
+    /// How many beyond the usual number are kept.
+    more: usize,
+    /// Sweeps since a session last wanted one.
+    quiet: u32,
+}
+
+/// How many times the usual number of spares is kept at most.
+pub(super) const MOST_SPARES: usize = 4;
+/// After so many sweeps without a new session one spare beyond the usual number ends.
+const QUIET_SWEEPS: u32 = 5;
 
 /// Counts a session that is being opened.
 struct Opening<'a>(&'a Sessions);
@@ -202,7 +216,7 @@ impl Sessions {
         for (_, session) in all {
             session.close();
         }
-        for spare in lock(&self.spares).drain(..) {
+        for spare in lock(&self.spares).ready.drain(..) {
             spare.stop();
         }
         for (_, stream) in lock(&self.expected).drain() {
@@ -219,15 +233,37 @@ impl Sessions {
             self.context.metrics.sessions_expired.add(1);
             session.close();
         }
+        self.shrink_spares();
         self.fill_spares();
+    }
+
+    fn shrink_spares(&self) {
+        let usual = self.context.options.spare;
+        let mut spares = lock(&self.spares);
+        spares.quiet += 1;
+        if spares.more > 0 && spares.quiet >= QUIET_SWEEPS {
+            spares.more -= 1;
+            spares.quiet = 0;
+            if spares.ready.len() > usual + spares.more
+                && let Some(link) = spares.ready.pop_back()
+            {
+                link.stop();
+            }
+        }
     }
 
     /// A child that was started ahead, or a new one.
     fn take_spare(self: &Arc<Self>) -> Result<Arc<Link>> {
+        let usual = self.context.options.spare;
         let spare = {
             let mut spares = lock(&self.spares);
-            spares.retain(|link| link.ended().is_none());
-            spares.pop_front()
+            spares.ready.retain(|link| link.ended().is_none());
+            spares.quiet = 0;
+            let spare = spares.ready.pop_front();
+            if spare.is_none() {
+                spares.more = (spares.more + 1).min(usual * (MOST_SPARES - 1));
+            }
+            spare
         };
         let link = if let Some(link) = spare {
             link
@@ -235,12 +271,9 @@ impl Sessions {
             lock(&self.backoff).check()?;
             Link::start(&self.context, false).inspect_err(|error| lock(&self.backoff).failed(&error.to_string()))?
         };
-        // The next one is started a moment later, so that it does not compete with this session's first answers.
+        // In a task of its own, so that this session's first request is on its way before the next child starts.
         let this = Arc::clone(self);
-        self.context.tasks.spawn("spare", async move {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            this.fill_spares();
-        });
+        self.context.tasks.spawn("spare", async move { this.fill_spares() });
         Ok(link)
     }
 
@@ -252,15 +285,15 @@ impl Sessions {
             return;
         }
         let mut spares = lock(&self.spares);
-        let before = spares.len();
-        spares.retain(|link| link.ended().is_none());
-        if spares.len() < before {
+        let before = spares.ready.len();
+        spares.ready.retain(|link| link.ended().is_none());
+        if spares.ready.len() < before {
             lock(&self.backoff).failed("a server that was started ahead has ended");
         }
-        let wanted = options.spare.min(options.max_sessions.saturating_sub(self.open().len()));
-        while spares.len() < wanted && lock(&self.backoff).check().is_ok() {
+        let wanted = (options.spare + spares.more).min(options.max_sessions.saturating_sub(self.open().len()));
+        while spares.ready.len() < wanted && lock(&self.backoff).check().is_ok() {
             match Link::start(&self.context, false) {
-                Ok(link) => spares.push_back(link),
+                Ok(link) => spares.ready.push_back(link),
                 Err(error) => lock(&self.backoff).failed(&error.to_string()),
             }
         }

@@ -8,10 +8,12 @@ use rustix::process::{Pid, Signal};
 /// The variable that marks all descendants of one child of the bridge.
 pub const MARK: &str = "MCP_BRIDGE_CHILD";
 
-/// Ends every process that carries this mark.
-pub fn end(mark: &str) {
+/// Ends every process that carries this mark. With `inherited` only descendants of this process are looked at, which are
+/// all there can be where it inherits orphans.
+pub fn end(mark: &str, inherited: bool) {
     let wanted = format!("{MARK}={mark}");
-    for pid in processes() {
+    let descendants = if inherited { descendants_of_this_process() } else { None };
+    for pid in descendants.unwrap_or_else(|| processes().collect()) {
         let environment = fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero())).unwrap_or_default();
         if environment.split(|&byte| byte == 0).any(|variable| variable == wanted.as_bytes()) {
             // It may have ended by itself meanwhile.
@@ -24,8 +26,30 @@ pub fn end(mark: &str) {
 #[must_use]
 pub fn children_of_this_process() -> Vec<Pid> {
     let own = rustix::process::getpid();
-    let is_child = |pid: &Pid| parent(*pid) == Some(own);
-    processes().filter(is_child).collect()
+    // The table of all processes is long on a machine that is shared, and this is asked whenever a process ends.
+    children(own).unwrap_or_else(|| processes().filter(|pid| parent(*pid) == Some(own)).collect())
+}
+
+/// Everything below this process, or nothing where the kernel does not say.
+fn descendants_of_this_process() -> Option<Vec<Pid>> {
+    let mut found = children(rustix::process::getpid())?;
+    let mut next = 0;
+    while let Some(pid) = found.get(next) {
+        // One that has ended meanwhile has none.
+        found.extend(children(*pid).unwrap_or_default());
+        next += 1;
+    }
+    Some(found)
+}
+
+fn children(of: Pid) -> Option<Vec<Pid>> {
+    let threads = fs::read_dir(format!("/proc/{}/task", of.as_raw_nonzero())).ok()?;
+    let mut found = Vec::new();
+    for thread in threads.flatten() {
+        let children = fs::read_to_string(thread.path().join("children")).ok()?;
+        found.extend(children.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)));
+    }
+    Some(found)
 }
 
 fn parent(pid: Pid) -> Option<Pid> {

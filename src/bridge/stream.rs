@@ -141,8 +141,15 @@ impl Stream {
 
     /// Adds a message. False if messages were lost, or the stream has ended.
     pub fn push(&self, message: Bytes) -> bool {
+        // A small message must not keep the whole block alive that it was read with, if it is to wait for a reader.
+        let is_small = message.len() < BATCH / 2 && !self.limits.solo;
+        self.push_shared(if is_small && self.has_events() { Bytes::copy_from_slice(&message) } else { message })
+    }
+
+    /// As [`Stream::push`], for a message that many streams share; none of them copies it.
+    pub fn push_shared(&self, message: Bytes) -> bool {
         if let Some(other) = self.joined.get() {
-            return other.push(message);
+            return other.push_shared(message);
         }
         if self.limits.solo {
             return false;
@@ -159,6 +166,8 @@ impl Stream {
             other.push(answer);
             return self.close();
         }
+        let is_small = answer.len() < BATCH / 2 && self.has_events();
+        let answer = if is_small { Bytes::copy_from_slice(&answer) } else { answer };
         let mut state = self.state();
         if self.add(&mut state, answer) || state.end == End::Open {
             state.end = End::Done;
@@ -262,8 +271,6 @@ impl Stream {
                 self.drop_first(state);
             }
         }
-        // A small message must not keep the whole block alive that it was read with.
-        let message = if state.events && message.len() < BATCH / 2 { Bytes::copy_from_slice(&message) } else { message };
         state.unread += message.len();
         state.frames.push_back(message);
         whole

@@ -16,7 +16,7 @@ use crate::domain::spec::{Probe, ServiceSpec};
 pub fn traefik_labels(name: &ServiceName, spec: &ServiceSpec, settings: &Settings) -> BTreeMap<String, String> {
     let mut labels = BTreeMap::new();
     let mut set = |key: String, value: String| labels.insert(format!("traefik.{key}"), value);
-    let Some(port) = spec.port else {
+    let Some(port) = spec.front_port() else {
         set("enable".into(), "false".into());
         return labels;
     };

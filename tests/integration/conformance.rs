@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::process::Stdio;
 
+use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
@@ -11,6 +12,7 @@ use crate::support::bridged::{Bridged, conformance_server};
 use crate::support::conformance::run;
 use crate::support::machine::{Part, offered};
 use crate::support::podman::{self, podman};
+use crate::support::product::{Options, Product};
 
 /// How many scenarios each revision requires of a server.
 const REQUIRED: [(&str, usize); 2] = [("2025-11-25", 30), ("2026-07-28", 37)];
@@ -56,6 +58,21 @@ async fn a_stdio_server_in_a_rootless_container_conforms_through_the_bridge() {
     let bridged = Bridged::in_container(&image, &["--user", "1234:1234"]).await;
     assert_conforms(&suite, &bridged.url).await;
     drop(bridged);
+    podman(&["rmi", "--force", &image]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_made_by_a_request_conforms_through_the_gateway() {
+    let (Some(_), Some(suite)) = (offered(Part::Podman), offered(Part::Conformance)) else { return };
+    // Alone: see the sessions' key in the tests of servers that speak stdio.
+    let product = Product::start(Options::podman().alone()).await;
+    let image = format!("localhost/{}:latest", podman::unique("conformance"));
+    build(&image, &conformance_server()).await;
+    let body = json!({"service_name": "conformance", "image": image, "pull_policy": "never", "transport": "stdio"});
+    let (status, answer) = product.post("/containers", &body).await;
+    assert_eq!((status, answer["status"].as_str()), (201, Some("running")), "{answer:#}\n{}", product.log());
+    assert_conforms(&suite, &format!("{}/mcp/s/conformance", product.url)).await;
+    product.finish().await;
     podman(&["rmi", "--force", &image]).await;
 }
 

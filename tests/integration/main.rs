@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests start tasks of their own, which end with the test")]
 
 mod api;
+mod bridge;
 mod cli;
 mod conformance;
 mod contract;

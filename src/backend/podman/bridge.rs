@@ -20,6 +20,9 @@ use crate::error::{Error, Kind, Result};
 const INSIDE: &str = ".mcp-bridge";
 /// The variable with the service's key for session ids.
 pub(super) const KEY_VARIABLE: &str = "MCP_BRIDGE_SESSION_KEY";
+/// The label that opens HTTP+SSE of 2024-11-05 to clients, and the one that says where a server of it has its stream.
+const SSE_CLIENTS: &str = "mcp.sse";
+const SSE_PATH: &str = "mcp.sse_path";
 /// Processes and threads that are reckoned for one session's server, for a cap on sessions that the process limit bears.
 const TASKS_PER_SESSION: u32 = 16;
 const MAX_SESSIONS: u32 = 64;
@@ -28,7 +31,7 @@ const BLOCK: u64 = 512;
 
 /// Whether the spec's server needs the bridge.
 pub(super) fn is_needed(spec: &ServiceSpec) -> bool {
-    spec.transport == Transport::Stdio
+    matches!(spec.transport, Transport::Stdio | Transport::Sse)
 }
 
 /// The name of a replica in session ids, and among its peers: short enough for a DNS label whatever the service is
@@ -54,7 +57,7 @@ pub(super) fn invocation(spec: &ServiceSpec, image: &Image, owner: &str, hosts: 
         let error = Error::new(Kind::StartFailed, format!("the image {} names no program", spec.image));
         return Err(error.remedy("set 'command' or 'entrypoint' to the server's command"));
     }
-    let port = spec.port.unwrap_or_default();
+    let port = spec.front_port().unwrap_or_default();
     let mode = match spec.session_mode {
         SessionMode::Shared => "shared",
         SessionMode::PerSession => "per_session",
@@ -71,9 +74,13 @@ pub(super) fn invocation(spec: &ServiceSpec, image: &Image, owner: &str, hosts: 
         ("owner", owner.to_owned()),
         ("peer", format!("http://{{owner}}:{port}")),
     ];
+    let path = spec.labels.get(SSE_PATH).map_or("/sse", String::as_str);
+    let inside = spec.port.filter(|_| spec.transport == Transport::Sse);
+    let server = inside.map(|inside| ("sse-server", format!("http://127.0.0.1:{inside}{path}")));
+    let clients = spec.labels.get(SSE_CLIENTS).is_some_and(|value| value == "true").then(|| "--sse".to_owned());
     let hosts = hosts.iter().map(|host| ("allowed-host", host.clone()));
-    let flags = flags.into_iter().chain(hosts).flat_map(|(name, value)| [format!("--{name}"), value]);
-    let entrypoint = [format!("/{INSIDE}")].into_iter().chain(flags).chain(["--".to_owned()]).collect();
+    let flags = flags.into_iter().chain(server).chain(hosts).flat_map(|(name, value)| [format!("--{name}"), value]);
+    let entrypoint = [format!("/{INSIDE}")].into_iter().chain(flags).chain(clients).chain(["--".to_owned()]).collect();
     Ok(Invocation { entrypoint, command })
 }
 
@@ -157,6 +164,16 @@ mod tests {
         let expected = "/.mcp-bridge --listen 0.0.0.0:8000 --session-mode shared --max-sessions 6 --start-timeout 60 \
                         --drain-timeout 9 --owner r1 --peer http://{owner}:8000 --allowed-host *.example.com --";
         assert_eq!(invocation.entrypoint.join(" "), expected.split_whitespace().collect::<Vec<_>>().join(" "));
+    }
+
+    #[test]
+    fn the_bridge_leaves_a_server_of_the_old_transport_its_port() {
+        let labels = [("mcp.sse_path", "/events"), ("mcp.sse", "true")];
+        let labels = labels.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let spec = ServiceSpec { transport: Transport::Sse, labels, ..stdio() };
+        let words = invocation(&spec, &image(&["x"], &[]), "r1", &[]).unwrap().entrypoint.join(" ");
+        assert!(words.contains("--listen 0.0.0.0:8001 "), "{words}");
+        assert!(words.ends_with("--sse-server http://127.0.0.1:8000/events --sse --"), "{words}");
     }
 
     #[test]

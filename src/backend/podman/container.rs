@@ -116,7 +116,7 @@ impl Blueprint<'_> {
     fn ports(&self) -> Vec<Value> {
         let spec = &self.record.spec;
         // Host port 0: the engine takes a free one.
-        let own = spec.port.filter(|port| !spec.ports.contains_key(port)).map(|port| (port, 0));
+        let own = spec.front_port().filter(|port| !spec.ports.contains_key(port)).map(|port| (port, 0));
         let all = own.into_iter().chain(spec.ports.iter().map(|(container, host)| (*container, *host)));
         let address = self.settings.publish_address;
         all.map(

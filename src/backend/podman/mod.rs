@@ -127,12 +127,8 @@ impl Podman {
     fn check(&self, change: &Change) -> Result<()> {
         match change.spec.transport {
             Transport::Http => {}
-            Transport::Stdio => {
+            Transport::Stdio | Transport::Sse => {
                 bridge::program(self.shared.settings.bridge.as_deref())?;
-            }
-            Transport::Sse => {
-                return Err(Error::new(Kind::NotSupported, "servers of the old HTTP+SSE transport cannot be run here yet")
-                    .remedy("use an image that serves Streamable HTTP (transport 'http') or speaks stdio (transport 'stdio')"));
             }
         }
         for (index, mount) in change.spec.volumes.iter().enumerate() {

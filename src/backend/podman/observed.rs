@@ -142,7 +142,7 @@ impl Observed {
         let service: ServiceName = labels.get(names::SERVICE)?.parse().ok()?;
         let record: Option<Record> = labels.get(names::RECORD).and_then(|text| serde_json::from_str(text).ok());
         let name = listed.names.as_ref()?.first()?.clone();
-        let port = record.as_ref().and_then(|record| record.spec.port);
+        let port = record.as_ref().and_then(|record| record.spec.front_port());
         let second = |second: Option<i64>| Timestamp::from_second(second?).ok().filter(|moment| moment.as_second() > 0);
         let state = state(listed.state.as_deref()?, second(listed.exited_at));
         let mapping = |port: u16| {

@@ -288,7 +288,7 @@ impl Service {
         let check = &self.record.spec.health_check;
         for (id, container) in &mut self.containers {
             let Some(run) = container.take_check(now) else { continue };
-            let inside = container.observed.pid.zip(self.record.spec.port).filter(|_| self.shared.is_local());
+            let inside = container.observed.pid.zip(self.record.spec.front_port()).filter(|_| self.shared.is_local());
             let target = Target { id: id.clone(), inside, address: container.observed.address };
             let (shared, check) = (self.shared.clone(), check.clone());
             let ask = async move {

@@ -83,7 +83,7 @@ impl Job {
 
     async fn seen(&self, id: &str) -> Result<Effect, EngineError> {
         let asked = Instant::now();
-        let seen = self.shared.look(id, self.record.spec.port).await?;
+        let seen = self.shared.look(id, self.record.spec.front_port()).await?;
         Ok(seen.map_or_else(|| Effect::Gone(id.to_owned()), |observed| Effect::Seen(observed, asked)))
     }
 

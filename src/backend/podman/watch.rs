@@ -206,7 +206,7 @@ async fn adopt(shared: &Arc<Shared>, stored: &Stored, listed: Vec<Observed>, fir
     let asked = Instant::now();
     let mut observed = Vec::new();
     for listed in listed {
-        observed.extend(shared.look(&listed.id, stored.record.spec.port).await?);
+        observed.extend(shared.look(&listed.id, stored.record.spec.front_port()).await?);
     }
     let established = !observed.is_empty();
     shared.adopt(stored, Message::Found(observed, asked), established, first_look);

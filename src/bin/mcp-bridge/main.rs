@@ -1,5 +1,5 @@
 //! `mcp-bridge`, process 1 of a stdio MCP server's container: starts the server and speaks Streamable HTTP for it. All of it
-//! is in [`mcp_manager::bridge`]; here are only the log, the runtime and the exit code.
+//! is in [`mcp_manager::bridge`]; here are only the log, the memory, the runtime and the exit code.
 
 use std::process::ExitCode;
 
@@ -7,6 +7,7 @@ use clap::Parser as _;
 use mcp_manager::bridge::{self, Arguments};
 
 fn main() -> ExitCode {
+    bridge::memory::settle();
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_max_level(tracing::Level::INFO).init();
     let result = Arguments::parse().resolve().and_then(|options| {
         // One thread: the work is tiny, and every further thread would only cost memory and locks.

@@ -13,6 +13,9 @@ use hyper::body::Incoming;
 use super::response::{Response, plain};
 use crate::bridge::reader::Reader;
 
+/// A body that is worth less than a new buffer for the connection.
+const SMALL: usize = 2048;
+
 /// The body of an answer.
 #[derive(Debug)]
 pub enum Payload {
@@ -92,7 +95,8 @@ async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, Response> {
             return Err(too_large());
         }
         if whole.is_empty() && body.is_end_stream() {
-            return Ok(data);
+            // A small body is copied, so that the connection's buffer can be used for the next request.
+            return Ok(if data.len() <= SMALL { Bytes::copy_from_slice(&data) } else { data });
         }
         if whole.is_empty() {
             whole.reserve(announced.clamp(data.len(), 1 << 20));

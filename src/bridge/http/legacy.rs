@@ -91,7 +91,11 @@ impl Front {
         }
         match session {
             Some((id, Whose::Own)) => match self.bridge.sessions.get(&id) {
-                Some(session) => self.in_session(&session, accepts, text, &message).await,
+                Some(session) => {
+                    // The head lies in the connection's buffer, which is wanted for the next request.
+                    drop(head);
+                    self.in_session(&session, accepts, text, &message).await
+                }
                 None => no_session(),
             },
             Some(_) => no_session(),

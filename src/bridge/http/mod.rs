@@ -101,7 +101,7 @@ async fn connection(front: Arc<Front>, stream: TcpStream, stop: CancellationToke
     }
     let options = &front.bridge.context.options;
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(options.header_timeout).max_buf_size(128 * 1024).pipeline_flush(true);
+    builder.timer(TokioTimer::new()).header_read_timeout(options.header_timeout).max_buf_size(64 * 1024).pipeline_flush(true);
     let service = service_fn(|request| {
         let front = Arc::clone(&front);
         async move { Ok::<_, Infallible>(front.answer(request).await) }

@@ -13,9 +13,10 @@ use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 
-use super::{Arguments, Bridge, Context, http};
+use super::{Arguments, Bridge, Context, Options, http};
 
 mod eras;
+mod faults;
 mod sessions;
 
 const SERVER: &str = r#"
@@ -44,6 +45,9 @@ for line in sys.stdin:
         elif name == 'rubbish':
             raw('this is no message'); sys.stdout.buffer.write(b'\xff\xfe\n{"jsonrpc":"2.0"'); out.flush(); raw(''); say({'jsonrpc':'2.0','id':i,'result':{}})
         elif name == 'hang': pass
+        elif name == 'binary': sys.stdout.buffer.write(os.urandom(1 << 20) + b'\n'); out.flush(); say({'jsonrpc':'2.0','id':i,'result':{}})
+        elif name == 'flood':
+            while True: raw('{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"' + 'x' * 1000 + '"}}')
         elif name == 'slow': time.sleep(a['s']); say({'jsonrpc':'2.0','id':i,'result':{'slow':True}})
         elif name == 'close': os.close(1); time.sleep(60)
         elif name == 'grandchild':
@@ -82,7 +86,10 @@ impl Running {
         words.extend(flags.iter().map(Into::into));
         let command = format!("ERA={era} exec python3 -u -c \"$0\"");
         words.extend(["--", "sh", "-c", &command, SERVER].map(Into::into));
-        let options = Arguments::parse_from(words).resolve().unwrap();
+        Self::over(Arguments::parse_from(words).resolve().unwrap()).await
+    }
+
+    async fn over(options: Options) -> Self {
         let listener = http::listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
         let bridge = Bridge::start(Context::new(options, false)).unwrap();
@@ -126,6 +133,10 @@ impl Running {
     async fn call(&self, session: &str, tool: &str, arguments: Value) -> Value {
         let answer = self.post(session, &call(json!(1), tool, arguments).to_string()).await;
         answer.message().await
+    }
+
+    async fn post_call(&self, session: &str, id: &Value, tool: &str) -> Value {
+        self.post(session, &call(id.clone(), tool, json!({})).to_string()).await.message().await
     }
 
     async fn modern(&self, body: Value) -> Answer {

@@ -182,7 +182,21 @@ impl Default for ServiceSpec {
     }
 }
 
+/// Port on which the bridge listens for a server that does not.
+pub const BRIDGE_PORT: u16 = 8000;
+
 impl ServiceSpec {
+    /// Port at which the service is reached inside its container: the bridge's, where there is one. Beside a server that
+    /// listens itself the bridge takes a port of its own.
+    #[must_use]
+    pub fn front_port(&self) -> Option<u16> {
+        let port = self.port?;
+        if self.transport != Transport::Sse {
+            return Some(port);
+        }
+        (BRIDGE_PORT..=u16::MAX).find(|front| *front != port && !self.ports.contains_key(front))
+    }
+
     /// A digest of everything that a running container embodies: equal digests mean that no container must be replaced.
     /// The number of replicas and the time-outs of the manager's own waiting are left out.
     #[must_use]

@@ -2,7 +2,7 @@
 
 use super::rules::{self, Check};
 use super::values::Transport;
-use super::{HealthCheck, Probe, ServiceSpec, SpecInput};
+use super::{BRIDGE_PORT, HealthCheck, Probe, ServiceSpec, SpecInput};
 use crate::domain::fields::bounded;
 use crate::domain::quantity::{Bytes, MilliCpu, Span};
 use crate::error::FieldError;
@@ -44,9 +44,6 @@ impl Default for Defaults {
 /// Looks up a variable of the manager's own environment that the template's allow-list names; `None` when unset.
 pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// Port on which the bridge listens for a stdio server that names none.
-const BRIDGE_PORT: u16 = 8000;
-
 /// Resolves `input`. `allowed_env` names the manager's variables that environment values may reference.
 pub fn resolve(
     input: SpecInput,
@@ -62,7 +59,8 @@ pub fn resolve(
     let image = check.image(input.image.clone());
     check.that(port != Some(0), "port", "is 0", "use 1 to 65535");
     let mut health_check = health(&mut check, &input, port, defaults);
-    if transport == Transport::Stdio && health_check.probe == Probe::Tcp {
+    check.that(transport != Transport::Sse || port.is_some(), "port", "is missing", "name the port on which the server listens");
+    if transport != Transport::Http && health_check.probe == Probe::Tcp {
         // The bridge knows how its server is.
         health_check.probe = Probe::Http("/health".to_owned());
     }

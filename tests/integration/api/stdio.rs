@@ -135,6 +135,53 @@ async fn forwarded(product: &Product) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_of_the_old_transport_runs_behind_the_bridge() {
+    if !podman::ready().await {
+        return;
+    }
+    let product = Product::start(Options::podman().alone()).await;
+    // A bridge that serves clients of 2024-11-05 is a server of theirs.
+    let image = format!("localhost/{}:latest", podman::unique("old"));
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(env!("CARGO_BIN_EXE_mcp-bridge"), folder.path().join("mcp-bridge")).unwrap();
+    let words = r#"["/mcp-bridge", "--sse", "--listen", "127.0.0.1:9000", "--", "/mcp-echo"]"#;
+    let recipe = format!("FROM {}\nCOPY mcp-bridge /\nENTRYPOINT {words}\nCMD []\n", podman::ECHO_IMAGE);
+    std::fs::write(folder.path().join("Containerfile"), recipe).unwrap();
+    podman::podman(&["build", "--quiet", "--tag", &image, &folder.path().display().to_string()]).await;
+    create(&product, "old", json!({"image": image, "transport": "sse", "port": 9000, "labels": {"mcp.sse": "true"}})).await;
+    let (client, url) = by_name(&product, "old");
+    let session = Session::open(&client, &url).await;
+    assert_eq!(session.server["serverInfo"]["name"], "echo", "{:#}", session.server);
+    assert_eq!(echo(&session, "päckchen 🎁").await, "päckchen 🎁");
+    let tools = stateless(&client, &url, "tools/list", json!({})).await;
+    assert!(tools.result()["tools"].as_array().unwrap().iter().any(|tool| tool["name"] == "echo"), "{tools:?}");
+    // Its label opens the bridge to old clients as well.
+    let mut stream = client.get(url.replace("/mcp", "/sse")).send().await.unwrap();
+    let begin = stream.chunk().await.unwrap().unwrap();
+    assert!(begin.starts_with(b"event: endpoint\ndata: /messages?sessionId=v1."), "{begin:?}");
+    drop(stream);
+    product.finish().await;
+    podman::podman(&["rmi", "--force", &image]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_does_not_start_says_why_in_its_service() {
+    if !podman::ready().await {
+        return;
+    }
+    let product = Product::start(Options::podman().alone()).await;
+    let body = json!({
+        "service_name": "lost", "image": podman::ECHO_IMAGE, "pull_policy": "never", "transport": "stdio",
+        "entrypoint": ["/no/such/program"], "health_check": {"path": "/health", "start_period": "0s", "interval": "1s"},
+    });
+    let (status, answer) = product.post("/containers?wait=none", &body).await;
+    assert!(status < 300, "{answer:#}");
+    let says = |service: &Value| service.to_string().contains("the server could not be started: /no/such/program");
+    product.until("lost", "it says why", says).await;
+    product.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_manager_that_dies_disturbs_no_session() {
     if !podman::ready().await {
         return;

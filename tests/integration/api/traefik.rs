@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use reqwest::Client;
@@ -93,6 +95,56 @@ impl Traefik {
         }
         seen
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manager_that_is_killed_and_started_again_fails_no_call() {
+    if !podman::ready().await {
+        return;
+    }
+    let Some(program) = offered(Part::Traefik) else { return };
+    let provider = free_port();
+    let listen = format!("127.0.0.1:{provider}");
+    let options = Options::podman().alone().with("MCP_MANAGER_SERVER_TRAEFIK_PROVIDER_LISTEN", listen);
+    let product = Product::start(options).await;
+    let traefik = Traefik::start(&program, &product, provider).await;
+    let body = json!({
+        "service_name": "echo", "image": podman::ECHO_IMAGE, "pull_policy": "never", "transport": "stdio",
+        "environment": {"MCP_ECHO_STDIO": "true"}, "replicas": 2,
+    });
+    let (status, answer) = product.post("/containers", &body).await;
+    assert_eq!((status, answer["status"].as_str()), (201, Some("running")), "{answer:#}");
+    let by_name = Client::builder().no_proxy().resolve("echo.localhost", ([127, 0, 0, 1], 0).into()).build().unwrap();
+    let front = format!("http://echo.localhost:{}/mcp", traefik.web);
+    let direct = format!("http://{}/mcp", answer["instances"][0]["address"].as_str().unwrap());
+    eventually("Traefik has the route", async || traefik.get("echo.localhost", "/health").await.0 == 200).await;
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let called = Arc::new(AtomicUsize::new(0));
+    let mut callers = tokio::task::JoinSet::new();
+    for caller in 0..8 {
+        let session = Session::open(&by_name, if caller % 2 == 0 { &front } else { &direct }).await;
+        let (stopped, called) = (stopped.clone(), Arc::clone(&called));
+        callers.spawn(async move {
+            while !*stopped.borrow() {
+                let answer = session.call("tools/call", json!({"name": "echo", "arguments": {"message": "hi"}})).await;
+                assert_eq!(answer.result()["content"][0]["text"], "hi");
+                called.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    let more = async |from: usize| eventually("calls go on", async || called.load(Ordering::Relaxed) > from + 200).await;
+    more(0).await;
+    let product = product.kill_and_restart().await;
+    more(called.load(Ordering::Relaxed)).await;
+    product.until("echo", "it runs", |service| service["status"] == "running").await;
+    // Traefik reads the new manager's document several times meanwhile.
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(1) {
+        more(called.load(Ordering::Relaxed)).await;
+    }
+    stop.send(true).unwrap();
+    callers.join_all().await;
+    product.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -35,9 +35,16 @@ pub fn conformance_server() -> PathBuf {
 impl Bridged {
     /// On this machine, before a command.
     pub async fn on_host(command: &Path) -> Self {
+        Self::before(&[], &[command.to_str().unwrap()]).await
+    }
+
+    /// On this machine, with these flags of its own, before a command.
+    pub async fn before(flags: &[&str], command: &[&str]) -> Self {
         let mut process = Command::new(BRIDGE)
-            .args(["--listen", "127.0.0.1:0", "--"])
-            .arg(command)
+            .args(["--listen", "127.0.0.1:0"])
+            .args(flags)
+            .arg("--")
+            .args(command)
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
@@ -84,6 +91,21 @@ impl Bridged {
         let bridged = Self { url: format!("http://{port}/mcp"), process: None, container: Some(container) };
         bridged.until_healthy().await;
         bridged
+    }
+
+    /// Resident memory of a bridge on this machine, in bytes.
+    pub fn memory(&self) -> u64 {
+        let pid = self.process.as_ref().and_then(Child::id).expect("it runs on this machine");
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().trim().parse::<u64>().unwrap() * 1024
+    }
+
+    /// A figure of its metrics.
+    pub async fn figure(&self, name: &str) -> u64 {
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let text = client.get(self.url.replace("/mcp", "/metrics")).send().await.unwrap().text().await.unwrap();
+        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).unwrap().parse().unwrap()
     }
 
     async fn until_healthy(&self) {

@@ -163,7 +163,7 @@ impl Service {
 
     /// Asks the engine about one container.
     pub(super) fn look(&self, id: String) {
-        let (shared, port) = (self.shared.clone(), self.record.spec.port);
+        let (shared, port) = (self.shared.clone(), self.record.spec.front_port());
         let look = async move {
             let asked = Instant::now();
             let found = shared.look(&id, port).await;

@@ -1,0 +1,158 @@
+//! Claims about servers that misbehave: only their own session is hurt, and nothing is left of them.
+
+use super::*;
+
+async fn pid(running: &Running, session: &str) -> Value {
+    running.call(session, "pid", json!({})).await["result"]["pid"].clone()
+}
+
+fn kill(pid: &Value) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid.as_i64().unwrap()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
+#[tokio::test]
+async fn a_server_killed_in_the_middle_of_calls_fails_them_at_once_and_the_next_call_works() {
+    let running = Running::start("legacy", &[]).await;
+    let (session, other) = (running.session().await, running.session().await);
+    let (first, unhurt) = (pid(&running, &session).await, pid(&running, &other).await);
+    let ids: Vec<Value> = (0..5).map(Value::from).collect();
+    let pending = ids.iter().map(|id| running.post_call(&session, id, "hang"));
+    let killing = async {
+        let links = || running.bridge.context.links.alive();
+        until("all calls wait for the server", || links().iter().any(|link| link.pending() == 5)).await;
+        kill(&first);
+        Instant::now()
+    };
+    let (answers, killed) = tokio::join!(futures_util::future::join_all(pending), killing);
+    assert!(killed.elapsed() < Duration::from_secs(5), "pending calls fail at once");
+    for (id, answer) in ids.iter().zip(answers) {
+        assert_eq!(answer["id"], *id);
+        assert!(answer["error"]["message"].as_str().unwrap().contains("killed by signal 9"), "{answer}");
+    }
+    let second = pid(&running, &session).await;
+    assert!(second.is_number() && second != first, "{second}");
+    assert_eq!(pid(&running, &other).await, unhurt);
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_server_that_floods_does_not_keep_others_from_being_served() {
+    let running = Running::start("legacy", &["--max-queue", "100000"]).await;
+    let (session, other) = (running.session().await, running.session().await);
+    let flooding = pid(&running, &session).await;
+    // Its events are not read, so its stream is cut, and the flood goes nowhere.
+    let flood = running.post(&session, &call(json!(1), "flood", json!({})).to_string()).await;
+    let metrics = &running.bridge.context.metrics;
+    until("messages are dropped", || metrics.messages_dropped.value() > 1000).await;
+    for _ in 0..20 {
+        assert!(pid(&running, &other).await.is_number());
+    }
+    let held: usize = running.bridge.sessions.get(&session).unwrap().listening().held();
+    assert!(held < 1 << 20, "{held} bytes are held of a flood");
+    drop(flood);
+    assert_eq!(running.send("DELETE", "/mcp", &[("mcp-session-id", &session)], "").await.status, 200);
+    until("the flooding server has ended", || !is_alive(&flooding)).await;
+    running.end().await;
+}
+
+#[tokio::test]
+async fn binary_output_of_a_server_is_thrown_away() {
+    let running = Running::start("legacy", &[]).await;
+    let session = running.session().await;
+    assert_eq!(running.call(&session, "binary", json!({})).await["result"], json!({}));
+    assert!(pid(&running, &session).await.is_number());
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_has_a_limit_of_calls_that_wait_and_of_time() {
+    let running = Running::start("legacy", &["--max-pending", "2", "--request-timeout", "2"]).await;
+    let session = running.session().await;
+    let (one, two) = (json!(1), json!(2));
+    let waiting = async { tokio::join!(running.post_call(&session, &one, "hang"), running.post_call(&session, &two, "hang")) };
+    let refused = async {
+        let links = || running.bridge.context.links.alive();
+        until("both wait", || links().iter().any(|link| link.pending() == 2)).await;
+        running.post(&session, &call(json!(3), "pid", json!({})).to_string()).await.status
+    };
+    let ((one, two), refused) = tokio::join!(waiting, refused);
+    assert_eq!(refused, 503);
+    for answer in [one, two] {
+        assert!(answer["error"]["message"].as_str().unwrap().contains("did not answer within 2 s"), "{answer}");
+    }
+    assert!(pid(&running, &session).await.is_number(), "the server was told that nobody waits, and is used again");
+    running.end().await;
+}
+
+#[tokio::test]
+async fn sessions_that_are_dropped_leave_no_process() {
+    let flags = ["--idle-timeout", "1", "--max-sessions", "16", "--session-mode", "per_session"];
+    let running = Running::start("legacy", &flags).await;
+    let mut pids = Vec::new();
+    for _ in 0..10 {
+        let session = running.session().await;
+        pids.push(pid(&running, &session).await);
+    }
+    until("all sessions have expired", || running.bridge.sessions.count() == 0).await;
+    until("their servers have ended", || !pids.iter().any(is_alive)).await;
+    running.end().await;
+}
+
+/// A bridge that serves clients of 2024-11-05 is a server of that transport.
+async fn old_server() -> (Running, String) {
+    let server = Running::start("legacy", &["--sse"]).await;
+    let url = format!("http://{}/sse", server.address);
+    (server, url)
+}
+
+fn before(url: &str, command: &str) -> Options {
+    Arguments::parse_from(["mcp-bridge", "--sse-server", url, "--", "sh", "-c", command]).resolve().unwrap()
+}
+
+#[tokio::test]
+async fn a_server_of_the_old_transport_is_served_like_any_other() {
+    let (server, url) = old_server().await;
+    let running = Running::over(before(&url, "exec sleep 600")).await;
+    let (one, two) = (running.session().await, running.session().await);
+    let (first, second) = (pid(&running, &one).await, pid(&running, &two).await);
+    assert!(first.is_number() && second.is_number() && first != second, "a stream, and so a session, for each");
+    let mut body = call(json!("é"), "progress", json!({"n": 2}));
+    body["params"]["_meta"] = json!({"progressToken": "t"});
+    let messages = running.post(&one, &body.to_string()).await.messages().await;
+    assert_eq!(messages.len(), 3, "{messages:?}");
+    assert_eq!(messages[2]["id"], "é");
+    let big = running.call(&two, "big", json!({"size": 2_000_000})).await;
+    assert_eq!(big["result"]["text"].as_str().unwrap().len(), 2_000_000);
+    // A client of the stateless era is served by the same server.
+    let listed = running.modern(modern_call(json!(7), "pid", json!({}), json!({}))).await;
+    assert!(listed.message().await["result"]["pid"].is_number());
+    assert_eq!(running.send("DELETE", "/mcp", &[("mcp-session-id", &one)], "").await.status, 200);
+    until("the session's end reaches the server", || !is_alive(&first)).await;
+    assert!(is_alive(&second));
+    running.end().await;
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_server_of_the_old_transport_that_ends_is_started_again() {
+    let (server, url) = old_server().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pid").display().to_string();
+    let running = Running::over(before(&url, &format!("echo $$ > {file}; exec sleep 600"))).await;
+    let session = running.session().await;
+    let started = || std::fs::read_to_string(&file).unwrap_or_default().trim().to_owned();
+    let process: Value = started().parse().unwrap();
+    let pending = async { running.call(&session, "hang", json!({})).await };
+    let killing = async {
+        let links = || running.bridge.context.links.alive();
+        until("the call waits", || links().iter().any(|link| link.pending() == 1)).await;
+        kill(&process);
+    };
+    let (failed, ()) = tokio::join!(pending, killing);
+    assert!(failed["error"]["message"].as_str().unwrap().contains("killed by signal 9"), "{failed}");
+    assert!(pid(&running, &session).await.is_number());
+    assert_ne!(started(), process.to_string());
+    running.end().await;
+    server.end().await;
+}

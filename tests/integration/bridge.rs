@@ -1,0 +1,131 @@
+//! The bridge under clients that come in numbers and do not behave, on this machine.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use reqwest::Client;
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::support::bridged::{Bridged, conformance_server};
+use crate::support::eventually;
+use crate::support::mcp::Session;
+
+/// A server that says, when told to, many times that its tools have changed.
+const CHATTERBOX: &str = r#"
+import sys, json
+for line in sys.stdin:
+    m = json.loads(line)
+    i, p = m.get('id'), m.get('params') or {}
+    if m.get('method') == 'initialize':
+        print(json.dumps({'jsonrpc':'2.0','id':i,'result':{'protocolVersion':p['protocolVersion'],'capabilities':{'tools':{'listChanged':True}},'serverInfo':{'name':'c','version':'1'}}}), flush=True)
+    elif m.get('method') == 'tools/call':
+        a = p['arguments']
+        for n in range(a['times']):
+            print('{"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":{"n":%d,"x":"%s"}}' % (n, 'x' * a['size']))
+        print(json.dumps({'jsonrpc':'2.0','method':'notifications/tools/list_changed','params':{'last':a['last']}}))
+        print(json.dumps({'jsonrpc':'2.0','id':i,'result':{'content':[]}}), flush=True)
+    elif i is not None:
+        print(json.dumps({'jsonrpc':'2.0','id':i,'error':{'code':-32601,'message':'Method not found'}}), flush=True)
+"#;
+
+const MIB: u64 = 1 << 20;
+
+async fn until_no_sessions(bridge: &Bridged) {
+    eventually("all sessions have ended", async || bridge.figure("mcp_bridge_sessions").await == 0).await;
+    // What is left is started ahead of sessions, or shared by clients without one.
+    eventually("their processes, too", async || bridge.figure("mcp_bridge_children").await <= 5).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_hundred_sessions_that_nobody_ends_leave_no_process_and_no_memory() {
+    let server = conformance_server();
+    let flags = ["--idle-timeout", "1", "--max-sessions", "40"];
+    let bridge = Bridged::before(&flags, &[server.to_str().unwrap()]).await;
+    let client = Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap();
+    let wave = async |size: usize| {
+        let mut opening = tokio::task::JoinSet::new();
+        for _ in 0..size {
+            let (client, url) = (client.clone(), bridge.url.clone());
+            opening.spawn(async move { Session::open(&client, &url).await.call("tools/list", json!({})).await.status });
+        }
+        assert!(opening.join_all().await.iter().all(|status| *status == 200));
+        until_no_sessions(&bridge).await;
+    };
+    wave(20).await;
+    let before = bridge.memory();
+    for _ in 0..24 {
+        wave(20).await;
+    }
+    assert_eq!(bridge.figure("mcp_bridge_sessions_expired_total").await, 500);
+    let after = bridge.memory();
+    assert!(after < before + 2 * MIB, "{} KiB before, {} KiB after", before / 1024, after / 1024);
+    bridge.finish().await;
+}
+
+/// Opens the listening stream of a session, and takes its head.
+async fn listen(bridge: &Bridged, session: &str, buffer: u32) -> TcpStream {
+    let address = bridge.url.trim_start_matches("http://").trim_end_matches("/mcp").parse().unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(buffer).unwrap();
+    let mut stream = socket.connect(address).await.unwrap();
+    let head = format!("GET /mcp HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\nmcp-session-id: {session}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).await.unwrap();
+    assert_eq!(&status, b"HTTP/1.1 200");
+    stream
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_readers_of_which_half_never_read_hold_nobody_up() {
+    const READERS: usize = 1000;
+    let flags = ["--session-mode", "shared", "--max-sessions", "1100"];
+    let bridge = Bridged::before(&flags, &["python3", "-c", CHATTERBOX]).await;
+    let client = Client::builder().no_proxy().build().unwrap();
+    let told = Arc::new(AtomicUsize::new(0));
+    let mut silent = Vec::new();
+    for number in 0..READERS {
+        let session = Session::open(&client, &bridge.url).await;
+        let mut stream = listen(&bridge, &session.id, if number % 2 == 0 { 1 << 20 } else { 4096 }).await;
+        if number % 2 == 1 {
+            silent.push(stream);
+            continue;
+        }
+        let told = Arc::clone(&told);
+        tokio::spawn(async move {
+            let (mut seen, mut piece) = (Vec::new(), vec![0; 64 << 10]);
+            loop {
+                let read = stream.read(&mut piece).await.unwrap_or_default();
+                if read == 0 {
+                    return;
+                }
+                seen.extend_from_slice(&piece[..read]);
+                if seen.windows(12).any(|bytes| bytes == b"\"last\": true") {
+                    told.fetch_add(1, Ordering::Relaxed);
+                    return;
+                }
+                // An end may be in two pieces.
+                seen.drain(..seen.len().saturating_sub(64));
+            }
+        });
+    }
+    let caller = Session::open(&client, &bridge.url).await;
+    let before = bridge.memory();
+    for round in 0..4 {
+        let arguments = json!({"times": 500, "size": 1000, "last": round == 3});
+        let began = std::time::Instant::now();
+        let answer = caller.call("tools/call", json!({"name": "change", "arguments": arguments})).await;
+        assert_eq!(answer.result(), &json!({"content": []}));
+        assert!(began.elapsed() < Duration::from_secs(20), "the call took {:?}", began.elapsed());
+    }
+    eventually("who reads hears the last word", async || told.load(Ordering::Relaxed) == READERS / 2).await;
+    let after = bridge.memory();
+    // Half a megabyte for each who does not read would be 250 MiB.
+    assert!(after < before + 150 * MIB, "{} KiB before, {} KiB after", before / 1024, after / 1024);
+    drop(silent);
+    assert_eq!(caller.close().await, 200);
+    bridge.finish().await;
+}
