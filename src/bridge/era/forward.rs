@@ -21,7 +21,7 @@ use super::super::stateless::{Answering, Refused, Stateless};
 use super::super::stream::{Limits, Stream};
 use super::super::{Context, rpc};
 use super::discover::{discovered, supported_versions};
-use super::{CAPABILITIES, Dress, LEGACY, LOG_LEVEL, MODERN, VERSION, is_cacheable};
+use super::{CAPABILITIES, Dress, LEGACY, LOG_LEVEL, MODERN, VERSION, in_earlier_words, is_cacheable};
 use crate::error::Result;
 
 /// How long a held call waits for the client to come back.
@@ -128,7 +128,8 @@ impl Forward {
         }
         let dress = Dress::Modern { cacheable: is_cacheable(&method), server };
         let ask = Ask { reply: Reply::Stream(Arc::clone(&stream)), dress, logs: false, endless: false };
-        let key = link.ask(&text, message, ask)?;
+        let (text, message) = in_earlier_words(&text, message);
+        let key = link.ask(&text, &message, ask)?;
         Ok(Answering { stream, guard: Stateless::cancel_guard(link, key) })
     }
 
@@ -211,9 +212,10 @@ impl Forward {
         let limits = Limits { unread: self.context.options.max_queue, replay: 0, lossy: true, solo: false };
         let inner = Stream::new(0, limits);
         let ask = Ask { reply: Reply::Stream(Arc::clone(&inner)), dress: Dress::Plain, logs: false, endless: false };
-        let key = lease.link.ask(&text, message, ask)?;
+        let (text, message) = in_earlier_words(&text, message);
+        let key = lease.link.ask(&text, &message, ask)?;
         let call = Call { lease, key, inner, method: method.to_owned(), server, questions: Vec::new(), asked: 0 };
-        Ok(self.drive(call, &text, message, stream))
+        Ok(self.drive(call, &text, &message, stream))
     }
 
     /// Goes on with a call that waits for the client's answers.

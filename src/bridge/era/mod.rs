@@ -3,9 +3,11 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::json;
-use super::scan::Message;
-use super::splice::Edit;
+use super::scan::{Message, scan};
+use super::splice::{Edit, apply};
 
 pub mod backward;
 pub mod discover;
@@ -43,6 +45,21 @@ pub fn is_cacheable(method: &str) -> bool {
         method,
         "server/discover" | "tools/list" | "prompts/list" | "resources/list" | "resources/templates/list" | "resources/read"
     )
+}
+
+/// The request without what the stateless era says in each of them: a server that speaks both eras would take the request
+/// for one of that era, in the middle of a session of the other.
+#[must_use]
+pub fn in_earlier_words(text: &Bytes, message: &Message) -> (Bytes, Message) {
+    let [meta] = message.params(text, ["_meta"]);
+    let Some(meta) = meta else { return (text.clone(), *message) };
+    let of_era =
+        |member: &json::Member| [VERSION, CAPABILITIES, CLIENT, LOG_LEVEL].iter().any(|name| member.is_called(text, name));
+    let kept = json::members(text, meta).flatten().filter(|member| !of_era(member)).map(|member| member.span().of(text));
+    let kept = kept.collect::<Vec<_>>().join(&b',');
+    let changed = apply(text, &mut [Edit::replace(meta, [b"{", &kept[..], b"}"].concat())]);
+    let message = scan(&changed).unwrap_or(*message);
+    (changed, message)
 }
 
 /// How an answer is changed on its way to the client.
@@ -103,7 +120,6 @@ fn separate(edits: &mut [Edit], at: usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{scan::scan, splice::apply};
     use super::*;
 
     fn dressed(text: &str, cacheable: bool) -> serde_json::Value {

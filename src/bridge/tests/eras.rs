@@ -68,6 +68,19 @@ async fn a_question_of_an_earlier_server_becomes_a_round_trip() {
 }
 
 #[tokio::test]
+async fn a_server_of_an_earlier_era_hears_nothing_of_the_other_one() {
+    let running = Running::start("legacy", &[]).await;
+    for capabilities in [json!({}), json!({"elicitation": {}})] {
+        let mut body = modern_call(json!(1), "echo", json!({}), capabilities);
+        body["params"]["_meta"]["mine"] = json!({"x": 1});
+        let answer = running.modern(body).await.message().await;
+        assert_eq!(answer["had"]["_meta"], json!({"mine": {"x": 1}}), "{answer}");
+        assert_eq!(answer["result"]["resultType"], "complete");
+    }
+    running.end().await;
+}
+
+#[tokio::test]
 async fn headers_must_say_what_the_body_says() {
     let running = Running::start("modern", &[]).await;
     let body = modern_call(json!(1), "pid", json!({}), json!({})).to_string();
