@@ -44,7 +44,7 @@ async fn a_server_that_floods_does_not_keep_others_from_being_served() {
     // Its events are not read, so its stream is cut, and the flood goes nowhere.
     let flood = running.post(&session, &call(json!(1), "flood", json!({})).to_string()).await;
     let metrics = &running.bridge.context.metrics;
-    until("messages are dropped", || metrics.messages_dropped.value() > 1000).await;
+    until("messages are dropped", || metrics.messages_dropped.value() > 100).await;
     for _ in 0..20 {
         assert!(pid(&running, &other).await.is_number());
     }
@@ -67,7 +67,7 @@ async fn binary_output_of_a_server_is_thrown_away() {
 
 #[tokio::test]
 async fn a_server_that_hangs_has_a_limit_of_calls_that_wait_and_of_time() {
-    let running = Running::start("legacy", &["--max-pending", "2", "--request-timeout", "2"]).await;
+    let running = Running::start("legacy", &["--max-pending", "2", "--request-timeout", "6"]).await;
     let session = running.session().await;
     let (one, two) = (json!(1), json!(2));
     let waiting = async { tokio::join!(running.post_call(&session, &one, "hang"), running.post_call(&session, &two, "hang")) };
@@ -79,7 +79,7 @@ async fn a_server_that_hangs_has_a_limit_of_calls_that_wait_and_of_time() {
     let ((one, two), refused) = tokio::join!(waiting, refused);
     assert_eq!(refused, 503);
     for answer in [one, two] {
-        assert!(answer["error"]["message"].as_str().unwrap().contains("did not answer within 2 s"), "{answer}");
+        assert!(answer["error"]["message"].as_str().unwrap().contains("did not answer within 6 s"), "{answer}");
     }
     assert!(pid(&running, &session).await.is_number(), "the server was told that nobody waits, and is used again");
     running.end().await;

@@ -47,7 +47,7 @@ for line in sys.stdin:
         elif name == 'hang': pass
         elif name == 'binary': sys.stdout.buffer.write(os.urandom(1 << 20) + b'\n'); out.flush(); say({'jsonrpc':'2.0','id':i,'result':{}})
         elif name == 'flood':
-            while True: raw('{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"' + 'x' * 1000 + '"}}')
+            while True: raw('{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"' + 'x' * 10000 + '"}}')
         elif name == 'slow': time.sleep(a['s']); say({'jsonrpc':'2.0','id':i,'result':{'slow':True}})
         elif name == 'close': os.close(1); time.sleep(60)
         elif name == 'grandchild':
