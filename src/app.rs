@@ -8,9 +8,11 @@ use tokio::net::TcpListener;
 
 use crate::audit::Audit;
 use crate::auth::Authenticator;
+use crate::backend::kubernetes::{self, Kubernetes};
 use crate::backend::memory::{Engine, Memory};
 use crate::backend::podman::{self, Podman};
 use crate::backend::{Backend, RegistryCredentials};
+use crate::config::secrets::SecretValue;
 use crate::config::{BackendKind, Config, registry_credentials};
 use crate::error::{Error, Kind, Result};
 use crate::gateway::mcp::Hub;
@@ -113,10 +115,52 @@ async fn backend(config: &Config, routing: &routing::Settings, tasks: &Tasks, me
             tracing::warn!("the memory backend runs nothing: services are only pretended");
             Ok(Arc::new(Memory::over(Engine::new(Duration::from_millis(20)), tasks.clone())))
         }
-        // Podman is all there is to be found at present.
+        BackendKind::Kubernetes => Ok(Kubernetes::connect(kubernetes_settings(config)?, tasks.clone()).await?),
+        BackendKind::Auto if config.in_cluster() => Ok(Kubernetes::connect(kubernetes_settings(config)?, tasks.clone()).await?),
         BackendKind::Auto | BackendKind::Podman => {
             Ok(Podman::connect(podman_settings(config, routing), tasks.clone(), metrics.clone()).await?)
         }
+    }
+}
+
+fn kubernetes_settings(config: &Config) -> Result<kubernetes::Settings> {
+    let (section, secrets) = (&config.kubernetes, config.secret_source());
+    let access = if config.in_cluster() {
+        kubernetes::Access::Account
+    } else {
+        let path = section.kubeconfig.clone().ok_or_else(|| {
+            let message = "there is no way to the cluster: this is no pod with a service account";
+            Error::invalid_field("kubernetes.kubeconfig", message, "set it, or KUBECONFIG, to a file such as kubectl reads")
+        })?;
+        kubernetes::Access::File { path, context: section.context.clone() }
+    };
+    Ok(kubernetes::Settings {
+        namespace: section.namespace.clone(),
+        instance: config.backend.instance.clone(),
+        domain: config.server.domain.clone(),
+        bridge_image: section.bridge_image.clone(),
+        bridge_path: section.bridge_path.clone(),
+        run_as_user: (section.run_as_user > 0).then_some(section.run_as_user),
+        ingress: section.ingress,
+        ingress_class: section.ingress_class.clone(),
+        ingress_tls_secret: section.ingress_tls_secret.clone(),
+        image_pull_secrets: section.image_pull_secrets.clone(),
+        storage_class: section.storage_class.clone(),
+        volume_size: section.volume_size.0,
+        allow_from_namespaces: section.allow_from_namespaces.clone(),
+        allow_from_ranges: section.allow_from.iter().map(crate::domain::address_range::AddressRange::in_full).collect(),
+        egress_except: section.egress_except.clone(),
+        secrets: Arc::new(move |name| known_secret(secrets.get(name))),
+        ..kubernetes::Settings::new(access)
+    })
+}
+
+/// The value of a secret, if the manager knows it; the engine may have one of that name otherwise.
+fn known_secret(found: Result<SecretValue>) -> Result<Option<String>> {
+    match found {
+        Ok(value) => Ok(Some(value.reveal().to_owned())),
+        Err(error) if error.kind == Kind::Invalid => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -138,12 +182,7 @@ fn podman_settings(config: &Config, routing: &routing::Settings) -> podman::Sett
         pull_timeout: config.backend.pull_timeout.duration(),
         bridge: config.bridge.path.clone().or_else(bridge_beside_us),
         bridge_hosts: vec![format!("*.{}", config.server.domain)],
-        secrets: Arc::new(move |name| match secrets.get(name) {
-            Ok(value) => Ok(Some(value.reveal().to_owned())),
-            // The engine may have one of that name.
-            Err(error) if error.kind == Kind::Invalid => Ok(None),
-            Err(error) => Err(error),
-        }),
+        secrets: Arc::new(move |name| known_secret(secrets.get(name))),
         labels: Arc::new(move |record| routing::traefik_labels(&record.name, &record.spec, &routing)),
         credentials: Arc::new(move |image| {
             let Some(file) = &credentials_file else { return Ok(None) };

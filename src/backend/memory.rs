@@ -84,7 +84,7 @@ impl Engine {
 
     /// Writes a line to a service's log.
     pub fn log(&self, name: &ServiceName, replica: u32, stream: Stream, line: &str) {
-        let line = LogLine { replica, stream, timestamp: Some(Timestamp::now()), line: line.to_owned() };
+        let line = LogLine { replica, stream: Some(stream), timestamp: Some(Timestamp::now()), line: line.to_owned() };
         self.lock().logs.entry(name.clone()).or_default().push(line.clone());
         // Nobody following is fine.
         let _ = self.lines.send((name.clone(), line));
@@ -353,7 +353,7 @@ impl Backend for Memory {
         let wanted = {
             let query = query.clone();
             move |line: &LogLine| {
-                query.stream.is_none_or(|stream| stream == line.stream)
+                query.stream.is_none_or(|stream| line.stream == Some(stream))
                     && query.replica.is_none_or(|replica| replica == line.replica)
                     && query.since.is_none_or(|since| line.timestamp.is_some_and(|at| at >= since))
                     && query.until.is_none_or(|until| line.timestamp.is_some_and(|at| at < until))
@@ -397,11 +397,11 @@ impl Backend for Memory {
         Ok(running
             .map(|replica| ReplicaStats {
                 replica: replica.ordinal,
-                cpu_seconds: 0.0,
+                cpu_seconds: Some(0.0),
                 cpu_percent: None,
-                memory_bytes: 0,
+                memory_bytes: Some(0),
                 memory_limit_bytes: None,
-                pids: 0,
+                pids: Some(0),
                 network_received_bytes: None,
                 network_sent_bytes: None,
                 source: "memory".to_owned(),

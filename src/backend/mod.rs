@@ -5,8 +5,10 @@
 //! moment leaves nothing that its successor cannot finish. What a backend must keep to is written at each method and
 //! checked by the contract suite, which every backend passes.
 
+pub mod kubernetes;
 pub mod memory;
 pub mod podman;
+mod view;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

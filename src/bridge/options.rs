@@ -73,7 +73,7 @@ pub struct Arguments {
     /// Further value of Host and of Origin's host: a name, `*.example.com`, or `*`.
     #[arg(long, value_name = "HOST")]
     allowed_host: Vec<String>,
-    /// This replica's name in session ids; the host name if none is given.
+    /// This replica's name in session ids, or its address, under which its peers reach it; the host name if none is given.
     #[arg(long, value_name = "NAME")]
     owner: Option<String>,
     /// Where replica {owner} is reached, `http://{owner}:8080`.
@@ -159,10 +159,12 @@ impl Arguments {
         if self.sse_server.as_ref().is_some_and(|uri| !is_address(uri)) {
             return Err(Error::invalid_field("sse-server", "it is no address", "write http://127.0.0.1:8000/sse"));
         }
-        let owner = self.owner.unwrap_or_else(|| {
+        let owner = if let Some(owner) = self.owner {
+            super::owner::of_address(&owner).unwrap_or(owner)
+        } else {
             let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
             host.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' }).take(63).collect()
-        });
+        };
         if !super::owner::is_owner(&owner) {
             let remedy = "use letters, digits and '-', at most 63";
             return Err(Error::invalid_field("owner", "the name cannot stand in session ids", remedy));

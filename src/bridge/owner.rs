@@ -4,6 +4,8 @@
 //! The key is the service's, so every replica can tell a session of the service from a forged or foreign one without
 //! asking anybody.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
@@ -81,6 +83,24 @@ pub fn is_owner(name: &str) -> bool {
     (1..=63).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
+/// The name of a replica that is known by its address: the address with `-` for what cannot stand in session ids.
+#[must_use]
+pub fn of_address(address: &str) -> Option<String> {
+    address.parse::<IpAddr>().ok().map(|address| address.to_string().replace(['.', ':'], "-"))
+}
+
+/// The host of a replica of this name, as it stands in URLs: its address, if the name was made of one.
+#[must_use]
+pub fn host(owner: &str) -> String {
+    if let Ok(address) = owner.replace('-', ".").parse::<Ipv4Addr>() {
+        return address.to_string();
+    }
+    match owner.replace('-', ":").parse::<Ipv6Addr>() {
+        Ok(address) => format!("[{address}]"),
+        Err(_) => owner.to_owned(),
+    }
+}
+
 fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::new(), |mut text, byte| {
@@ -122,6 +142,17 @@ mod tests {
         for forged in ["", "v1", "v1...", "v1.one.a.b", "v1.one.a.00", &format!("{id}.x"), &id[..id.len() - 2], "v1.ö.a.é"] {
             assert_eq!(ids.whose(forged, "alice"), Whose::Nobody, "{forged}");
         }
+    }
+
+    #[test]
+    fn a_replica_that_is_named_by_its_address_is_reached_there() {
+        for (address, host_of_it) in [("10.22.0.5", "10.22.0.5"), ("fd00::5", "[fd00::5]"), ("::1", "[::1]")] {
+            let owner = of_address(address).unwrap();
+            assert!(is_owner(&owner), "{owner}");
+            assert_eq!(host(&owner), host_of_it);
+        }
+        assert_eq!(of_address("echo-1"), None);
+        assert_eq!(host("r0123-abc"), "r0123-abc");
     }
 
     #[test]

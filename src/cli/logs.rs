@@ -36,8 +36,9 @@ pub async fn logs(client: &Client, output: &Output, arguments: &Logs) -> Outcome
         let replica = if several { format!("{}-{} | ", arguments.name, line.replica) } else { String::new() };
         let text = format!("{time}{replica}{}\n", line.line);
         match line.stream {
-            Stream::Stdout => std::io::stdout().write_all(text.as_bytes())?,
-            Stream::Stderr => std::io::stderr().write_all(text.as_bytes())?,
+            // Where the engine does not tell, it is output.
+            Some(Stream::Stdout) | None => std::io::stdout().write_all(text.as_bytes())?,
+            Some(Stream::Stderr) => std::io::stderr().write_all(text.as_bytes())?,
         }
         Ok(())
     };

@@ -9,11 +9,13 @@ use crate::domain::quantity::Span;
 
 choice! {
     /// Where services run.
-    pub enum BackendKind, "auto, podman or memory" {
+    pub enum BackendKind, "auto, podman, kubernetes or memory" {
         /// Found out from the surroundings.
         Auto = "auto",
         /// Rootless Podman on this machine.
         Podman = "podman",
+        /// A Kubernetes cluster.
+        Kubernetes = "kubernetes",
         /// A fake without containers, for tests and demonstrations.
         Memory = "memory",
     }
@@ -22,7 +24,8 @@ choice! {
 section! {
     /// Where services run, and how the engine is reached.
     pub struct Backend in "backend" {
-        /// Where services run: `podman`, `memory` (a fake for tests and demonstrations), or `auto` to find out.
+        /// Where services run: `podman`, `kubernetes`, `memory` (a fake for tests and demonstrations), or `auto`: the cluster
+        /// whose pod the manager runs in, else Podman.
         kind: BackendKind = BackendKind::Auto, also "CONTAINER_RUNTIME";
         /// Name of this installation. Managers of different instances share an engine without seeing each other's
         /// services.

@@ -15,6 +15,7 @@ mod environment;
 mod file;
 mod gateway;
 mod health;
+mod kubernetes;
 mod limits;
 mod mcp;
 mod origin;
@@ -51,6 +52,7 @@ pub use directories::Directories;
 pub use environment::Environment;
 pub use gateway::Gateway;
 pub use health::Health;
+pub use kubernetes::Kubernetes;
 pub use limits::Limits;
 pub use mcp::Mcp;
 pub use origin::Origin;
@@ -63,6 +65,9 @@ pub use telemetry::{LogFormat, Telemetry};
 pub use templates::Templates;
 
 use section::Check;
+
+/// Where a cluster puts the token of a pod's service account.
+const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
 /// Declares the sections once, for the type, the reader and the lists.
 macro_rules! sections {
@@ -114,6 +119,8 @@ sections! {
     backend: Backend,
     /// The program that speaks HTTP for servers that speak stdio.
     bridge: Bridge,
+    /// The cluster, where services run in one.
+    kubernetes: Kubernetes,
     /// What services get and may have.
     limits: Limits,
     /// Where templates come from.
@@ -310,6 +317,12 @@ impl Config {
             working_directory: text(&self.directories.working),
             allowed_host_paths: self.limits.allowed_host_paths.iter().map(text).collect(),
         }
+    }
+
+    /// Whether this is a pod of a cluster, with a service account.
+    #[must_use]
+    pub fn in_cluster(&self) -> bool {
+        self.environment.get("KUBERNETES_SERVICE_HOST").is_some() && std::path::Path::new(ACCOUNT).exists()
     }
 
     /// Where the values of secrets are looked up.

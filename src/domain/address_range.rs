@@ -23,6 +23,14 @@ impl AddressRange {
     }
 }
 
+impl AddressRange {
+    /// With its prefix even if that is the whole address: `127.0.0.1/32`.
+    #[must_use]
+    pub fn in_full(&self) -> String {
+        format!("{}/{}", self.address, self.prefix)
+    }
+}
+
 /// The address as a number, and how many bits it has.
 fn bits(address: IpAddr) -> (u128, u8) {
     match address {

@@ -294,8 +294,9 @@ pub enum Stream {
 pub struct LogLine {
     /// Replica that wrote it.
     pub replica: u32,
-    /// Stream it was written to.
-    pub stream: Stream,
+    /// Stream it was written to; absent where the engine does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<Stream>,
     /// When, as the engine saw it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -327,24 +328,27 @@ pub struct LogQuery {
 pub struct ReplicaStats {
     /// Number of the replica.
     pub replica: u32,
-    /// CPU time used since its start, in seconds.
-    pub cpu_seconds: f64,
+    /// CPU time used since its start, in seconds; absent where it is not told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_seconds: Option<f64>,
     /// CPU use since the last look, in percent of one CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_percent: Option<f64>,
-    /// Memory in use, in bytes.
-    pub memory_bytes: u64,
+    /// Memory in use, in bytes; absent while it has not been measured yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
     /// Memory limit in force, in bytes; absent when nothing enforces one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_limit_bytes: Option<u64>,
-    /// Processes and threads.
-    pub pids: u64,
+    /// Processes and threads; absent where they are not told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids: Option<u64>,
     /// Bytes received, when known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network_received_bytes: Option<u64>,
     /// Bytes sent, when known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network_sent_bytes: Option<u64>,
-    /// Where the figures come from: `engine` or `proc`.
+    /// Where the figures come from: `engine`, `proc` or `metrics.k8s.io`.
     pub source: String,
 }

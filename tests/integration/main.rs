@@ -6,6 +6,7 @@
 mod api;
 mod bridge;
 mod cli;
+mod cluster;
 mod conformance;
 mod contract;
 mod documents;

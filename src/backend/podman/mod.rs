@@ -15,7 +15,6 @@
 //! | `container`, `secrets`, `images`, `abilities`, `errors` | what a container is made of, and why it may not be |
 //! | `bridge` | the bridge in containers of servers that speak stdio |
 //! | `turns` | several managers on one engine |
-//! | `view` | what readers see |
 //! | `logs`, `frames`, `stats` | looking into containers |
 //!
 //! Routes, policy and everything that callers may do are decided elsewhere.
@@ -48,7 +47,6 @@ mod stats;
 mod steps;
 mod supervise;
 mod turns;
-mod view;
 mod watch;
 
 use std::sync::Arc;

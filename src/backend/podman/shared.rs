@@ -23,7 +23,7 @@ use super::secrets::Secrets;
 use super::service::{Message, Service};
 use super::settings::Settings;
 use super::turns::Turns;
-use super::view::View;
+use crate::backend::view::View;
 use crate::domain::name::ServiceName;
 use crate::domain::spec::ServiceSpec;
 use crate::domain::status::ReplicaState;

@@ -61,9 +61,10 @@ impl Samples {
         let now = Instant::now();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         for (replica, figures) in running.iter().zip(&mut all) {
-            if let Some((then, cpu)) = last.insert(replica.id.clone(), (now, figures.cpu_seconds)) {
+            let Some(used) = figures.cpu_seconds else { continue };
+            if let Some((then, cpu)) = last.insert(replica.id.clone(), (now, used)) {
                 let elapsed = now.duration_since(then).as_secs_f64();
-                figures.cpu_percent = (elapsed > 0.0).then(|| ((figures.cpu_seconds - cpu) / elapsed * 100.0).max(0.0));
+                figures.cpu_percent = (elapsed > 0.0).then(|| ((used - cpu) / elapsed * 100.0).max(0.0));
             }
         }
         // Containers come and go; what was not asked about for a day is forgotten.
@@ -85,11 +86,11 @@ async fn from_engine(shared: &Shared, running: &[&Replica]) -> Result<Vec<Replic
         let figures = found.get(&replica.id)?;
         Some(ReplicaStats {
             replica: replica.ordinal,
-            cpu_seconds: figures.cpu as f64 / 1e9,
+            cpu_seconds: Some(figures.cpu as f64 / 1e9),
             cpu_percent: None,
-            memory_bytes: figures.memory,
+            memory_bytes: Some(figures.memory),
             memory_limit_bytes: enforced.then_some(figures.memory_limit),
-            pids: figures.pids,
+            pids: Some(figures.pids),
             network_received_bytes: Some(figures.received),
             network_sent_bytes: Some(figures.sent),
             source: "engine".to_owned(),
@@ -113,11 +114,11 @@ async fn from_processes(shared: &Shared, running: &[&Replica]) -> Result<Vec<Rep
         })?;
         all.push(ReplicaStats {
             replica: replica.ordinal,
-            cpu_seconds: figures.cpu_seconds,
+            cpu_seconds: Some(figures.cpu_seconds),
             cpu_percent: None,
-            memory_bytes: figures.memory,
+            memory_bytes: Some(figures.memory),
             memory_limit_bytes: None,
-            pids: figures.threads,
+            pids: Some(figures.threads),
             network_received_bytes: figures.network.map(|(received, _)| received),
             network_sent_bytes: figures.network.map(|(_, sent)| sent),
             source: "proc".to_owned(),

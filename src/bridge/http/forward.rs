@@ -46,7 +46,9 @@ impl Peers {
             return no_session();
         };
         let path = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-        let Ok(uri) = format!("{}{path}", pattern.replace("{owner}", owner)).parse::<Uri>() else { return no_session() };
+        let Ok(uri) = format!("{}{path}", pattern.replace("{owner}", &super::super::owner::host(owner))).parse::<Uri>() else {
+            return no_session();
+        };
         *request.uri_mut() = uri;
         let headers = request.headers_mut();
         headers.insert(FORWARDED, HeaderValue::from_static("1"));

@@ -1,6 +1,7 @@
 //! The contract of `backend::Backend`, as claims that every backend has to meet: one suite, run over each of them.
 
 mod claims;
+pub mod kubernetes;
 mod memory;
 pub mod podman;
 
@@ -29,6 +30,11 @@ pub trait Engine: Send + Sync {
     /// An image that no registry has.
     fn missing_image(&self) -> String;
 
+    /// Whether it tells standard output from standard error.
+    fn tells_streams(&self) -> bool {
+        true
+    }
+
     /// Everything of ours that is there outside of the backend's view: containers, records, secrets.
     async fn leftovers(&self) -> Vec<String>;
 }
@@ -44,6 +50,17 @@ impl Manager {
     pub async fn start(engine: &dyn Engine) -> Self {
         let tasks = Tasks::default();
         let backend = engine.backend(&tasks).await;
+        Self::over(backend, tasks).await
+    }
+
+    /// Starts the backend that `connect` makes.
+    pub async fn start_with<B: Backend>(connect: impl AsyncFnOnce(Tasks) -> mcp_manager::error::Result<Arc<B>>) -> Self {
+        let tasks = Tasks::default();
+        let backend = connect(tasks.clone()).await.unwrap();
+        Self::over(backend, tasks).await
+    }
+
+    async fn over(backend: Arc<dyn Backend>, tasks: Tasks) -> Self {
         let (running, stopping) = (backend.clone(), tasks.stopping());
         tasks.spawn("backend", async move { running.run(stopping).await });
         let manager = Self { backend, tasks };

@@ -11,6 +11,9 @@ pub enum Part {
     Podman,
     /// The real Traefik. Value: path of the program.
     Traefik,
+    /// A Kubernetes cluster that the tests may fill. Value: the file that leads to it, as kubectl reads it. Its nodes have the
+    /// image that `MCP_TEST_KUBE_IMAGE` names, which is the echo server's.
+    Kubernetes,
     /// A registry that serves Docker Hub's names, which Podman here is set to use. Value: `HOST:PORT`.
     Hub,
     /// The API fuzzer. Value: path of the program.
@@ -26,6 +29,7 @@ impl Part {
         match self {
             Self::Podman => "MCP_TEST_PODMAN",
             Self::Traefik => "MCP_TEST_TRAEFIK",
+            Self::Kubernetes => "MCP_TEST_KUBECONFIG",
             Self::Hub => "MCP_TEST_HUB",
             Self::Schemathesis => "MCP_TEST_SCHEMATHESIS",
             Self::Conformance => "MCP_TEST_CONFORMANCE",
@@ -53,6 +57,12 @@ pub fn offered(part: Part) -> Option<String> {
         writeln!(file, "{report}").unwrap();
     }
     None
+}
+
+/// Further facts of the cluster for tests: the value of a variable that must be set beside [`Part::Kubernetes`].
+#[must_use]
+pub fn beside_kubernetes(variable: &str) -> String {
+    setting(variable).unwrap_or_else(|| panic!("{variable} is not set beside MCP_TEST_KUBECONFIG"))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the script speaks to the tests through the environment alone")]

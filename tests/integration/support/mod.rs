@@ -5,6 +5,8 @@ pub mod clients;
 pub mod command;
 pub mod conformance;
 pub mod echo;
+pub mod kubernetes;
+pub mod kubernetes_way;
 pub mod machine;
 pub mod mcp;
 pub mod podman;

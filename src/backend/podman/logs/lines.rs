@@ -54,7 +54,7 @@ impl Lines {
         let partial = std::mem::take(&mut self.partial[index(stream)]);
         let bytes = partial.bytes.strip_suffix(b"\r").unwrap_or(&partial.bytes);
         let line = String::from_utf8_lossy(bytes).into_owned();
-        self.whole.push_back(LogLine { replica: self.replica, stream, timestamp: partial.timestamp, line });
+        self.whole.push_back(LogLine { replica: self.replica, stream: Some(stream), timestamp: partial.timestamp, line });
     }
 
     /// The stream has ended: what is left is a line too.
@@ -88,7 +88,7 @@ mod tests {
             lines.feed(*stream, piece.as_bytes());
         }
         lines.finish();
-        std::iter::from_fn(|| lines.next()).map(|line| (line.stream, line.line)).collect()
+        std::iter::from_fn(|| lines.next()).map(|line| (line.stream.unwrap(), line.line)).collect()
     }
 
     #[test]

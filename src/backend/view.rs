@@ -1,4 +1,4 @@
-//! The live view that readers see, and the events that follow from its changes.
+//! The live view that readers of a backend see, and the events that follow from its changes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,14 +14,14 @@ const EVENTS: usize = 1024;
 
 /// Owner of the view. Writers are the services' tasks; each replaces its own service only.
 #[derive(Debug)]
-pub(super) struct View {
+pub(in crate::backend) struct View {
     snapshot: watch::Sender<Arc<Snapshot>>,
     events: broadcast::Sender<ServiceEvent>,
     sequence: AtomicU64,
 }
 
 impl View {
-    pub(super) fn new() -> Self {
+    pub(in crate::backend) fn new() -> Self {
         Self {
             snapshot: watch::Sender::new(Arc::new(Snapshot::default())),
             events: broadcast::Sender::new(EVENTS),
@@ -29,19 +29,19 @@ impl View {
         }
     }
 
-    pub(super) fn subscribe(&self) -> watch::Receiver<Arc<Snapshot>> {
+    pub(in crate::backend) fn subscribe(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.snapshot.subscribe()
     }
 
-    pub(super) fn events(&self) -> broadcast::Receiver<ServiceEvent> {
+    pub(in crate::backend) fn events(&self) -> broadcast::Receiver<ServiceEvent> {
         self.events.subscribe()
     }
 
-    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+    pub(in crate::backend) fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.borrow().clone()
     }
 
-    pub(super) fn get(&self, name: &ServiceName) -> Option<Arc<ServiceState>> {
+    pub(in crate::backend) fn get(&self, name: &ServiceName) -> Option<Arc<ServiceState>> {
         self.snapshot.borrow().services.get(name).cloned()
     }
 
@@ -50,7 +50,7 @@ impl View {
     }
 
     /// Replaces one service.
-    pub(super) fn put(&self, state: ServiceState) {
+    pub(in crate::backend) fn put(&self, state: ServiceState) {
         let state = Arc::new(state);
         let mut before = None;
         self.change(|snapshot| before = snapshot.services.insert(state.record.name.clone(), state.clone()));
@@ -60,7 +60,7 @@ impl View {
     }
 
     /// Takes a service out.
-    pub(super) fn remove(&self, name: &ServiceName) {
+    pub(in crate::backend) fn remove(&self, name: &ServiceName) {
         let mut before = None;
         self.change(|snapshot| before = snapshot.services.remove(name));
         if before.is_some() {
@@ -69,7 +69,7 @@ impl View {
     }
 
     /// Whether the engine answers; hearing of it is dated.
-    pub(super) fn connected(&self, connected: bool) {
+    pub(in crate::backend) fn connected(&self, connected: bool) {
         self.change(|snapshot| {
             snapshot.connected = connected;
             if connected {
@@ -79,7 +79,7 @@ impl View {
     }
 
     /// The engine has said something.
-    pub(super) fn heard(&self) {
+    pub(in crate::backend) fn heard(&self) {
         let now = Timestamp::now();
         // It is shown in seconds, and every change of the view costs its readers a look.
         if self.snapshot.borrow().as_of.is_none_or(|at| now.duration_since(at).as_secs() >= 1) {
@@ -88,8 +88,13 @@ impl View {
     }
 
     /// Everything has been seen and asked for its health once.
-    pub(super) fn synced(&self) {
+    pub(in crate::backend) fn synced(&self) {
         self.change(|snapshot| snapshot.synced = true);
+    }
+
+    /// Something happened to a service that its state does not tell.
+    pub(in crate::backend) fn say(&self, service: &ServiceName, kind: &'static str, message: String) {
+        self.announce(service, Happening::new(kind, message));
     }
 
     fn announce(&self, service: &ServiceName, happening: Happening) {

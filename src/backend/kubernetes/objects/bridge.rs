@@ -1,0 +1,97 @@
+//! The bridge in pods of servers that speak stdio: an init container brings its program, and it runs in front of the
+//! server's own command.
+
+use serde_json::{Value, json};
+
+use super::Context;
+use crate::domain::spec::{ServiceSpec, SessionMode};
+use crate::error::{Error, Kind, Result};
+
+use super::super::settings::Settings;
+
+/// Folder of the bridge's program inside the pod.
+const FOLDER: &str = "/.mcp-bridge";
+/// Room for the program.
+const ROOM: &str = "64Mi";
+/// Processes and threads that are reckoned for one session's server, for a cap on sessions that the process limit bears.
+const TASKS_PER_SESSION: u32 = 16;
+const MAX_SESSIONS: u32 = 64;
+
+/// What a stdio service needs beside what all have.
+pub(super) struct Bridge {
+    /// The container's command.
+    pub(super) command: Vec<String>,
+    /// Environment of the bridge itself.
+    pub(super) environment: Vec<Value>,
+    /// Brings the program.
+    pub(super) init: Value,
+    pub(super) volume: Value,
+    pub(super) mount: Value,
+}
+
+/// Whether a stdio service of this spec can be run with these settings; the image that has the bridge.
+pub(in crate::backend::kubernetes) fn check<'a>(spec: &ServiceSpec, settings: &'a Settings) -> Result<&'a str> {
+    if spec.entrypoint.as_ref().is_none_or(Vec::is_empty) {
+        return Err(Error::invalid_field(
+            "entrypoint",
+            "a server that speaks stdio must say its program here: a cluster does not tell what an image would run",
+            "set 'entrypoint' to the image's entrypoint, and 'command' to its arguments",
+        ));
+    }
+    settings.bridge_image.as_deref().ok_or_else(|| {
+        Error::new(Kind::NotSupported, "servers that speak stdio need the bridge, and no image with it is set")
+            .remedy("set kubernetes.bridge_image to an image that has mcp-bridge, such as the manager's own")
+    })
+}
+
+/// What a stdio service needs; `restrictions` is the security context of all its containers.
+pub(super) fn bridge(context: &Context<'_>, restrictions: &Value) -> Result<Bridge> {
+    let (spec, settings) = (&context.record.spec, context.settings);
+    let image = check(spec, settings)?;
+    let port = spec.port.unwrap_or_default();
+    let mode = match spec.session_mode {
+        SessionMode::Shared => "shared",
+        SessionMode::PerSession => "per_session",
+    };
+    let sessions = (spec.pids_limit / TASKS_PER_SESSION).clamp(1, MAX_SESSIONS);
+    let seconds = |span: std::time::Duration| span.as_secs().max(1);
+    let flags = [
+        ("listen", format!("0.0.0.0:{port}")),
+        ("session-mode", mode.to_owned()),
+        ("max-sessions", sessions.to_string()),
+        ("start-timeout", seconds(spec.start_timeout.duration()).to_string()),
+        ("drain-timeout", seconds(spec.stop_timeout.duration()).saturating_sub(1).max(1).to_string()),
+        // Its peers find it by its address: names of pods cannot be looked up.
+        ("owner", "$(MCP_BRIDGE_ADDRESS)".to_owned()),
+        ("peer", format!("http://{{owner}}:{port}")),
+        ("allowed-host", format!("*.{}", settings.domain)),
+    ];
+    let program = format!("{FOLDER}/mcp-bridge");
+    let flags = flags.into_iter().flat_map(|(name, value)| [format!("--{name}"), value]);
+    let server = spec.entrypoint.iter().flatten().chain(&spec.command).map(|word| escaped(word));
+    let command = [program.clone()].into_iter().chain(flags).chain(["--".to_owned()]).chain(server).collect();
+    let mount = json!({"name": "mcp-bridge", "mountPath": FOLDER, "readOnly": true});
+    let init = json!({
+        "name": "mcp-bridge",
+        "image": image,
+        "command": [settings.bridge_path, "--copy-to", program],
+        "securityContext": restrictions,
+        "resources": {
+            "requests": {"cpu": "10m", "memory": "16Mi", "ephemeral-storage": "1Mi"},
+            "limits": {"cpu": "500m", "memory": "64Mi", "ephemeral-storage": ROOM},
+        },
+        "volumeMounts": [{"name": "mcp-bridge", "mountPath": FOLDER}],
+    });
+    let environment = vec![
+        json!({"name": "MCP_BRIDGE_ADDRESS", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "status.podIP"}}}),
+        json!({"name": "MCP_BRIDGE_SESSION_KEY",
+               "valueFrom": {"secretKeyRef": {"name": context.name(), "key": super::SESSION_KEY}}}),
+    ];
+    let volume = json!({"name": "mcp-bridge", "emptyDir": {"sizeLimit": ROOM}});
+    Ok(Bridge { command, environment, init, volume, mount })
+}
+
+/// The cluster replaces `$(NAME)` in commands; what a user writes stands for itself.
+pub(super) fn escaped(word: &str) -> String {
+    word.replace("$(", "$$(")
+}

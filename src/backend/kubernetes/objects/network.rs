@@ -1,0 +1,80 @@
+//! How a service is reached, and what it may reach: Service, Ingress, NetworkPolicy.
+
+use serde_json::{Value, json};
+
+use super::super::kinds::Owned;
+use super::{Context, Object, workload};
+
+/// Addresses that tell a cloud machine who it is and what it may do. They stay closed whatever a template asks for.
+const METADATA: [&str; 3] = ["169.254.0.0/16", "100.100.100.200/32", "192.0.0.192/32"];
+
+/// Where a name server is that runs on every node, in clusters that have one.
+const NODE_LOCAL_DNS: &str = "169.254.20.10/32";
+
+/// The Service, and the one without an address that a StatefulSet's pods are named by.
+pub(super) fn services(context: &Context<'_>) -> Vec<Object> {
+    let (spec, selector) = (&context.record.spec, context.names.pod_selector(&context.record.name));
+    let mut services = Vec::new();
+    if let Some(port) = spec.port {
+        let ports = json!([{"name": "http", "port": 80, "targetPort": port, "protocol": "TCP"}]);
+        let body = json!({"spec": {"type": "ClusterIP", "selector": selector, "ports": ports}});
+        services.push(context.object(Owned::Service, &context.name(), body));
+    }
+    if workload::kind(spec) == Owned::StatefulSet {
+        let body = json!({"spec": {"clusterIP": "None", "selector": selector, "publishNotReadyAddresses": true}});
+        services.push(context.object(Owned::Service, &context.names.headless(context.record.name.as_str()), body));
+    }
+    services
+}
+
+/// The Ingress of `NAME.DOMAIN`.
+pub(super) fn ingress(context: &Context<'_>) -> Option<Object> {
+    let (settings, record) = (context.settings, context.record);
+    if !settings.ingress || record.spec.port.is_none() {
+        return None;
+    }
+    let host = format!("{}.{}", record.name, settings.domain);
+    let backend = json!({"service": {"name": context.name(), "port": {"name": "http"}}});
+    let mut spec = json!({
+        "rules": [{"host": host, "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}}],
+    });
+    if let Some(class) = &settings.ingress_class {
+        spec["ingressClassName"] = json!(class);
+    }
+    if let Some(secret) = &settings.ingress_tls_secret {
+        spec["tls"] = json!([{"hosts": [host], "secretName": secret}]);
+    }
+    Some(context.object(Owned::Ingress, &context.name(), json!({"spec": spec})))
+}
+
+/// Closed but for: in, from the ingress controller, the manager and its own replicas, to its port; out, to the name
+/// server and what the spec declares.
+pub(super) fn policy(context: &Context<'_>) -> Object {
+    let (settings, spec) = (context.settings, &context.record.spec);
+    let own = json!({"podSelector": {"matchLabels": context.names.pod_selector(&context.record.name)}});
+    let mut ingress = Vec::new();
+    if let Some(port) = spec.port {
+        let manager = json!({"podSelector": {"matchLabels": {"app.kubernetes.io/name": "mcp-manager"}}});
+        let namespaces = settings
+            .allow_from_namespaces
+            .iter()
+            .map(|name| json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}));
+        let ranges = settings.allow_from_ranges.iter().map(|range| json!({"ipBlock": {"cidr": range}}));
+        let from: Vec<Value> = [own.clone(), manager].into_iter().chain(namespaces).chain(ranges).collect();
+        ingress.push(json!({"from": from, "ports": [{"protocol": "TCP", "port": port}]}));
+    }
+    let dns = json!([{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]);
+    let mut egress = vec![json!({"to": [{"namespaceSelector": {}}, {"ipBlock": {"cidr": NODE_LOCAL_DNS}}], "ports": dns})];
+    if let Some(port) = spec.port {
+        egress.push(json!({"to": [own], "ports": [{"protocol": "TCP", "port": port}]}));
+    }
+    if spec.egress {
+        let closed: Vec<&str> = METADATA.into_iter().chain(settings.egress_except.iter().map(String::as_str)).collect();
+        egress.push(json!({"to": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": closed}}]}));
+    }
+    let pods = json!({"matchLabels": context.names.pod_selector(&context.record.name)});
+    let body = json!({"spec": {
+        "podSelector": pods, "policyTypes": ["Ingress", "Egress"], "ingress": ingress, "egress": egress,
+    }});
+    context.object(Owned::NetworkPolicy, &context.name(), body)
+}

@@ -1,0 +1,163 @@
+//! The objects of services of several kinds, as snapshots; and what the restricted profile of Pod Security asks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::super::settings::Access;
+use super::*;
+use crate::domain::spec::{HealthCheck, Mount, MountSource, Probe, ServiceSpec, Transport};
+use crate::domain::status::{Desired, Record};
+
+fn settings() -> Settings {
+    Settings { bridge_image: Some("example.org/mcp-manager:1".into()), ..Settings::new(Access::Account) }
+}
+
+fn made(spec: ServiceSpec, settings: &Settings) -> Vec<Object> {
+    let names = Names { instance: "mcp".into(), namespace: "tools".into() };
+    let replicas = spec.replicas;
+    let record = Record {
+        name: "echo".parse().unwrap(),
+        generation: 1,
+        desired: Desired::Running,
+        spec: Arc::new(spec),
+        template: None,
+        created_at: Timestamp::UNIX_EPOCH,
+        updated_at: Timestamp::UNIX_EPOCH,
+    };
+    let context = Context { settings, names: &names, record: &record, root: "0-1-2", secrets_digest: "", replicas };
+    objects(&context).unwrap()
+}
+
+fn http() -> ServiceSpec {
+    ServiceSpec {
+        image: "example.org/echo:1".into(),
+        port: Some(8000),
+        environment: [("PRICE".to_owned(), "$(5)".to_owned())].into(),
+        tmpfs: [("/tmp".to_owned(), crate::domain::quantity::Bytes(64 << 20))].into(),
+        health_check: HealthCheck { probe: Probe::Http("/health".into()), ..HealthCheck::default() },
+        ..ServiceSpec::default()
+    }
+}
+
+fn stdio() -> ServiceSpec {
+    let entrypoint = Some(vec!["/mcp-echo".to_owned(), "--stdio".to_owned()]);
+    ServiceSpec { transport: Transport::Stdio, entrypoint, replicas: 3, ..http() }
+}
+
+fn writing(replicas: u32) -> ServiceSpec {
+    let mount = Mount { source: MountSource::Volume("data".into()), target: "/data".into(), read_only: false };
+    ServiceSpec { volumes: vec![mount], replicas, ..http() }
+}
+
+fn of_kind(objects: &[Object], kind: Owned) -> &Value {
+    &objects.iter().find(|object| object.kind == kind).unwrap().json
+}
+
+fn as_list(objects: Vec<Object>) -> Vec<Value> {
+    objects.into_iter().map(|object| object.json).collect()
+}
+
+#[test]
+fn the_objects_of_a_web_service() {
+    insta::assert_json_snapshot!(as_list(made(http(), &settings())));
+}
+
+#[test]
+fn the_objects_of_a_stdio_server_with_replicas() {
+    insta::assert_json_snapshot!(as_list(made(stdio(), &settings())));
+}
+
+#[test]
+fn the_workload_of_replicas_that_write_to_volumes() {
+    insta::assert_json_snapshot!(of_kind(&made(writing(2), &settings()), Owned::StatefulSet));
+}
+
+#[test]
+fn one_replica_that_writes_is_stopped_before_the_next_is_started() {
+    let objects = made(writing(1), &settings());
+    assert_eq!(of_kind(&objects, Owned::Deployment)["spec"]["strategy"], json!({"type": "Recreate"}));
+}
+
+#[test]
+fn every_container_keeps_to_the_restricted_profile_and_has_limits() {
+    for spec in [http(), stdio(), writing(1), writing(2)] {
+        let objects = made(spec, &settings());
+        let workload = objects.iter().find(|object| object.kind.is_workload()).unwrap();
+        let pod = &workload.json["spec"]["template"]["spec"];
+        assert_eq!(pod["securityContext"]["runAsNonRoot"], json!(true));
+        assert_eq!(pod["securityContext"]["seccompProfile"], json!({"type": "RuntimeDefault"}));
+        assert_eq!(pod["automountServiceAccountToken"], json!(false));
+        let containers = ["initContainers", "containers"].into_iter().filter_map(|list| pod[list].as_array()).flatten();
+        for container in containers {
+            let security = &container["securityContext"];
+            assert_eq!(security["allowPrivilegeEscalation"], json!(false));
+            assert_eq!(security["capabilities"], json!({"drop": ["ALL"]}));
+            assert_eq!(security["readOnlyRootFilesystem"], json!(true));
+            for resource in ["cpu", "memory", "ephemeral-storage"] {
+                assert!(container["resources"]["limits"][resource].is_string(), "{container}");
+                assert!(container["resources"]["requests"][resource].is_string(), "{container}");
+            }
+        }
+        for volume in pod["volumes"].as_array().unwrap() {
+            let bounded = volume["emptyDir"]["sizeLimit"].is_string() || volume["persistentVolumeClaim"].is_object();
+            assert!(bounded, "{volume}");
+        }
+    }
+}
+
+#[test]
+fn a_user_is_fixed_only_where_the_cluster_assigns_none() {
+    let of = |spec: ServiceSpec, settings: &Settings| {
+        let objects = made(spec, settings);
+        of_kind(&objects, Owned::Deployment)["spec"]["template"]["spec"]["securityContext"].clone()
+    };
+    let assigned = Settings { run_as_user: None, ..settings() };
+    assert_eq!(of(http(), &assigned)["runAsUser"], Value::Null);
+    assert_eq!(of(http(), &settings())["runAsUser"], json!(65_532));
+    assert_eq!(of(ServiceSpec { user: Some("1000:2000".into()), ..http() }, &settings())["runAsGroup"], json!(2000));
+    assert_eq!(of(ServiceSpec { user: Some("node".into()), ..http() }, &settings())["runAsUser"], Value::Null);
+}
+
+#[test]
+fn what_is_open_is_open_by_name_and_metadata_never_is() {
+    let egress = |spec: ServiceSpec| {
+        let objects = made(spec, &settings());
+        of_kind(&objects, Owned::NetworkPolicy)["spec"]["egress"].to_string()
+    };
+    assert!(!egress(http()).contains("0.0.0.0/0"));
+    let open = egress(ServiceSpec { egress: true, ..http() });
+    assert!(open.contains("0.0.0.0/0") && open.contains("169.254.0.0/16"), "{open}");
+}
+
+#[test]
+fn another_version_of_the_bridge_replaces_no_pods() {
+    let newer = Settings { bridge_image: Some("example.org/mcp-manager:2".into()), ..settings() };
+    let digest = |settings: &Settings| {
+        let objects = made(stdio(), settings);
+        objects.into_iter().find(|object| object.kind.is_workload()).unwrap().digest
+    };
+    assert_eq!(digest(&settings()), digest(&newer));
+}
+
+#[test]
+fn a_secret_s_public_digest_is_the_keyed_one() {
+    let names = Names { instance: "mcp".into(), namespace: "tools".into() };
+    let record = Record {
+        name: "echo".parse().unwrap(),
+        generation: 1,
+        desired: Desired::Running,
+        spec: Arc::new(http()),
+        template: None,
+        created_at: Timestamp::UNIX_EPOCH,
+        updated_at: Timestamp::UNIX_EPOCH,
+    };
+    let settings = settings();
+    let context =
+        |digest| Context { settings: &settings, names: &names, record: &record, root: "0", secrets_digest: digest, replicas: 1 };
+    let data = |value: &str| BTreeMap::from([("env.KEY".to_owned(), value.to_owned())]);
+    assert_eq!(secret(&context("a"), &data("x")).digest, secret(&context("a"), &data("y")).digest);
+    assert_ne!(secret(&context("a"), &data("x")).digest, secret(&context("b"), &data("x")).digest);
+}

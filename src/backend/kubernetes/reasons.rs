@@ -1,0 +1,360 @@
+//! Why a service is not as it should be: from what the cluster says of its pods and its workload to a code, a sentence
+//! and a remedy. Pure; nothing is remembered from one look to the next. "Waiting" is no reason.
+
+use super::observed::{Condition, Container, Pod, Terminated, Waiting};
+use super::trouble::Warning;
+use super::world::Objects;
+use crate::error::{Error, Kind};
+
+/// So many lines of what a container said last are shown.
+const LINES: usize = 10;
+
+/// Why a service is not as it should be.
+#[derive(Debug, Clone)]
+pub(super) struct Reason {
+    /// Stable name, for tests and programs.
+    pub(super) code: &'static str,
+    pub(super) kind: Kind,
+    /// It does not pass by itself: the change cannot be carried out.
+    pub(super) hard: bool,
+    pub(super) detail: String,
+    pub(super) remedy: String,
+    pub(super) pod: Option<String>,
+}
+
+impl Reason {
+    pub(super) fn to_error(&self) -> Error {
+        Error::new(self.kind, self.detail.clone()).remedy(self.remedy.clone())
+    }
+
+    /// In one sentence.
+    pub(super) fn sentence(&self) -> String {
+        let pod = self.pod.as_ref().map_or_else(String::new, |pod| format!("pod {pod}: "));
+        format!("{}: {pod}{}; {}", self.code, self.detail, self.remedy)
+    }
+}
+
+/// Every reason there is at present, those that do not pass by themselves first, each code once.
+pub(super) fn reasons(objects: &Objects) -> Vec<Reason> {
+    let image = objects.root.as_ref().map_or("", |root| root.record.spec.image.as_str());
+    let mut found = Vec::new();
+    if let Some(error) = &objects.refused {
+        found.push(Reason {
+            code: "refused",
+            kind: error.kind,
+            hard: true,
+            detail: error.detail.clone(),
+            remedy: error.remedy.clone().unwrap_or_default(),
+            pod: None,
+        });
+    }
+    found.extend(
+        objects
+            .workload
+            .as_ref()
+            .and_then(|workload| workload.refusal.as_ref())
+            .map(|condition| refusal(condition.message.as_deref().unwrap_or("its pods cannot be made"))),
+    );
+    for pod in objects.pods.values().filter(|pod| !pod.deleting) {
+        let found_before = found.len();
+        let warnings = objects.warnings.get(&pod.name).map(Vec::as_slice).unwrap_or_default();
+        found.extend(of_pod(pod, image, warnings));
+        for reason in &mut found[found_before..] {
+            reason.pod = Some(pod.name.clone());
+        }
+    }
+    if objects.pods.is_empty() {
+        // A StatefulSet has no condition for pods that it cannot make.
+        let mut warnings = objects.warnings.values().flatten().filter(|warning| warning.reason == "FailedCreate");
+        found.extend(warnings.next_back().map(|warning| refusal(&warning.message)));
+    }
+    found.sort_by_key(|reason| (!reason.hard, reason.code));
+    found.dedup_by_key(|reason| reason.code);
+    found
+}
+
+fn reason(code: &'static str, kind: Kind, hard: bool, detail: impl Into<String>, remedy: impl Into<String>) -> Reason {
+    Reason { code, kind, hard, detail: detail.into(), remedy: remedy.into(), pod: None }
+}
+
+/// Pods that the cluster refuses to make: that answer goes to the controller, never to who wrote the workload.
+fn refusal(said: &str) -> Reason {
+    if said.contains("exceeded quota") {
+        let remedy = "raise the namespace's ResourceQuota, ask for less, or delete services";
+        return reason("quota_exceeded", Kind::LimitReached, true, said, remedy);
+    }
+    let remedy = if said.contains("violates PodSecurity") {
+        "the namespace does not allow what the spec opens: leave that out of the spec"
+    } else {
+        "a rule of the cluster refuses its pods; the words say which"
+    };
+    reason("pods_refused", Kind::NotSupported, true, said, remedy)
+}
+
+fn of_pod(pod: &Pod, image: &str, warnings: &[Warning]) -> Option<Reason> {
+    if let Some((word, said)) = &pod.reason {
+        let detail = format!("the pod ended: {word}{}", if said.is_empty() { String::new() } else { format!(", {said}") });
+        let code = if word == "Evicted" { "evicted" } else { "pod_ended" };
+        return Some(reason(code, Kind::StartFailed, false, detail, "another one takes its place; look at what the node lacks"));
+    }
+    if let Some(condition) = &pod.unscheduled {
+        return Some(unscheduled(condition));
+    }
+    let told = |word: &str| warnings.iter().rev().find(|warning| warning.reason == word).map(|warning| warning.message.as_str());
+    if let (false, Some(said)) = (pod.ready, told("FailedMount")) {
+        let remedy = "look at the volume, and whether its secret or claim is there";
+        return Some(reason("volume_not_mounted", Kind::StartFailed, false, said, remedy));
+    }
+    let init = pod.init.iter().find_map(|container| of_container(container, "the image with the bridge"));
+    let found = init.or_else(|| of_container(&pod.service, image));
+    // A container that was killed because its check failed at the start ended for that reason, whatever its exit code.
+    let by_itself = found.as_ref().is_none_or(|found| matches!(found.code, "exited" | "crash_loop"));
+    match told("Unhealthy").filter(|_| by_itself && !pod.ready) {
+        Some(said) => Some(probe_failing(said)),
+        None => found.or_else(|| pod.is_unhealthy().then(|| probe_failing("its health check fails"))),
+    }
+}
+
+fn probe_failing(said: &str) -> Reason {
+    let remedy = "look at its logs and at 'health_check'; it is out of the routes until the check succeeds";
+    reason("probe_failing", Kind::StartFailed, false, said, remedy)
+}
+
+fn unscheduled(condition: &Condition) -> Reason {
+    let said = condition.message.as_deref().unwrap_or("no node takes it");
+    let has = |pattern: &str| said.contains(pattern);
+    if has("PersistentVolumeClaim") || has("persistentvolumeclaim") || has("volume node affinity") {
+        let remedy = "look at the claim's events; set kubernetes.storage_class where the cluster has no default class";
+        return reason("volume_pending", Kind::StartFailed, false, said, remedy);
+    }
+    let remedy = if has("Insufficient memory") {
+        "no node has the memory that it asks for: lower memory_limit, or add nodes"
+    } else if has("Insufficient cpu") {
+        "no node has the CPU that it asks for: lower cpu_limit, or add nodes"
+    } else if has("Insufficient ephemeral-storage") {
+        "no node has the disk that it asks for: lower storage_limit, or add nodes"
+    } else if has("untolerated taint") {
+        "every node keeps it off by a taint: free a node, or add one"
+    } else {
+        "no node fits: add one, or ask for less"
+    };
+    reason("unschedulable", Kind::LimitReached, false, said, remedy)
+}
+
+/// What is wrong with a container, if anything is.
+fn of_container(container: &Container, image: &str) -> Option<Reason> {
+    if let Some(waiting) = &container.waiting {
+        match waiting.reason.as_str() {
+            "ErrImagePull"
+            | "ImagePullBackOff"
+            | "InvalidImageName"
+            | "ErrImageNeverPull"
+            | "ImageInspectError"
+            | "RegistryUnavailable" => return Some(image_pull(waiting, image)),
+            "CreateContainerConfigError" => return Some(configuration(waiting)),
+            "CreateContainerError" | "RunContainerError" => return Some(cannot_run(&waiting.message)),
+            _ => {}
+        }
+    }
+    let ended = container.ended.as_ref()?;
+    if matches!(ended.reason.as_str(), "StartError" | "ContainerCannotRun") {
+        return Some(cannot_run(&ended.message));
+    }
+    // What runs again and is well is a matter of the past.
+    if container.running.is_some() && container.started {
+        return None;
+    }
+    Some(ended_by_itself(container, ended))
+}
+
+fn ended_by_itself(container: &Container, ended: &Terminated) -> Reason {
+    let (code, restarts) = (ended.exit_code, container.restarts);
+    if ended.reason == "OOMKilled" {
+        let detail = format!("it needed more memory than its limit and was killed (exit code {code}, {restarts} restarts)");
+        return reason("out_of_memory", Kind::StartFailed, false, detail, "raise memory_limit, or find out what takes it");
+    }
+    let looping = container.waiting.as_ref().is_some_and(|waiting| waiting.reason == "CrashLoopBackOff");
+    let words = last_words(ended).join(" | ");
+    let words = if words.is_empty() { String::new() } else { format!("; it said: {words}") };
+    let detail = format!("it ended with exit code {code} after {restarts} restarts{words}");
+    let (name, remedy) = if looping {
+        ("crash_loop", "look at its logs, those of the previous container too")
+    } else {
+        ("exited", "it is started again; look at its logs")
+    };
+    reason(name, Kind::StartFailed, false, detail, remedy)
+}
+
+/// Whether a pod has no container because its image cannot be had.
+pub(super) fn has_no_image(pod: &Pod) -> bool {
+    let containers = pod.init.iter().chain([&pod.service]);
+    let reasons = containers.filter_map(|container| container.waiting.as_ref());
+    pod.service.running.is_none()
+        && reasons.into_iter().any(|waiting| {
+            matches!(waiting.reason.as_str(), "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull")
+        })
+}
+
+fn image_pull(waiting: &Waiting, image: &str) -> Reason {
+    let said = waiting.message.as_str();
+    let has = |patterns: &[&str]| patterns.iter().any(|pattern| said.to_ascii_lowercase().contains(pattern));
+    let told = |code, kind, what: &str, remedy: &str| {
+        let detail = format!("the image '{image}' {what}");
+        let detail = if said.is_empty() { detail } else { format!("{detail}: {said}") };
+        reason(code, kind, true, detail, remedy)
+    };
+    if waiting.reason == "InvalidImageName" {
+        return told("image_not_found", Kind::ImageNotFound, "has no valid name", "correct the image's name");
+    }
+    if waiting.reason == "ErrImageNeverPull" {
+        let remedy = "load it onto the nodes, or set pull_policy to missing";
+        return told("image_not_found", Kind::ImageNotFound, "is not on the node and may not be pulled", remedy);
+    }
+    if has(&["toomanyrequests", "429", "rate limit"]) {
+        let remedy = "wait, or give credentials (kubernetes.image_pull_secrets) with a higher limit";
+        return told("image_rate_limited", Kind::RegistryUnavailable, "is held back by its registry's rate limit", remedy);
+    }
+    if has(&["unauthorized", "authentication required", "access denied", "403 forbidden", "insufficient_scope", "no basic auth"])
+    {
+        let remedy = "name a secret with the registry's credentials in kubernetes.image_pull_secrets";
+        return told("image_refused", Kind::ImageAccessDenied, "is refused by its registry", remedy);
+    }
+    if has(&["no match for platform", "no matching manifest"]) {
+        return told(
+            "image_architecture",
+            Kind::WrongArchitecture,
+            "is not made for the node",
+            "use an image for its architecture",
+        );
+    }
+    if has(&["no space left"]) {
+        return told("image_no_space", Kind::NoSpace, "does not fit on the node", "free disk space on the node");
+    }
+    if has(&["not found", "manifest unknown", "name unknown", "does not exist"]) {
+        return told("image_not_found", Kind::ImageNotFound, "does not exist", "correct the image's name or tag");
+    }
+    let remedy = "check that the nodes reach the registry, and the image's name";
+    told("image_unavailable", Kind::RegistryUnavailable, "could not be pulled", remedy)
+}
+
+fn configuration(waiting: &Waiting) -> Reason {
+    let said = waiting.message.as_str();
+    let remedy = if said.contains("root") || said.contains("non-numeric user") {
+        "the image wants to run as root, which is not allowed: set 'user' to a number other than 0"
+    } else if said.contains("secret") {
+        "give the value of the secret to the manager"
+    } else {
+        "correct what the words name"
+    };
+    reason("not_configured", Kind::StartFailed, true, format!("the container cannot be made: {said}"), remedy)
+}
+
+fn cannot_run(said: &str) -> Reason {
+    let remedy = if said.contains("no such file") || said.contains("executable file not found") {
+        "the image has no such program: correct 'entrypoint' or 'command'"
+    } else if said.contains("permission denied") {
+        "the program may not be run by its user: check 'user' and the image"
+    } else if said.contains("exec format error") {
+        "the image is not made for this node's architecture"
+    } else {
+        "correct what the words name"
+    };
+    reason("cannot_run", Kind::StartFailed, true, format!("the container cannot be started: {said}"), remedy)
+}
+
+/// The last lines that a container said, where the cluster keeps them.
+pub(super) fn last_words(ended: &Terminated) -> Vec<String> {
+    let lines: Vec<&str> = ended.message.lines().collect();
+    lines[lines.len().saturating_sub(LINES)..].iter().map(|line| (*line).to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiting(word: &str, said: &str) -> Container {
+        let waiting = Waiting { reason: word.into(), message: said.into() };
+        Container { waiting: Some(waiting), ..Container::default() }
+    }
+
+    fn ended(word: &str, code: i64, then: &str) -> Container {
+        let ended = Terminated { exit_code: code, reason: word.into(), message: "boom\n".into(), ..Terminated::default() };
+        Container { ended: Some(ended), restarts: 4, ..waiting(then, "") }
+    }
+
+    fn found(service: Container) -> Option<(&'static str, bool)> {
+        of_pod(&Pod { service, ..Pod::default() }, "example.org/x:1", &[]).map(|reason| (reason.code, reason.hard))
+    }
+
+    #[test]
+    fn each_state_of_a_container_has_its_reason() {
+        let table = [
+            (waiting("ErrImagePull", "failed to resolve reference: example.org/x:1: not found"), Some(("image_not_found", true))),
+            (waiting("ImagePullBackOff", "Back-off pulling: 401 Unauthorized"), Some(("image_refused", true))),
+            (waiting("ImagePullBackOff", "toomanyrequests: You have reached"), Some(("image_rate_limited", true))),
+            (waiting("ErrImagePull", "dial tcp: connect: network is unreachable"), Some(("image_unavailable", true))),
+            (waiting("ErrImageNeverPull", ""), Some(("image_not_found", true))),
+            (
+                waiting("CreateContainerConfigError", "container has runAsNonRoot and image will run as root"),
+                Some(("not_configured", true)),
+            ),
+            (waiting("RunContainerError", "exec: \"/x\": no such file or directory"), Some(("cannot_run", true))),
+            (ended("Error", 3, "CrashLoopBackOff"), Some(("crash_loop", false))),
+            (ended("OOMKilled", 137, "CrashLoopBackOff"), Some(("out_of_memory", false))),
+            (ended("StartError", 128, "CrashLoopBackOff"), Some(("cannot_run", true))),
+            (ended("Error", 3, ""), Some(("exited", false))),
+            (waiting("ContainerCreating", ""), None),
+            (Container::default(), None),
+        ];
+        for (container, expected) in table {
+            let said = format!("{container:?}");
+            assert_eq!(found(container), expected, "{said}");
+        }
+    }
+
+    #[test]
+    fn what_ended_once_and_is_well_again_has_no_reason() {
+        let well =
+            Container { waiting: None, running: Some(jiff::Timestamp::UNIX_EPOCH), started: true, ..ended("Error", 3, "") };
+        assert_eq!(found(well), None);
+    }
+
+    #[test]
+    fn a_crash_loop_says_exit_code_restarts_and_last_words() {
+        let reason = of_pod(&Pod { service: ended("Error", 3, "CrashLoopBackOff"), ..Pod::default() }, "x", &[]).unwrap();
+        for part in ["exit code 3", "4 restarts", "boom"] {
+            assert!(reason.detail.contains(part), "{}", reason.detail);
+        }
+    }
+
+    #[test]
+    fn what_is_killed_for_its_check_fails_for_its_check() {
+        let warning = Warning { reason: "Unhealthy".into(), message: "Startup probe failed: statuscode: 404".into() };
+        let pod = |service| Pod { service, ..Pod::default() };
+        let code = |service| of_pod(&pod(service), "x", std::slice::from_ref(&warning)).unwrap().code;
+        assert_eq!(code(ended("Error", 143, "CrashLoopBackOff")), "probe_failing");
+        assert_eq!(code(ended("OOMKilled", 137, "CrashLoopBackOff")), "out_of_memory");
+    }
+
+    #[test]
+    fn what_the_scheduler_lacks_is_named() {
+        let table = [
+            ("0/1 nodes are available: 1 Insufficient memory.", "unschedulable", "memory_limit"),
+            ("0/1 nodes are available: 1 Insufficient cpu.", "unschedulable", "cpu_limit"),
+            ("0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims.", "volume_pending", "storage_class"),
+            ("0/1 nodes are available: 1 node(s) had untolerated taint {x: }.", "unschedulable", "taint"),
+        ];
+        for (said, code, remedy) in table {
+            let reason = unscheduled(&Condition { message: Some(said.into()), ..Condition::default() });
+            assert_eq!(reason.code, code);
+            assert!(reason.remedy.contains(remedy), "{}", reason.remedy);
+        }
+    }
+
+    #[test]
+    fn refused_pods_name_the_quota_or_the_rule() {
+        let of = |said: &str| refusal(said).code;
+        assert_eq!(of("pods \"x\" is forbidden: exceeded quota: q"), "quota_exceeded");
+        assert_eq!(of("pods \"x\" is forbidden: violates PodSecurity \"restricted:latest\""), "pods_refused");
+    }
+}

@@ -1,0 +1,222 @@
+//! Writes what services' records ask for, while this manager is the one that writes: services beside each other, each by
+//! one task at a time, again with a growing pause when it fails.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions, ValidationDirective};
+use kube::core::ApiResource;
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::errors;
+use super::kinds::{self, Owned};
+use super::names;
+use super::objects::{self, Context, Object};
+use super::observed::{Workload, WorkloadObject, Written};
+use super::plan::{self, Action};
+use super::secrets;
+use super::shared::{FIELD_MANAGER, Shared};
+use super::world::{Item, Objects, Source};
+use crate::domain::name::ServiceName;
+use crate::error::{Error, Result};
+
+/// So many services are written at the same time.
+const CONCURRENT: usize = 8;
+/// Pauses after a failure: at first, and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Longest time for one call.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Writes until it is dropped.
+pub(super) async fn run(shared: Arc<Shared>) {
+    let mut waiting = BTreeSet::new();
+    let mut busy = BTreeSet::new();
+    let mut failed: BTreeMap<ServiceName, (Duration, Instant)> = BTreeMap::new();
+    let mut under_way = FuturesUnordered::new();
+    loop {
+        waiting.extend(shared.take_dirty());
+        let now = Instant::now();
+        let ready: Vec<ServiceName> = waiting
+            .iter()
+            .filter(|name| !busy.contains(*name) && failed.get(*name).is_none_or(|(_, at)| *at <= now))
+            .take(CONCURRENT.saturating_sub(under_way.len()))
+            .cloned()
+            .collect();
+        for name in ready {
+            waiting.remove(&name);
+            if shared.is_leading() {
+                busy.insert(name.clone());
+                let shared = shared.clone();
+                under_way.push(async move {
+                    let result = service(&shared, &name).await;
+                    (name, result)
+                });
+            }
+        }
+        let next =
+            waiting.iter().filter(|name| !busy.contains(*name)).filter_map(|name| failed.get(name)).map(|(_, at)| *at).min();
+        tokio::select! {
+            () = shared.wake.notified() => {}
+            Some((name, result)) = under_way.next(), if !under_way.is_empty() => {
+                busy.remove(&name);
+                match result {
+                    Ok(()) => {
+                        failed.remove(&name);
+                        shared.amend(&name, |objects| objects.refused = None);
+                    }
+                    Err(error) => {
+                        let pause = failed.get(&name).map_or(FIRST_PAUSE, |(pause, _)| (*pause * 2).min(LONGEST_PAUSE));
+                        tracing::warn!(service = %name, %error, "its objects could not be written");
+                        failed.insert(name.clone(), (pause, Instant::now() + pause));
+                        // That the server is away is no fault of the service.
+                        if error.kind != crate::error::Kind::BackendUnavailable {
+                            shared.amend(&name, |objects| objects.refused = Some(error));
+                        }
+                        waiting.insert(name);
+                    }
+                }
+            }
+            () = async { match next { Some(at) => tokio::time::sleep_until(at).await, None => std::future::pending().await } } => {}
+        }
+    }
+}
+
+/// Writes what one service lacks.
+async fn service(shared: &Shared, name: &ServiceName) -> Result<()> {
+    let Some(objects) = shared.objects(name) else { return Ok(()) };
+    let Some(root) = objects.root.clone().filter(|root| !root.deleting) else { return Ok(()) };
+    if root.is_removed() {
+        return delete(shared, name, root.uid).await;
+    }
+    let held = secrets::of(shared, &root, &objects).await?;
+    let context = Context {
+        settings: &shared.settings,
+        names: &shared.names,
+        record: &root.record,
+        root: &root.uid,
+        secrets_digest: held.as_ref().map_or("", |held| held.digest.as_str()),
+        replicas: plan::replicas(&root.record, objects.workload.as_ref()),
+    };
+    let mut desired = objects::objects(&context)?;
+    if let Some(held) = &held {
+        desired.insert(0, objects::secret(&context, &held.data));
+    }
+    let actions = plan::actions(&objects, desired);
+    if actions.is_empty() {
+        return Ok(());
+    }
+    report_recreation(shared, name, &objects, &actions);
+    if actions.iter().any(|action| matches!(action, Action::Apply(object) if object.kind.is_workload())) {
+        for (claim, json) in objects::claims(&context) {
+            create_missing(shared, &kinds::claims(), &claim, json).await?;
+        }
+    }
+    // What pods need is there before them.
+    let (workload, others): (Vec<_>, Vec<_>) =
+        actions.into_iter().partition(|action| matches!(action, Action::Apply(object) if object.kind.is_workload()));
+    for batch in [others, workload] {
+        let results = futures_util::future::join_all(batch.into_iter().map(|action| act(shared, name, action))).await;
+        results.into_iter().collect::<Result<()>>()?;
+    }
+    Ok(())
+}
+
+/// Deletes a service: its root object, and before that everything which it owns.
+async fn delete(shared: &Shared, name: &ServiceName, uid: String) -> Result<()> {
+    let conditions = Preconditions { uid: Some(uid), resource_version: None };
+    let parameters = DeleteParams { preconditions: Some(conditions), ..DeleteParams::foreground() };
+    let object = shared.names.object(name.as_str());
+    match in_time(shared.api(&kinds::root()).delete(&object, &parameters), "delete the service").await {
+        // Somebody else has deleted it, or made another one of this name since.
+        Err(error) if matches!(error.kind, crate::error::Kind::NotFound | crate::error::Kind::Conflict) => Ok(()),
+        other => other.map(|_| ()),
+    }
+}
+
+/// A workload that was there and is not any more has been deleted by somebody; that is said before it is made again.
+fn report_recreation(shared: &Shared, name: &ServiceName, objects: &Objects, actions: &[Action]) {
+    let again = actions.iter().any(|action| matches!(action, Action::Apply(object) if object.kind.is_workload()));
+    let others_there = objects.written.keys().any(|(kind, _)| *kind == Owned::NetworkPolicy);
+    if again && others_there && objects.workload.is_none() {
+        tracing::warn!(service = %name, "its workload was deleted by somebody else and is made again");
+        shared.view.say(name, "changed", "its workload was deleted by somebody else and is made again".to_owned());
+    }
+}
+
+async fn act(shared: &Shared, name: &ServiceName, action: Action) -> Result<()> {
+    match action {
+        Action::Apply(object) => apply(shared, name, object).await,
+        Action::Scale(kind, object, replicas) => {
+            let change = json!({
+                "metadata": {"annotations": {names::REPLICAS: replicas.to_string()}}, "spec": {"replicas": replicas},
+            });
+            let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+            let api = shared.api_of::<WorkloadObject>(&kind.resource());
+            let patched = in_time(api.patch(&object, &parameters, &Patch::Merge(change)), "scale the workload").await?;
+            told(shared, name, kind, &object, patched);
+            Ok(())
+        }
+        Action::Delete(kind, object) => {
+            let api = shared.api(&kind.resource());
+            let parameters = DeleteParams::background();
+            match in_time(api.delete(&object, &parameters), "delete what is not needed any more").await {
+                Err(error) if error.kind == crate::error::Kind::NotFound => Ok(()),
+                other => other.map(|_| ()),
+            }
+        }
+    }
+}
+
+async fn apply(shared: &Shared, name: &ServiceName, object: Object) -> Result<()> {
+    let parameters = PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        force: true,
+        field_validation: Some(ValidationDirective::Strict),
+        ..PatchParams::default()
+    };
+    let doing = format!("write the {}", object.kind.resource().kind);
+    if object.kind.is_workload() {
+        let api = shared.api_of::<WorkloadObject>(&object.kind.resource());
+        let written = in_time(api.patch(&object.name, &parameters, &Patch::Apply(&object.json)), &doing).await?;
+        told(shared, name, object.kind, &object.name, written);
+    } else {
+        let api = shared.api(&object.kind.resource());
+        let written = in_time(api.patch(&object.name, &parameters, &Patch::Apply(&object.json)), &doing).await?;
+        let item = Item::Other(Written::read(&written.metadata));
+        let news = super::world::News::Is { service: name.clone(), name: object.name, item: Box::new(item) };
+        shared.hear_back(Source::Owned(object.kind), news);
+    }
+    Ok(())
+}
+
+fn told(shared: &Shared, service: &ServiceName, kind: Owned, name: &str, object: WorkloadObject) {
+    let written = Written::read(&object.metadata);
+    let item = Item::Workload(Box::new(Workload::read(kind, object)), written);
+    shared.hear_back(
+        Source::Owned(kind),
+        super::world::News::Is { service: service.clone(), name: name.to_owned(), item: Box::new(item) },
+    );
+}
+
+async fn create_missing(shared: &Shared, resource: &ApiResource, name: &str, json: serde_json::Value) -> Result<()> {
+    let object: DynamicObject =
+        serde_json::from_value(json).map_err(|error| Error::internal("an object is not well made", error))?;
+    let api = shared.api(resource);
+    match in_time(api.create(&PostParams::default(), &object), &format!("create the {} {name}", resource.kind)).await {
+        Err(error) if error.kind == crate::error::Kind::AlreadyExists => Ok(()),
+        other => other.map(|_| ()),
+    }
+}
+
+/// A call that is given up after some time; `doing` completes "cannot …".
+pub(super) async fn in_time<T>(call: impl Future<Output = Result<T, kube::Error>>, doing: &str) -> Result<T> {
+    match tokio::time::timeout(PATIENCE, call).await {
+        Ok(answer) => answer.map_err(|error| errors::api(error, doing)),
+        Err(_) => Err(errors::away()),
+    }
+}

@@ -1,0 +1,84 @@
+//! A service's root object: a ConfigMap whose annotation is the record. It owns everything else, so that its deletion is
+//! the service's. Creating one whose name exists fails, and a change names the version it was made from: so records are
+//! atomic among any number of managers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kube::api::{DynamicObject, PartialObjectMeta};
+use kube::core::ObjectMeta;
+use serde_json::{Value, json};
+
+use super::names::{self, Names};
+use crate::domain::status::{Desired, Record};
+use crate::error::{Error, Result};
+
+/// The cluster keeps no more than this in all annotations of an object, in bytes; a part is left to others.
+const MOST: usize = 240 << 10;
+
+/// A root object as it was seen.
+#[derive(Debug, Clone)]
+pub(super) struct Root {
+    pub(super) uid: String,
+    /// The version that a change has to be made from.
+    pub(super) version: String,
+    /// Its deletion has been asked for.
+    pub(super) deleting: bool,
+    pub(super) record: Arc<Record>,
+}
+
+impl Root {
+    /// The root object with this metadata; `None` when it is not one, or cannot be read.
+    pub(super) fn read(metadata: &ObjectMeta) -> Option<Self> {
+        let record = metadata.annotations.as_ref()?.get(names::RECORD)?;
+        match serde_json::from_str::<Record>(record) {
+            Ok(record) => Some(Self {
+                uid: metadata.uid.clone()?,
+                version: metadata.resource_version.clone()?,
+                deleting: metadata.deletion_timestamp.is_some(),
+                record: Arc::new(record),
+            }),
+            Err(error) => {
+                tracing::warn!(object = metadata.name.as_deref().unwrap_or_default(), %error, "a record cannot be read");
+                None
+            }
+        }
+    }
+}
+
+impl Root {
+    /// Whether its service is being deleted, or is to be.
+    pub(super) fn is_removed(&self) -> bool {
+        self.deleting || self.record.desired == Desired::Removed
+    }
+}
+
+/// Metadata as a watch of it tells.
+pub(super) type Seen = PartialObjectMeta<DynamicObject>;
+
+/// The root object of a new service.
+pub(super) fn new(names: &Names, record: &Record) -> Result<Value> {
+    let metadata = json!({
+        "name": names.object(record.name.as_str()),
+        "namespace": names.namespace,
+        "labels": names.labels(&record.name),
+        "annotations": annotations(record)?,
+    });
+    Ok(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}))
+}
+
+/// What a change writes, if the object still is of `version`.
+pub(super) fn change(version: &str, record: &Record) -> Result<Value> {
+    Ok(json!({"metadata": {"resourceVersion": version, "annotations": annotations(record)?}}))
+}
+
+fn annotations(record: &Record) -> Result<BTreeMap<&'static str, String>> {
+    let text = serde_json::to_string(record).map_err(|error| Error::internal("the record cannot be written", error))?;
+    if text.len() > MOST {
+        let message = format!("the service is described in {} KiB, more than a cluster keeps of one", text.len() >> 10);
+        return Err(Error::invalid_field("", message, "pass large values as files in a volume"));
+    }
+    let template =
+        record.template.as_ref().map_or_else(String::new, |template| format!("{}@{}", template.name, template.version));
+    Ok([(names::RECORD, text), (names::TEMPLATE, template), (names::DIGEST, record.spec.container_digest())].into())
+}

@@ -1,0 +1,179 @@
+//! What the parts of the backend share: the client, what is known, the view, and who has to look again.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use kube::api::{Api, DynamicObject};
+use kube::core::{ApiResource, DynamicResourceScope};
+use kube::{Client, Resource};
+use tokio::sync::{Notify, watch};
+
+use super::names::Names;
+use super::settings::Settings;
+use super::state;
+use super::world::{News, Objects, Source, World};
+use crate::backend::view::View;
+use crate::domain::name::ServiceName;
+use crate::lifecycle::Tasks;
+
+/// Our name among those who write fields of objects.
+pub(super) const FIELD_MANAGER: &str = "mcp-manager";
+
+/// What the parts share.
+pub(super) struct Shared {
+    pub(super) client: Client,
+    pub(super) names: Names,
+    pub(super) settings: Settings,
+    pub(super) tasks: Tasks,
+    pub(super) view: View,
+    // Held between two statements only, never over a call.
+    world: Mutex<World>,
+    dirty: Mutex<BTreeSet<ServiceName>>,
+    /// Counts pieces of news.
+    changed: watch::Sender<u64>,
+    /// Rings when a service may need something written.
+    pub(super) wake: Notify,
+    /// Whether this manager is the one that writes.
+    leading: AtomicBool,
+}
+
+impl Shared {
+    pub(super) fn new(client: Client, names: Names, settings: Settings, tasks: Tasks) -> Self {
+        Self {
+            client,
+            names,
+            settings,
+            tasks,
+            view: View::new(),
+            world: Mutex::default(),
+            dirty: Mutex::default(),
+            changed: watch::Sender::new(0),
+            wake: Notify::new(),
+            leading: AtomicBool::new(false),
+        }
+    }
+
+    /// Objects of a kind, whatever they look like.
+    pub(super) fn api(&self, resource: &ApiResource) -> Api<DynamicObject> {
+        self.api_of(resource)
+    }
+
+    /// Objects of a kind as `K`.
+    pub(super) fn api_of<K>(&self, resource: &ApiResource) -> Api<K>
+    where
+        K: Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>,
+    {
+        Api::namespaced_with(self.client.clone(), &self.names.namespace, resource)
+    }
+
+    /// Takes in a piece of news and shows what follows from it.
+    pub(super) fn hear(&self, source: Source, news: News) {
+        let cut = matches!(news, News::Cut);
+        let mut world = self.world();
+        let affected = world.hear(source, news);
+        for service in &affected {
+            self.show(&world, service);
+        }
+        let live = world.is_live();
+        drop(world);
+        if live && !self.view.snapshot().connected {
+            self.view.connected(true);
+            self.view.synced();
+        } else if cut && self.view.snapshot().connected {
+            self.view.connected(false);
+        } else if live {
+            self.view.heard();
+        }
+        self.changed.send_modify(|count| *count += 1);
+        self.mark(affected);
+    }
+
+    /// Takes in what a call of ours was answered with, before a watch tells of it.
+    pub(super) fn hear_back(&self, source: Source, news: News) {
+        let mut world = self.world();
+        for service in world.hear(source, news) {
+            self.show(&world, &service);
+        }
+        drop(world);
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// Waits until `holds` is true of what is known of a service (nothing, when it is gone), or `limit` is over.
+    pub(super) async fn until(&self, service: &ServiceName, limit: Duration, holds: impl Fn(Option<&Objects>) -> bool) -> bool {
+        let mut changed = self.changed.subscribe();
+        let watch = async {
+            loop {
+                changed.borrow_and_update();
+                if self.look(|world| holds(world.get(service))) || changed.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(limit, watch).await.is_ok()
+    }
+
+    /// Changes what is known of a service beside what watches tell, and shows what follows from it.
+    pub(super) fn amend(&self, service: &ServiceName, change: impl FnOnce(&mut Objects)) {
+        let mut world = self.world();
+        if let Some(objects) = world.get_mut(service) {
+            change(objects);
+            self.show(&world, service);
+        }
+        drop(world);
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// What is known of a service at this moment.
+    pub(super) fn objects(&self, service: &ServiceName) -> Option<Objects> {
+        self.world().get(service).cloned()
+    }
+
+    /// Runs `look` over all that is known.
+    pub(super) fn look<T>(&self, look: impl FnOnce(&World) -> T) -> T {
+        look(&self.world())
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        // What is known is consistent between any two statements, so a panic of another holder does not spoil it.
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn show(&self, world: &World, service: &ServiceName) {
+        match world.get(service).and_then(state::service) {
+            Some(state) => self.view.put(state),
+            None => self.view.remove(service),
+        }
+    }
+
+    /// Has these services looked at by who writes.
+    pub(super) fn mark(&self, services: impl IntoIterator<Item = ServiceName>) {
+        let mut dirty = self.dirty.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = dirty.len();
+        dirty.extend(services);
+        if dirty.len() > before {
+            self.wake.notify_one();
+        }
+    }
+
+    /// The services to look at.
+    pub(super) fn take_dirty(&self) -> BTreeSet<ServiceName> {
+        std::mem::take(&mut *self.dirty.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn is_leading(&self) -> bool {
+        self.leading.load(Ordering::Relaxed)
+    }
+
+    /// From now on this manager writes, or does no longer.
+    pub(super) fn lead(&self, leading: bool) {
+        if self.leading.swap(leading, Ordering::Relaxed) == leading {
+            return;
+        }
+        tracing::info!(leading, "who writes the cluster's objects has changed");
+        let all: Vec<ServiceName> = self.look(|world| world.services().map(|(name, _)| name.clone()).collect());
+        self.mark(all);
+        self.wake.notify_one();
+    }
+}

@@ -1,0 +1,165 @@
+//! Where a service stands, from what is known of it. Pure, and computed anew each time: no reason outlives its cause.
+
+use jiff::Timestamp;
+
+use super::kinds::Owned;
+use super::observed::Pod;
+use super::reasons;
+use super::world::Objects;
+use crate::domain::spec::RestartPolicy;
+use crate::domain::status::{Desired, Exit, Health, Phase, Record, Replica, ReplicaState, ServiceState};
+use crate::error::Error;
+
+/// The service as readers see it; `None` while there is no record of it.
+pub(super) fn service(objects: &Objects) -> Option<ServiceState> {
+    let root = objects.root.as_ref()?;
+    let record = root.record.clone();
+    let reasons = reasons::reasons(objects);
+    let failure = reasons.iter().find(|reason| reason.hard).map(reasons::Reason::to_error);
+    let phase = if root.is_removed() { Phase::Deleting } else { phase(objects, &record, failure.is_some()) };
+    let running = record.desired == Desired::Running;
+    let mut warnings = warnings(&record);
+    // What may yet pass, and what keeps ending, is said as well.
+    warnings.extend(reasons.iter().filter(|reason| running && !reason.hard).map(reasons::Reason::sentence));
+    Some(ServiceState {
+        phase,
+        replicas: replicas(objects),
+        failure: failure.filter(|_| running),
+        progress: None,
+        warnings,
+        record,
+    })
+}
+
+/// What a cluster does in another way than the record asks.
+fn warnings(record: &Record) -> Vec<String> {
+    let policy = record.spec.restart_policy;
+    let followed = matches!(policy, RestartPolicy::Always | RestartPolicy::UnlessStopped);
+    let policy =
+        (!followed).then(|| format!("the restart policy '{policy}' is not followed: a cluster starts again whatever ends"));
+    let own = super::objects::workload_kind(&record.spec) == Owned::StatefulSet;
+    let volumes = own.then(|| "each replica has volumes of its own: several cannot write to one".to_owned());
+    policy.into_iter().chain(volumes).collect()
+}
+
+/// The pods that have not been told to end, oldest first, or as they are numbered.
+pub(super) fn live(objects: &Objects) -> Vec<&Pod> {
+    let mut live: Vec<&Pod> = objects.pods.values().filter(|pod| !pod.deleting && pod.reason.is_none()).collect();
+    live.sort_by_key(|pod| (pod.index, pod.created, &pod.name));
+    live
+}
+
+/// Whether the workload makes what the record asks for.
+fn reflects(objects: &Objects, record: &Record) -> bool {
+    objects.workload.as_ref().is_some_and(|workload| {
+        workload.makes.spec == record.spec.container_digest() && workload.asked == Some(super::objects::asked_for(record))
+    })
+}
+
+/// Whether a pod is of the present revision.
+pub(super) fn is_current(objects: &Objects, pod: &Pod) -> bool {
+    objects.workload.as_ref().is_some_and(|workload| pod.made_from == workload.makes)
+}
+
+fn phase(objects: &Objects, record: &Record, failed: bool) -> Phase {
+    if record.desired == Desired::Stopped {
+        return if objects.pods.is_empty() { Phase::Stopped } else { Phase::Stopping };
+    }
+    let live = live(objects);
+    let wanted = objects.workload.as_ref().map_or(record.spec.replicas, |workload| workload.replicas);
+    let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+    let reflects = reflects(objects, record);
+    let (current, old): (Vec<&Pod>, Vec<&Pod>) = live.iter().partition(|pod| reflects && is_current(objects, pod));
+    let ready = current.iter().filter(|pod| pod.ready).count();
+    let serving = live.iter().filter(|pod| pod.ready).count();
+    let seen = objects.workload.as_ref().is_some_and(|workload| workload.observed);
+    if reflects && seen && ready >= wanted && live.len() == wanted {
+        // Somebody has scaled it to nothing by hand.
+        return if wanted == 0 { Phase::Stopped } else { Phase::Running };
+    }
+    if failed {
+        // An old revision that serves while the new one fails is what is running.
+        return match serving {
+            0 => Phase::Failed,
+            serving if serving >= wanted => Phase::Running,
+            _ => Phase::Degraded,
+        };
+    }
+    if objects.workload.is_none() {
+        return Phase::Pending;
+    }
+    if !reflects || !old.is_empty() || live.len() > wanted {
+        return Phase::Starting;
+    }
+    if ready > 0 {
+        return Phase::Degraded;
+    }
+    let any = |holds: fn(&Pod) -> bool| current.iter().any(|pod| holds(pod));
+    if any(|pod| pod.service.waiting.as_ref().is_some_and(|waiting| waiting.reason == "CrashLoopBackOff")) {
+        return Phase::CrashLoop;
+    }
+    if any(Pod::is_unhealthy) {
+        return Phase::Unhealthy;
+    }
+    if any(|pod| pod.service.running.is_some() || pod.service.ended.is_some()) { Phase::Starting } else { Phase::Creating }
+}
+
+fn replicas(objects: &Objects) -> Vec<Replica> {
+    let shown = live(objects).into_iter().filter(|pod| !reasons::has_no_image(pod));
+    shown
+        .enumerate()
+        .map(|(index, pod)| {
+            let rank = u32::try_from(index).unwrap_or(u32::MAX);
+            replica(pod, pod.index.unwrap_or(rank).saturating_add(1), objects)
+        })
+        .collect()
+}
+
+fn replica(pod: &Pod, ordinal: u32, objects: &Objects) -> Replica {
+    let container = &pod.service;
+    let state = match (container.running, &container.ended) {
+        (Some(_), _) => ReplicaState::Running,
+        (None, Some(_)) => ReplicaState::Exited,
+        (None, None) => ReplicaState::Created,
+    };
+    let health = match (pod.ready, pod.is_unhealthy()) {
+        (true, _) => Health::Healthy,
+        (false, true) => Health::Unhealthy,
+        (false, false) => Health::Starting,
+    };
+    let port = objects.root.as_ref().and_then(|root| root.record.spec.port);
+    let address = pod.address.as_ref().and_then(|address| address.parse().ok()).zip(port);
+    let last_exit = container.ended.as_ref().map(|ended| Exit {
+        code: ended.exit_code,
+        oom_killed: ended.reason == "OOMKilled",
+        at: ended.finished_at.unwrap_or_default(),
+        last_log_lines: reasons::last_words(ended),
+    });
+    Replica {
+        ordinal,
+        id: pod.name.clone(),
+        name: pod.name.clone(),
+        state,
+        health,
+        health_detail: None,
+        address: address.map(|(address, port): (std::net::IpAddr, u16)| (address, port).into()),
+        spec_digest: pod.made_from.spec.clone(),
+        started_at: container.running.or(container.ended.as_ref().and_then(|ended| ended.started_at)),
+        restarts: container.restarts,
+        last_exit,
+        next_start: None,
+    }
+}
+
+/// Whether every replica was started after a restart was asked for at this moment, and is ready.
+pub(super) fn is_restarted(objects: &Objects, asked: &str) -> bool {
+    let (live, asked) = (live(objects), asked.parse::<Timestamp>().ok());
+    let wanted = objects.workload.as_ref().map_or(0, |workload| workload.replicas);
+    let later = |pod: &Pod| pod.made_from.restarted.parse::<Timestamp>().ok() >= asked;
+    u32::try_from(live.len()).is_ok_and(|count| count == wanted) && live.iter().all(|pod| pod.ready && later(pod))
+}
+
+/// Why what its record says cannot be carried out.
+pub(super) fn failure(objects: &Objects) -> Option<Error> {
+    reasons::reasons(objects).iter().find(|reason| reason.hard).map(reasons::Reason::to_error)
+}

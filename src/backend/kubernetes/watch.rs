@@ -1,0 +1,120 @@
+//! Watches of labelled objects: each tells everything there is, and then every change. One that is cut off is begun anew
+//! after a growing pause, whatever the reason was, and tells everything again.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{BoxStream, StreamExt as _};
+use kube::core::{ApiResource, DynamicResourceScope, ObjectMeta};
+use kube::runtime::watcher::{self, Event};
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
+
+use super::kinds::{self, Owned};
+use super::names;
+use super::observed::{Pod, PodObject, Workload, WorkloadObject, Written};
+use super::root::{Root, Seen};
+use super::shared::Shared;
+use super::world::{Item, News, Source};
+use crate::domain::name::ServiceName;
+
+/// Pauses before a watch is begun anew: at first, and at most. The view is to be right soon after the API server is back.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// A watch that sends nothing for so long is begun anew.
+const SILENCE: u32 = 290;
+
+/// Follows everything until it is dropped.
+pub(super) async fn follow(shared: Arc<Shared>) {
+    let mut news = futures_util::stream::select_all(Source::all().map(|source| stream(&shared, source)));
+    while let Some((source, news)) = news.next().await {
+        shared.hear(source, news);
+    }
+}
+
+fn stream(shared: &Arc<Shared>, source: Source) -> BoxStream<'static, (Source, News)> {
+    match source {
+        Source::Roots => told(shared, source, &kinds::root(), |object: Seen| Root::read(&object.metadata).map(Item::Root)),
+        Source::Pods => told(shared, source, &kinds::pods(), |object: PodObject| Some(Item::Pod(Box::new(Pod::read(object))))),
+        Source::Owned(kind) if kind.is_workload() => {
+            told(shared, source, &kind.resource(), move |object| Some(workload(kind, object)))
+        }
+        Source::Owned(kind) => {
+            told(shared, source, &kind.resource(), |object: Seen| Some(Item::Other(Written::read(&object.metadata))))
+        }
+    }
+}
+
+fn workload(kind: Owned, object: WorkloadObject) -> Item {
+    let written = Written::read(&object.metadata);
+    Item::Workload(Box::new(Workload::read(kind, object)), written)
+}
+
+/// News of one kind of objects; each is cut down by `read` before it goes on.
+fn told<K>(
+    shared: &Arc<Shared>,
+    source: Source,
+    resource: &ApiResource,
+    read: impl Fn(K) -> Option<Item> + Clone + Send + 'static,
+) -> BoxStream<'static, (Source, News)>
+where
+    K: Resource<DynamicType = ApiResource, Scope = DynamicResourceScope> + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let api: Api<K> = shared.api_of(resource);
+    let config = watcher::Config::default().labels(&shared.names.selector()).timeout(SILENCE);
+    let begin = move || watcher::watcher(api.clone(), config.clone()).boxed();
+    let state = (begin(), begin, FIRST_PAUSE, false);
+    let news = futures_util::stream::unfold(state, move |(mut watch, begin, mut pause, mut cut)| {
+        let read = read.clone();
+        async move {
+            if cut {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+                watch = begin();
+                cut = false;
+            }
+            let news = match watch.next().await {
+                Some(Ok(event)) => {
+                    if matches!(event, Event::InitDone | Event::Apply(_) | Event::Delete(_)) {
+                        pause = FIRST_PAUSE;
+                    }
+                    heard(event, source, &read)
+                }
+                Some(Err(error)) => {
+                    tracing::debug!(?source, %error, "a watch was cut off");
+                    cut = true;
+                    Some(News::Cut)
+                }
+                None => {
+                    cut = true;
+                    Some(News::Cut)
+                }
+            };
+            Some((news, (watch, begin, pause, cut)))
+        }
+    });
+    news.filter_map(move |news| std::future::ready(news.map(|news| (source, news)))).boxed()
+}
+
+fn heard<K: Resource>(event: Event<K>, source: Source, read: impl Fn(K) -> Option<Item>) -> Option<News> {
+    match event {
+        Event::Init => Some(News::Begin),
+        Event::InitDone => Some(News::Complete),
+        Event::Apply(object) | Event::InitApply(object) => {
+            let (service, name) = whose(object.meta(), source)?;
+            Some(News::Is { service, name, item: Box::new(read(object)?) })
+        }
+        Event::Delete(object) => {
+            let (service, name) = whose(object.meta(), source)?;
+            Some(News::Gone { service, name })
+        }
+    }
+}
+
+/// The service that an object belongs to, and its name; a root object is the service.
+fn whose(metadata: &ObjectMeta, source: Source) -> Option<(ServiceName, String)> {
+    let service = metadata.labels.as_ref()?.get(names::SERVICE)?.parse().ok()?;
+    let name = if source == Source::Roots { String::new() } else { metadata.name.clone()? };
+    Some((service, name))
+}

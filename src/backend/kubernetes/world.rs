@@ -1,0 +1,241 @@
+//! What is known of the cluster: of each service, its root object, its workload, its pods, and which other objects there
+//! are. Watches write it; everything else reads it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::kinds::Owned;
+use super::observed::{Pod, Workload, Written};
+use super::root::Root;
+use super::trouble::Warning;
+use crate::domain::name::ServiceName;
+use crate::error::Error;
+
+/// Everything known of one service.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Objects {
+    pub(super) root: Option<Root>,
+    pub(super) workload: Option<Workload>,
+    pub(super) pods: BTreeMap<String, Pod>,
+    /// Every owned object there is, workloads included.
+    pub(super) written: BTreeMap<(Owned, String), Written>,
+    /// Why its objects could not be written.
+    pub(super) refused: Option<Error>,
+    /// What the cluster warned of while it was in trouble, by object.
+    pub(super) warnings: BTreeMap<String, Vec<Warning>>,
+}
+
+impl Objects {
+    fn is_empty(&self) -> bool {
+        self.root.is_none() && self.pods.is_empty() && self.written.is_empty()
+    }
+}
+
+/// Where a piece of news comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Source {
+    Roots,
+    Pods,
+    Owned(Owned),
+}
+
+impl Source {
+    /// All of them.
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        [Self::Roots, Self::Pods].into_iter().chain(Owned::ALL.into_iter().map(Self::Owned))
+    }
+}
+
+/// An object as a watch told of it.
+#[derive(Debug)]
+pub(super) enum Item {
+    Root(Root),
+    Pod(Box<Pod>),
+    Workload(Box<Workload>, Written),
+    Other(Written),
+}
+
+/// A piece of news.
+#[derive(Debug)]
+pub(super) enum News {
+    /// Everything there is follows.
+    Begin,
+    /// It is there. A root object has no name of its own: it is the service.
+    Is { service: ServiceName, name: String, item: Box<Item> },
+    /// It is gone.
+    Gone { service: ServiceName, name: String },
+    /// Everything has been told.
+    Complete,
+    /// The source is cut off; it is tried again.
+    Cut,
+}
+
+/// What is known.
+#[derive(Debug, Default)]
+pub(super) struct World {
+    services: BTreeMap<ServiceName, Objects>,
+    /// What a source that tells everything anew has told so far.
+    telling: BTreeMap<Source, BTreeSet<(ServiceName, String)>>,
+    /// Sources that have told everything and are not cut off.
+    live: BTreeSet<Source>,
+}
+
+impl World {
+    pub(super) fn get(&self, service: &ServiceName) -> Option<&Objects> {
+        self.services.get(service)
+    }
+
+    pub(super) fn get_mut(&mut self, service: &ServiceName) -> Option<&mut Objects> {
+        self.services.get_mut(service)
+    }
+
+    pub(super) fn services(&self) -> impl Iterator<Item = (&ServiceName, &Objects)> {
+        self.services.iter()
+    }
+
+    /// Whether all sources have told everything and none is cut off.
+    pub(super) fn is_live(&self) -> bool {
+        Source::all().all(|source| self.live.contains(&source))
+    }
+
+    /// Takes in a piece of news; the services that it concerns.
+    pub(super) fn hear(&mut self, source: Source, news: News) -> Vec<ServiceName> {
+        match news {
+            News::Begin => {
+                self.telling.insert(source, BTreeSet::new());
+                Vec::new()
+            }
+            News::Is { service, name, item } => {
+                if let Some(told) = self.telling.get_mut(&source) {
+                    told.insert((service.clone(), name.clone()));
+                }
+                self.put(source, &service, name, *item);
+                vec![service]
+            }
+            News::Gone { service, name } => {
+                self.take(source, &service, &name);
+                vec![service]
+            }
+            News::Complete => {
+                self.live.insert(source);
+                let told = self.telling.remove(&source).unwrap_or_default();
+                let gone: Vec<_> = self.known(source).into_iter().filter(|known| !told.contains(known)).collect();
+                for (service, name) in &gone {
+                    self.take(source, service, name);
+                }
+                gone.into_iter().map(|(service, _)| service).collect()
+            }
+            News::Cut => {
+                self.live.remove(&source);
+                Vec::new()
+            }
+        }
+    }
+
+    fn put(&mut self, source: Source, service: &ServiceName, name: String, item: Item) {
+        let objects = self.services.entry(service.clone()).or_default();
+        match (source, item) {
+            (Source::Roots, Item::Root(root)) => {
+                // The watch may tell of a change only after the next one has been made here.
+                let newer = objects
+                    .root
+                    .as_ref()
+                    .filter(|known| known.uid == root.uid && known.record.generation > root.record.generation);
+                if newer.is_none() {
+                    objects.root = Some(root);
+                }
+            }
+            (Source::Pods, Item::Pod(pod)) => {
+                objects.pods.insert(name, *pod);
+            }
+            (Source::Owned(kind), Item::Workload(workload, written)) => {
+                objects.workload = Some(*workload);
+                objects.written.insert((kind, name), written);
+            }
+            (Source::Owned(kind), Item::Other(written)) => {
+                objects.written.insert((kind, name), written);
+            }
+            _ => {}
+        }
+    }
+
+    fn take(&mut self, source: Source, service: &ServiceName, name: &str) {
+        let Some(objects) = self.services.get_mut(service) else { return };
+        match source {
+            Source::Roots => objects.root = None,
+            Source::Pods => {
+                objects.pods.remove(name);
+                objects.warnings.remove(name);
+            }
+            Source::Owned(kind) => {
+                objects.written.remove(&(kind, name.to_owned()));
+                if objects.workload.as_ref().is_some_and(|workload| workload.kind == kind) {
+                    objects.workload = None;
+                }
+            }
+        }
+        if objects.is_empty() {
+            self.services.remove(service);
+        }
+    }
+
+    fn known(&self, source: Source) -> Vec<(ServiceName, String)> {
+        let names = |objects: &Objects| -> Vec<String> {
+            match source {
+                Source::Roots => objects.root.iter().map(|_| String::new()).collect(),
+                Source::Pods => objects.pods.keys().cloned().collect(),
+                Source::Owned(kind) => {
+                    objects.written.keys().filter(|(known, _)| *known == kind).map(|(_, name)| name.clone()).collect()
+                }
+            }
+        };
+        self.services
+            .iter()
+            .flat_map(|(service, objects)| names(objects).into_iter().map(|name| (service.clone(), name)))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn echo() -> ServiceName {
+        "echo".parse().unwrap()
+    }
+
+    fn pod(name: &str) -> News {
+        let item = Item::Pod(Box::new(Pod { name: name.to_owned(), ..Pod::default() }));
+        News::Is { service: echo(), name: name.to_owned(), item: Box::new(item) }
+    }
+
+    #[test]
+    fn what_is_not_told_again_is_gone() {
+        let mut world = World::default();
+        for news in [News::Begin, pod("one"), pod("two"), News::Complete] {
+            world.hear(Source::Pods, news);
+        }
+        world.hear(Source::Pods, News::Cut);
+        assert_eq!(world.get(&echo()).unwrap().pods.len(), 2, "what was known stays known while the source is cut off");
+        for news in [News::Begin, pod("two")] {
+            world.hear(Source::Pods, news);
+        }
+        assert_eq!(world.get(&echo()).unwrap().pods.len(), 2, "not before everything has been told");
+        world.hear(Source::Pods, News::Complete);
+        assert_eq!(world.get(&echo()).unwrap().pods.keys().collect::<Vec<_>>(), ["two"]);
+        world.hear(Source::Pods, News::Gone { service: echo(), name: "two".into() });
+        assert!(world.get(&echo()).is_none(), "a service of which nothing is there is not known");
+    }
+
+    #[test]
+    fn the_world_is_live_when_no_source_is_cut_off() {
+        let mut world = World::default();
+        for source in Source::all() {
+            assert!(!world.is_live());
+            world.hear(source, News::Begin);
+            world.hear(source, News::Complete);
+        }
+        assert!(world.is_live());
+        world.hear(Source::Roots, News::Cut);
+        assert!(!world.is_live());
+    }
+}

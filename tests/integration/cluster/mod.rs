@@ -1,0 +1,29 @@
+//! Claims about the Kubernetes backend alone, on a real cluster: what it makes there, how it takes what others do there,
+//! why services fail, and how several managers share it.
+
+mod faults;
+mod reasons;
+mod sessions;
+
+use std::sync::Arc;
+
+use mcp_manager::domain::spec::ServiceSpec;
+use mcp_manager::domain::status::{Phase, ServiceState};
+
+use crate::contract::{Manager, name, running};
+
+type Kind = (&'static str, &'static str, &'static str, &'static str);
+
+const DEPLOYMENT: Kind = ("apps", "v1", "Deployment", "deployments");
+const QUOTA: Kind = ("", "v1", "ResourceQuota", "resourcequotas");
+
+fn is_running(service: &ServiceState) -> bool {
+    service.phase == Phase::Running
+}
+
+/// Creates a service named `echo` and waits until it runs.
+async fn create(manager: &Manager, spec: ServiceSpec) -> Arc<ServiceState> {
+    let echo = name("echo");
+    manager.backend.create(&echo, running(spec)).await.unwrap();
+    manager.service(&echo, "it runs", is_running).await
+}

@@ -1,0 +1,121 @@
+//! Why services fail, each cause brought about for real.
+
+use mcp_manager::domain::quantity::Bytes;
+use mcp_manager::domain::spec::{HealthCheck, Mount, MountSource, Probe, PullPolicy, ServiceSpec};
+use mcp_manager::domain::status::{Phase, ServiceState};
+use mcp_manager::error::Kind;
+use serde_json::json;
+
+use super::QUOTA;
+use crate::contract::{Manager, name, running, spec};
+use crate::support::kubernetes::Namespace;
+
+/// Creates `echo` and waits until it says `code` of itself, as its failure or as a warning; the words.
+async fn reason(namespace: &Namespace, spec: ServiceSpec, code: &str) -> String {
+    let (manager, echo) = (Manager::start(namespace).await, name("echo"));
+    manager.backend.create(&echo, running(spec)).await.unwrap();
+    let begins = |warning: &&String| warning.starts_with(&format!("{code}: "));
+    let service = manager.service(&echo, code, |service| service.warnings.iter().any(|warning| begins(&warning))).await;
+    let words = service.warnings.iter().find(begins).unwrap().clone();
+    manager.backend.remove(&echo, false).await.unwrap();
+    manager.stop().await;
+    words
+}
+
+/// Creates `echo` and waits until it has failed; with what kind of error.
+async fn failure(namespace: &Namespace, spec: ServiceSpec) -> mcp_manager::error::Error {
+    let (manager, echo) = (Manager::start(namespace).await, name("echo"));
+    manager.backend.create(&echo, running(spec)).await.unwrap();
+    let has_failed = |service: &ServiceState| service.phase == Phase::Failed;
+    let service = manager.service(&echo, "it failed", has_failed).await;
+    let failure = service.failure.clone().unwrap();
+    manager.backend.remove(&echo, false).await.unwrap();
+    manager.stop().await;
+    failure
+}
+
+/// A service that runs this command of busybox's shell.
+fn shell(namespace: &Namespace, script: &str) -> ServiceSpec {
+    let entrypoint = ["/busybox", "sh", "-c", script].map(str::to_owned).to_vec();
+    let health_check = HealthCheck { probe: Probe::Process, ..HealthCheck::default() };
+    ServiceSpec { entrypoint: Some(entrypoint), port: None, health_check, ..spec(namespace) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_loop_says_exit_code_and_last_words() {
+    let Some(namespace) = Namespace::new().await else { return };
+    let words = reason(&namespace, shell(&namespace, "echo no configuration; exit 3"), "crash_loop").await;
+    assert!(words.contains("exit code 3") && words.contains("no configuration"), "{words}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_much_memory_is_named() {
+    let Some(namespace) = Namespace::new().await else { return };
+    let hungry = ServiceSpec { memory_limit: Bytes(32 << 20), ..shell(&namespace, "exec /busybox tail /dev/zero") };
+    let words = reason(&namespace, hungry, "out_of_memory").await;
+    assert!(words.contains("memory_limit") && words.contains("137"), "{words}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_resource_that_no_node_has_is_named() {
+    let Some(namespace) = Namespace::new().await else { return };
+    let words = reason(&namespace, ServiceSpec { memory_limit: Bytes(64 << 40), ..spec(&namespace) }, "unschedulable").await;
+    assert!(words.contains("Insufficient memory") && words.contains("memory_limit"), "{words}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failing_health_check_is_named_with_its_answer() {
+    let Some(namespace) = Namespace::new().await else { return };
+    let health_check = HealthCheck { probe: Probe::Http("/nope".into()), ..spec(&namespace).health_check };
+    let words = reason(&namespace, ServiceSpec { health_check, ..spec(&namespace) }, "probe_failing").await;
+    assert!(words.contains("404"), "{words}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_that_refuses_pods_is_named_though_no_call_of_ours_is_refused() {
+    let Some(namespace) = Namespace::new().await else { return };
+    let quota =
+        json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}});
+    namespace.create(QUOTA, quota).await;
+    let error = failure(&namespace, spec(&namespace)).await;
+    assert_eq!(error.kind, Kind::LimitReached, "{error}");
+    assert!(error.detail.contains("exceeded quota"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_the_namespace_keeps_closed_is_named() {
+    let Some(namespace) = Namespace::new().await else { return };
+    let error = failure(&namespace, ServiceSpec { cap_add: vec!["SYS_ADMIN".into()], ..spec(&namespace) }).await;
+    assert_eq!(error.kind, Kind::NotSupported, "{error}");
+    assert!(error.detail.contains("SYS_ADMIN") && error.detail.contains("PodSecurity"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_is_not_there_is_named() {
+    let Some(namespace) = Namespace::new().await else { return };
+    let error = failure(&namespace, ServiceSpec { entrypoint: Some(vec!["/nope".into()]), ..spec(&namespace) }).await;
+    assert_eq!(error.kind, Kind::StartFailed);
+    assert!(error.detail.contains("/nope") && error.remedy.unwrap().contains("entrypoint"), "{}", error.detail);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_may_not_be_pulled_is_named() {
+    let Some(namespace) = Namespace::new().await else { return };
+    let absent = ServiceSpec { image: "localhost/mcp/absent:1".into(), pull_policy: PullPolicy::Never, ..spec(&namespace) };
+    let error = failure(&namespace, absent).await;
+    assert_eq!(error.kind, Kind::ImageNotFound, "{error}");
+    assert!(error.detail.contains("localhost/mcp/absent:1"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_is_not_provided_is_named() {
+    let Some(namespace) = Namespace::new().await else { return };
+    let mount = Mount { source: MountSource::Volume("data".into()), target: "/data".into(), read_only: false };
+    let claim = json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "mcp-data"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": "nobody-provides", "resources": {"requests": {"storage": "1Mi"}}},
+    });
+    namespace.create(("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims"), claim).await;
+    let words = reason(&namespace, ServiceSpec { volumes: vec![mount], ..spec(&namespace) }, "volume_pending").await;
+    assert!(words.contains("storage_class"), "{words}");
+}
