@@ -57,7 +57,7 @@ use self::reconcile::in_time;
 use self::root::Root;
 use self::shared::Shared;
 use self::world::{Item, News, Source};
-use super::{Backend, BackendInfo, Change, ImageInfo, LogStream, RegistryCredentials};
+use super::{Backend, BackendInfo, Build, Change, ImageDetail, ImageInfo, LogStream, RegistryCredentials};
 use crate::domain::name::ServiceName;
 use crate::domain::spec::{MountSource, PullPolicy, ServiceSpec, Transport};
 use crate::domain::status::{Desired, LogQuery, Progress, Record, ReplicaStats, ServiceEvent, ServiceState, Snapshot};
@@ -312,6 +312,16 @@ impl Backend for Kubernetes {
     async fn images(&self) -> Result<Vec<ImageInfo>> {
         Err(Error::new(Kind::NotSupported, "which images a cluster's nodes have is not for the manager to see")
             .remedy("look with: kubectl get nodes -o yaml"))
+    }
+
+    async fn image(&self, _reference: &str) -> Result<Option<ImageDetail>> {
+        Err(Error::new(Kind::NotSupported, "a cluster does not tell what is in an image")
+            .remedy("say in the template what the image listens on and runs"))
+    }
+
+    async fn build(&self, _build: Build, _progress: Arc<dyn Fn(Progress) + Send + Sync>) -> Result<Vec<String>> {
+        Err(Error::new(Kind::NotSupported, "a cluster makes no images")
+            .remedy("make it with a manager on Podman or in your pipeline, push it to a registry, and name it in the template"))
     }
 
     async fn run(&self, cancelled: CancellationToken) {
