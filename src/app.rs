@@ -124,32 +124,32 @@ async fn backend(config: &Config, routing: &routing::Settings, tasks: &Tasks, me
 }
 
 fn kubernetes_settings(config: &Config) -> Result<kubernetes::Settings> {
-    let (section, secrets) = (&config.kubernetes, config.secret_source());
+    let secrets = config.secret_source();
     let access = if config.in_cluster() {
         kubernetes::Access::Account
     } else {
-        let path = section.kubeconfig.clone().ok_or_else(|| {
+        let path = config.kubernetes.kubeconfig.clone().ok_or_else(|| {
             let message = "there is no way to the cluster: this is no pod with a service account";
             Error::invalid_field("kubernetes.kubeconfig", message, "set it, or KUBECONFIG, to a file such as kubectl reads")
         })?;
-        kubernetes::Access::File { path, context: section.context.clone() }
+        kubernetes::Access::File { path, context: config.kubernetes.context.clone() }
     };
     Ok(kubernetes::Settings {
-        namespace: section.namespace.clone(),
+        namespace: config.kubernetes.namespace.clone(),
         instance: config.backend.instance.clone(),
         domain: config.server.domain.clone(),
-        bridge_image: section.bridge_image.clone(),
-        bridge_path: section.bridge_path.clone(),
-        run_as_user: (section.run_as_user > 0).then_some(section.run_as_user),
-        ingress: section.ingress,
-        ingress_class: section.ingress_class.clone(),
-        ingress_tls_secret: section.ingress_tls_secret.clone(),
-        image_pull_secrets: section.image_pull_secrets.clone(),
-        storage_class: section.storage_class.clone(),
-        volume_size: section.volume_size.0,
-        allow_from_namespaces: section.allow_from_namespaces.clone(),
-        allow_from_ranges: section.allow_from.iter().map(crate::domain::address_range::AddressRange::in_full).collect(),
-        egress_except: section.egress_except.clone(),
+        bridge_image: config.kubernetes.bridge_image.clone(),
+        bridge_path: config.kubernetes.bridge_program.clone(),
+        run_as_user: (config.kubernetes.run_as_user > 0).then_some(config.kubernetes.run_as_user),
+        ingress: config.kubernetes.ingress,
+        ingress_class: config.kubernetes.ingress_class.clone(),
+        ingress_tls_secret: config.kubernetes.ingress_tls_secret.clone(),
+        image_pull_secrets: config.kubernetes.image_pull_secrets.clone(),
+        storage_class: config.kubernetes.storage_class.clone(),
+        volume_size: config.kubernetes.volume_size.0,
+        allow_from_namespaces: config.kubernetes.allow_from_namespaces.clone(),
+        allow_from_ranges: config.kubernetes.allow_from.iter().map(crate::domain::address_range::AddressRange::in_full).collect(),
+        egress_except: config.kubernetes.egress_except.clone(),
         secrets: Arc::new(move |name| known_secret(secrets.get(name))),
         ..kubernetes::Settings::new(access)
     })

@@ -19,7 +19,7 @@ section! {
         /// Image that has `mcp-bridge`, such as the manager's own; servers that speak stdio need it.
         bridge_image: Option<String> = None;
         /// Where `mcp-bridge` is in that image.
-        bridge_path: String = "/usr/local/bin/mcp-bridge".to_owned();
+        bridge_program: String = "/usr/local/bin/mcp-bridge".to_owned();
         /// User and group, by number, of services whose spec names none. 0 leaves the choice to the cluster, as on
         /// OpenShift.
         run_as_user: u32 = 65_532;
@@ -62,8 +62,8 @@ impl Kubernetes {
         check.that(self.egress_except.iter().all(range), "egress_except", "has what is not a range", remedy);
         check.that(self.volume_size.0 >= 1 << 20, "volume_size", "is too small", "use 1m or more");
         check.that(
-            self.bridge_path.starts_with('/'),
-            "bridge_path",
+            self.bridge_program.starts_with('/'),
+            "bridge_program",
             "is not an absolute path",
             "write /usr/local/bin/mcp-bridge",
         );
