@@ -10,7 +10,7 @@ pub const CONFIG_FILE: &str = "MCP_MANAGER_CONFIG";
 const OTHERS: [&str; 3] = [CONFIG_FILE, "MCP_MANAGER_SERVER", "MCP_MANAGER_API_KEY"];
 
 /// Sections whose settings have names that say nothing without them: `MCP_MANAGER_URL` would be taken for something else.
-const NEED_THEIR_SECTION: [&str; 4] = ["audit", "redis", "secrets", "templates"];
+const NEED_THEIR_SECTION: [&str; 5] = ["audit", "kubernetes", "redis", "secrets", "templates"];
 
 /// A variable that sets a setting.
 #[derive(Debug, Clone)]
