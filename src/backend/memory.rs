@@ -17,7 +17,7 @@ use tokio::sync::{broadcast, watch};
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_util::sync::CancellationToken;
 
-use super::{Backend, BackendInfo, Build, Change, ImageDetail, ImageInfo, LogStream, RegistryCredentials};
+use super::{Backend, BackendInfo, Build, Built, Change, ImageDetail, ImageInfo, LogStream, RegistryCredentials};
 use crate::domain::name::ServiceName;
 use crate::domain::spec::PullPolicy;
 use crate::domain::status::{
@@ -437,11 +437,9 @@ impl Backend for Memory {
         Ok(self.engine.lock().images.get(reference).map(|labels| build::detail(reference, labels.clone())))
     }
 
-    async fn build(&self, wanted: Build, progress: Arc<dyn Fn(Progress) + Send + Sync>) -> Result<Vec<String>> {
-        let made = build::make(&wanted, &progress)?;
+    async fn build(&self, wanted: Build, progress: Arc<dyn Fn(Progress) + Send + Sync>) -> Result<Built> {
         tokio::time::sleep(self.engine.step).await;
-        self.engine.lock().images.insert(wanted.image, made.labels);
-        Ok(made.lines)
+        Ok(build::make(wanted, &progress, &mut self.engine.lock().images))
     }
 
     async fn run(&self, cancelled: CancellationToken) {

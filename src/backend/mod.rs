@@ -76,19 +76,45 @@ pub struct ImageDetail {
     pub ports: Vec<u16>,
 }
 
-/// An image to be made.
+/// An image to be made: what a script leaves in a container of another image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Build {
     /// Its name.
     pub image: String,
-    /// The recipe; it copies nothing from outside.
-    pub containerfile: String,
-    /// Network of its commands; the engine's default when absent.
+    /// The image that it begins with.
+    pub base: String,
+    /// What is run in it, for `sh`, without rights but `capabilities`. Its output may say what
+    /// [`crate::domain::package::said`] reads.
+    pub script: String,
+    /// How many steps the script says.
+    pub steps: u64,
+    /// What the script may do beyond what every process may.
+    pub capabilities: Vec<String>,
+    /// Network of the script; the engine's default when absent.
     pub network: Option<String>,
     /// Longest time that it may take.
     pub timeout: std::time::Duration,
-    /// Do every step again.
+    /// Variables of the script and of the image.
+    pub environment: BTreeMap<String, String>,
+    /// Program of the image.
+    pub entrypoint: Vec<String>,
+    /// Who it runs as, `UID:GID`.
+    pub user: String,
+    /// Working directory of the image, which the script makes.
+    pub directory: String,
+    /// Labels of the image, beside those that the script says.
+    pub labels: BTreeMap<String, String>,
+    /// Make it even if there is one of its name.
     pub refresh: bool,
+}
+
+/// What became of a [`Build`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Built {
+    /// The image is there; somebody else may have made it meanwhile.
+    Made,
+    /// The script ended with this code, having said these lines. Nothing is left of it.
+    Failed(i64, Vec<String>),
 }
 
 /// Credentials for a registry.
@@ -201,9 +227,9 @@ pub trait Backend: Send + Sync + 'static {
     /// What is known of an image; nothing when it is not at hand.
     async fn image(&self, reference: &str) -> Result<Option<ImageDetail>>;
 
-    /// Makes an image by its recipe, reporting each step, and gives what its commands wrote. Steps that were done before
-    /// are not done again, and say nothing, unless `refresh` is set. Dropping the future breaks it off.
-    async fn build(&self, build: Build, progress: Arc<dyn Fn(Progress) + Send + Sync>) -> Result<Vec<String>>;
+    /// Makes an image with a script, reporting each step. Two builds of one image wait for each other, also over several
+    /// managers. Nothing but the image stays, however it ends; dropping the future breaks it off.
+    async fn build(&self, build: Build, progress: Arc<dyn Fn(Progress) + Send + Sync>) -> Result<Built>;
 
     /// Does the backend's work until `cancelled`: follows events, reconciles, checks health, restarts. Running services
     /// go on when it ends.

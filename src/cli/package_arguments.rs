@@ -17,6 +17,12 @@ pub struct PackageOptions {
     /// The package's program, when it has several.
     #[arg(long, value_name = "PROGRAM")]
     pub program: Option<String>,
+    /// Install this as well, e.g. 'mcp<2' or NAME@VERSION. May be repeated
+    #[arg(long, value_name = "PACKAGE")]
+    pub with: Vec<String>,
+    /// Install this package of the base image's distribution as well, e.g. git. May be repeated
+    #[arg(long, value_name = "PACKAGE")]
+    pub system: Vec<String>,
     /// Let the package and what it needs run programs while they are installed, where the manager allows it.
     #[arg(long)]
     pub install_scripts: bool,

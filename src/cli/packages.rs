@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use indicatif::ProgressBar;
+use jsonc_parser::{CollectOptions, ParseOptions};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -17,6 +18,7 @@ use super::{services, settings, sse};
 use crate::config::Environment;
 use crate::domain::document::Document;
 use crate::domain::package::import::{self, Imported};
+use crate::domain::package::template::{TEMPLATE_LABEL, VERSION_LABEL};
 use crate::domain::package::{Source, server_json};
 use crate::error::{Error, FieldError, Kind};
 use crate::manager::{PackageAnswer, PackageRequest};
@@ -32,6 +34,8 @@ pub async fn run(client: &Client, output: &Output, run: &Run, environment: &Envi
         source: Some(source.to_string()),
         name: Some(run.template.clone().unwrap_or_else(|| name.clone())),
         program: run.package.program.clone(),
+        with: Some(run.package.with.clone()).filter(|with| !with.is_empty()),
+        system_packages: Some(run.package.system.clone()).filter(|system| !system.is_empty()),
         arguments: (!run.command.is_empty()).then(|| run.command.clone()),
         transport: run
             .package
@@ -66,7 +70,7 @@ async fn add(client: &Client, output: &Output, request: &PackageRequest) -> Outc
     bar.set_prefix(request.source.clone().unwrap_or_default());
     bar.enable_steady_tick(Duration::from_millis(120));
     let response = client.send_for_events("/packages", request).await?;
-    let mut answer = None;
+    let (mut answer, mut step) = (None, None);
     sse::follow(client, response, |event| {
         match event.name.as_str() {
             "progress" => {
@@ -74,8 +78,10 @@ async fn add(client: &Client, output: &Output, request: &PackageRequest) -> Outc
                 let message = progress["message"].as_str().unwrap_or_default().to_owned();
                 if output.shows_progress() {
                     bar.set_message(message);
-                } else {
+                } else if step != Some(progress["done"].clone()) {
+                    // What each step says is for those who watch.
                     output.note(&message);
+                    step = Some(progress["done"].clone());
                 }
             }
             "done" => answer = serde_json::from_str::<PackageAnswer>(&event.data).ok(),
@@ -95,7 +101,11 @@ async fn add(client: &Client, output: &Output, request: &PackageRequest) -> Outc
         Trouble::unreachable(Error::new(Kind::BackendUnavailable, "the manager broke off").remedy("see whether it still runs"))
     })?;
     let packages = answer.lock.as_ref().map(|lock| format!(", {} packages", lock.len())).unwrap_or_default();
-    let made = if answer.cached { "at hand" } else { "made" };
+    let made = match (answer.cached, &answer.lock) {
+        (true, _) => "at hand",
+        (false, Some(_)) => "made",
+        (false, None) => "pulled",
+    };
     output.note(&format!("image {} {made}{packages}; template '{}'", answer.image, answer.template));
     Ok(answer)
 }
@@ -104,7 +114,15 @@ async fn add(client: &Client, output: &Output, request: &PackageRequest) -> Outc
 pub async fn import(client: &Client, output: &Output, wanted: &Import) -> Outcome {
     let text = read_text(&wanted.file)?;
     let of_file = |errors: Vec<FieldError>| Error::invalid(&format!("{} cannot be imported", shown(&wanted.file)), errors);
-    let document = Document::parse(text.as_bytes()).map_err(of_file)?;
+    let plain;
+    let document = match Document::parse(text.as_bytes()) {
+        Ok(document) => document,
+        // Files of clients may hold comments.
+        Err(errors) => {
+            plain = without_comments(&text).ok_or_else(|| of_file(errors))?;
+            Document::parse(plain.as_bytes()).map_err(of_file)?
+        }
+    };
     let read = if server_json::is_one(&document.value) {
         server_json::read(&document.value)
     } else {
@@ -130,6 +148,8 @@ pub async fn import(client: &Client, output: &Output, wanted: &Import) -> Outcom
         let secrets: Vec<String> = server.secrets.keys().map(|variable| server.secret_name(variable)).collect();
         results.push(json!({
             "name": server.name, "source": server.source.to_string(), "outcome": outcome, "reason": reason, "secrets": secrets,
+            "arguments": server.arguments, "environment": server.environment.keys().collect::<Vec<_>>(),
+            "required_env_vars": server.required, "notes": server.notes,
         }));
     }
     for (name, reason) in import.left_out.iter().filter(|(name, _)| meant(name)) {
@@ -146,6 +166,12 @@ pub async fn import(client: &Client, output: &Output, wanted: &Import) -> Outcom
         }
     }
     if failed { Err(Trouble::Said(Code::Failed)) } else { Ok(()) }
+}
+
+/// A document without the comments and trailing commas that it has.
+fn without_comments(text: &str) -> Option<String> {
+    let parsed = jsonc_parser::parse_to_ast(text, &CollectOptions::default(), &ParseOptions::default()).ok()?;
+    Some(Value::from(parsed.value?).to_string())
 }
 
 async fn take_over(
@@ -184,8 +210,11 @@ async fn take_over(
     }
     let body = json!({"service_name": server.name, "template": server.name});
     let query: Query = vec![("wait", "none".to_owned())];
-    client.change::<Value, _>(Method::POST, "/containers", &query, Some(&body)).await?;
-    Ok("imported")
+    match client.change::<Value, _>(Method::POST, "/containers", &query, Some(&body)).await {
+        // Who imports a file again has most of it already.
+        Err(Trouble::Error(_, error)) if error.kind == Kind::AlreadyExists => Ok("there already"),
+        changed => changed.map(|_| "imported"),
+    }
 }
 
 /// Writes a secret's file, readable by its owner only. One that says something else is not overwritten.
@@ -215,12 +244,20 @@ pub async fn export(client: &Client, output: &Output, wanted: &Export) -> Outcom
     if !crate::domain::template::is_template_name(name) || version.is_empty() {
         return Err(Error::invalid_field("TEMPLATE", "is not the name of a template", "write NAME or NAME@VERSION").into());
     }
+    if !server_json::is_name(&wanted.name) {
+        return Err(Error::invalid_field("--name", "is no name of the registry", "write e.g. io.github.me/weather").into());
+    }
     let detail: TemplateDetail = client.get(&format!("/templates/{}", wanted.template), &Query::new()).await?;
     let document = detail.document.unwrap_or_default();
     let spec = detail.spec.unwrap_or_default();
-    let made_of = document["labels"][crate::domain::package::recipe::TEMPLATE_LABEL].as_str().map(str::to_owned);
+    let made_of = document["labels"][TEMPLATE_LABEL].as_str().map(str::to_owned);
     let source = made_of.or_else(|| spec.image.clone().map(|image| format!("image:{image}"))).unwrap_or_default();
-    let mut server = Imported::of(&wanted.name, source.parse()?);
+    let mut source: Source = source.parse()?;
+    if let (Source::Package(package), Some(version)) = (&mut source, document["labels"][VERSION_LABEL].as_str()) {
+        // The version that was asked for may mean another one tomorrow.
+        package.version = Some(version.to_owned());
+    }
+    let mut server = Imported::of(&wanted.name, source);
     server.description = detail.summary.description;
     server.transport = detail.summary.transport;
     server.port = detail.summary.port;

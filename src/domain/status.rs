@@ -186,13 +186,13 @@ impl Replica {
 }
 
 /// How far a pull is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
 pub struct Progress {
     /// What is being done, in words.
     pub message: String,
-    /// Bytes that have arrived.
+    /// Bytes that have arrived; while an image is made, the number of the step.
     pub done: u64,
-    /// Bytes in all, of the layers that have begun to arrive; absent before the first has.
+    /// Bytes in all, of the layers that have begun to arrive, absent before the first has; or the number of steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<u64>,
 }

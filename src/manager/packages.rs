@@ -13,13 +13,16 @@ use utoipa::ToSchema;
 use super::Manager;
 use super::images::OnProgress;
 use super::request::as_object;
-use crate::backend::{Build, ImageDetail};
+use crate::backend::{Build, Built, ImageDetail};
 use crate::domain::access::{Actor, Operation};
 use crate::domain::fields;
-use crate::domain::package::recipe::{self, LOCK_LABEL, LOCK_LINE, Options, SOURCE_LABEL, TemplateParts};
-use crate::domain::package::{Ecosystem, Package, Source};
+use crate::domain::package::known::{self, Known};
+use crate::domain::package::recipe::{self, BASE_LABEL, DIRECTORY, LOCK_LABEL, Options, SOURCE_LABEL, USER};
+use crate::domain::package::template::{self, TemplateParts, VERSION_LABEL};
+use crate::domain::package::{Ecosystem, Package, Source, distribution, failure, is_system_package, is_with};
+use crate::domain::shown;
 use crate::domain::spec::{PullPolicy, Transport};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, FieldError, Kind, Result};
 
 /// How images of packages are made.
 #[derive(Debug, Clone)]
@@ -53,7 +56,13 @@ pub struct PackageRequest {
     /// The package's program, when it has several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<String>,
-    /// Arguments for the server.
+    /// Further packages of the same registry, with the versions that are wanted: `mcp<2` of `PyPI`, `NAME@VERSION` of npm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub with: Option<Vec<String>>,
+    /// Packages of the base image's distribution that the server needs, such as `git`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_packages: Option<Vec<String>>,
+    /// Arguments for the server (default: those that a server is known to need).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arguments: Option<Vec<String>>,
     /// Variables with values.
@@ -131,32 +140,52 @@ impl Manager {
     }
 
     async fn package(&self, request: PackageRequest, source: Source, progress: OnProgress) -> Result<PackageAnswer> {
+        let known = match &source {
+            Source::Package(package) => known::of(package),
+            Source::Image(_) => known::NOTHING,
+        };
+        let name = request.name.clone().unwrap_or_else(|| source.service_name());
         let image = match &source {
-            Source::Package(package) => self.built(&request, package, &progress).await?,
+            Source::Package(package) => self.built(&request, package, &known, &progress).await?,
             Source::Image(image) => self.looked_at(image, &progress).await?,
         };
         let only_port = Some(image.detail.ports.as_slice()).filter(|ports| ports.len() == 1).map(|ports| ports[0]);
         let port = request.port.or(only_port.filter(|_| request.transport != Some(Transport::Stdio)));
         let transport = request.transport.unwrap_or(if port.is_some() { Transport::Http } else { Transport::Stdio });
+        let texts = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let mut environment: BTreeMap<_, _> = known.environment.iter().map(texts).collect();
+        environment.extend(request.environment.unwrap_or_default());
+        let arguments = request.arguments.unwrap_or_else(|| known.arguments.iter().map(|word| (*word).to_owned()).collect());
+        let lock: Option<BTreeMap<String, String>> =
+            image.detail.labels.get(LOCK_LABEL).and_then(|lock| serde_json::from_str(lock).ok());
         let parts = TemplateParts {
-            name: request.name.unwrap_or_else(|| source.service_name()),
+            version: lock.as_ref().and_then(|lock| installed(&source, lock)),
             description: request.description.or_else(|| Some(source.description())),
             source: source.to_string(),
             image: image.name.clone(),
             made_here: matches!(source, Source::Package(_)),
             transport,
             port: port.filter(|_| transport != Transport::Stdio || request.port.is_some()),
-            arguments: request.arguments.unwrap_or_default(),
-            environment: request.environment.unwrap_or_default(),
+            arguments,
+            environment,
             secrets: request.secrets.unwrap_or_default(),
             required: request.required_env_vars.unwrap_or_default(),
+            volumes: known.volume.map(|path| (format!("{name}-data"), path.to_owned())).into_iter().collect(),
             egress: request.egress.unwrap_or_default(),
+            name,
         };
-        let document = recipe::template(&parts);
+        let document = template::template(&parts);
         let present = self.registry.list().detail(&parts.name).ok().and_then(|detail| detail.document);
         match present {
             // What is written gets its version when it is kept.
-            Some(present) if same(&present, &document) => {}
+            Some(present) if same(&present, &document) => {
+                let version = &document["labels"][VERSION_LABEL];
+                if present["labels"][VERSION_LABEL] != *version {
+                    let mut present = present;
+                    present["labels"][VERSION_LABEL] = version.clone();
+                    self.registry.put(Some(&parts.name), present).await?;
+                }
+            }
             Some(_) if !request.replace.unwrap_or_default() => {
                 let detail = format!("there is a template '{}' already, and it says something else", parts.name);
                 return Err(Error::new(Kind::AlreadyExists, detail)
@@ -168,60 +197,47 @@ impl Manager {
             source: source.to_string(),
             image: image.name,
             cached: image.cached,
-            lock: image.detail.labels.get(LOCK_LABEL).and_then(|lock| serde_json::from_str(lock).ok()),
+            lock,
             template: parts.name,
             document,
         })
     }
 
     /// The image of a package: the one that was made by the same recipe before, or a new one.
-    async fn built(&self, request: &PackageRequest, package: &Package, progress: &OnProgress) -> Result<Ready> {
+    async fn built(&self, request: &PackageRequest, package: &Package, known: &Known, progress: &OnProgress) -> Result<Ready> {
         let settings = &self.settings.packages;
-        let install_scripts = request.install_scripts.unwrap_or_default();
-        if install_scripts && !settings.allow_install_scripts {
-            let remedy = "leave it out, or allow it with the setting packages.allow_install_scripts";
-            return Err(Error::invalid_field("install_scripts", "is not allowed by this manager", remedy));
-        }
         let base_image = match package.ecosystem {
             Ecosystem::Npm => settings.npm_image.clone(),
             Ecosystem::Pypi => settings.pypi_image.clone(),
         };
-        let recipe = recipe::recipe(package, &Options { base_image, install_scripts, program: request.program.clone() });
+        let options = options(request, package.ecosystem, known, base_image, settings.allow_install_scripts)?;
+        let recipe = recipe::recipe(package, &options);
         let refresh = request.refresh.unwrap_or_default();
-        if !refresh
-            && let Some(detail) = self.backend.image(&recipe.image).await?
-            && detail.labels.contains_key(LOCK_LABEL)
-        {
+        if !refresh && let Some(detail) = self.backend.image(&recipe.image).await? {
             return Ok(Ready { name: recipe.image, detail, cached: true });
         }
-        // What is still being made has a name of its own, so that the name that services use is never half an image.
-        let unfinished = format!("{}-unfinished", recipe.image);
-        let mut build = Build {
-            image: unfinished.clone(),
-            containerfile: recipe.containerfile.clone(),
+        let build = Build {
+            image: recipe.image.clone(),
+            base: options.base_image.clone(),
+            script: recipe.script,
+            steps: recipe.steps,
+            capabilities: recipe.capabilities,
             network: settings.network.clone(),
             timeout: settings.timeout,
+            environment: recipe.environment,
+            entrypoint: recipe.entrypoint,
+            user: USER.to_owned(),
+            directory: DIRECTORY.to_owned(),
+            labels: BTreeMap::from([(SOURCE_LABEL.to_owned(), package.to_string()), (BASE_LABEL.to_owned(), options.base_image)]),
             refresh,
         };
-        let mut lines = self.backend.build(build.clone(), progress.clone()).await?;
-        if lock_of(&lines).is_none() && !build.refresh {
-            // The engine had all steps, but no image with a label: what they said is only said when they are done.
-            build.refresh = true;
-            lines = self.backend.build(build, progress.clone()).await?;
+        match self.backend.build(build, progress.clone()).await? {
+            Built::Made => {}
+            Built::Failed(code, lines) => return Err(failure::failure(package, code, &lines)),
         }
-        let lock = lock_of(&lines).ok_or_else(|| Error::new(Kind::Internal, "the build did not say what it installed"))?;
-        let labels = BTreeMap::from([(SOURCE_LABEL.to_owned(), package.to_string()), (LOCK_LABEL.to_owned(), lock)]);
-        let last = Build {
-            image: recipe.image.clone(),
-            containerfile: recipe::labelled(&unfinished, &labels),
-            network: None,
-            timeout: settings.timeout,
-            refresh: false,
-        };
-        self.backend.build(last, progress.clone()).await?;
         let missing = || Error::new(Kind::Internal, format!("the image {} was made and is not there", recipe.image));
         let detail = self.backend.image(&recipe.image).await?.ok_or_else(missing)?;
-        Ok(Ready { name: recipe.image.clone(), detail, cached: false })
+        Ok(Ready { name: recipe.image, detail, cached: false })
     }
 
     /// An image that somebody else made; it is pulled when it is not at hand.
@@ -251,10 +267,55 @@ fn same(present: &Value, document: &Value) -> bool {
         present.remove(field);
         document.remove(field);
     }
+    for fields in [&mut present, &mut document] {
+        if let Some(labels) = fields.get_mut("labels").and_then(Value::as_object_mut) {
+            labels.remove(VERSION_LABEL);
+        }
+    }
     present == document
 }
 
-/// What the build said of the versions that were resolved.
-fn lock_of(lines: &[String]) -> Option<String> {
-    lines.iter().rev().find_map(|line| line.trim().strip_prefix(LOCK_LINE)).map(str::to_owned)
+/// The version of the package itself that was installed.
+fn installed(source: &Source, lock: &BTreeMap<String, String>) -> Option<String> {
+    let Source::Package(package) = source else { return None };
+    let same = |name: &str| name == package.name || known::same_in_python(name, &package.name);
+    lock.iter().find(|(name, _)| same(name)).map(|(_, version)| version.clone())
+}
+
+/// How the image is made: as the request says, with what the package is known to need.
+fn options(request: &PackageRequest, ecosystem: Ecosystem, known: &Known, base_image: String, scripts: bool) -> Result<Options> {
+    let mut errors = Vec::new();
+    let install_scripts = request.install_scripts.unwrap_or_default();
+    if install_scripts && !scripts {
+        let remedy = "leave it out, or allow it with the setting packages.allow_install_scripts";
+        errors.push(FieldError::new("install_scripts", "is not allowed by this manager", remedy));
+    }
+    let mut with = request.with.clone().unwrap_or_default();
+    for (index, text) in with.iter().enumerate().filter(|(_, text)| !is_with(ecosystem, text)) {
+        let message = format!("'{}' names no package that could be added", shown(text));
+        errors.push(FieldError::new(format!("with[{index}]"), message, "write NAME<2 for PyPI, NAME@VERSION for npm"));
+    }
+    let mut system = request.system_packages.clone().unwrap_or_default();
+    for (index, text) in system.iter().enumerate().filter(|(_, text)| !is_system_package(text)) {
+        let message = format!("'{}' is not a name of a distribution's package", shown(text));
+        errors.push(FieldError::new(format!("system_packages[{index}]"), message, "write e.g. git"));
+    }
+    let word = |text: &String| {
+        let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        !text.is_empty() && !text.starts_with('-') && text.bytes().all(letter)
+    };
+    if !request.program.as_ref().is_none_or(word) {
+        errors.push(FieldError::new("program", "is not the name of a program", "name one that the package has"));
+    }
+    if !errors.is_empty() {
+        return Err(Error::invalid("the request is not valid", errors));
+    }
+    // What the request says of a package goes before what is known.
+    let same = |text: &str| with.iter().any(|said| distribution(said).eq_ignore_ascii_case(distribution(text)));
+    let more: Vec<String> = known.with.iter().filter(|text| !same(text)).map(|text| (*text).to_owned()).collect();
+    with.extend(more);
+    let more: Vec<String> =
+        known.system.iter().filter(|text| !system.iter().any(|said| said == *text)).map(|text| (*text).to_owned()).collect();
+    system.extend(more);
+    Ok(Options { base_image, install_scripts, program: request.program.clone(), with, system })
 }

@@ -3,33 +3,31 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::backend::{Build, ImageDetail, ImageInfo};
-use crate::domain::package::recipe::LOCK_LINE;
+use crate::backend::{Build, Built, ImageDetail, ImageInfo};
+use crate::domain::package::recipe::LOCK_LABEL;
+use crate::domain::package::said::{Said, said};
 use crate::domain::status::Progress;
 use crate::error::{Error, Kind, Result};
 
-/// What a build gives.
-pub(super) struct Made {
-    pub(super) labels: BTreeMap<String, String>,
-    pub(super) lines: Vec<String>,
-}
+/// The images that there are, with their labels.
+type Images = BTreeMap<String, BTreeMap<String, String>>;
 
-/// Makes an image; a recipe that names something missing fails.
-pub(super) fn make(build: &Build, progress: &Arc<dyn Fn(Progress) + Send + Sync>) -> Result<Made> {
-    let steps: Vec<&str> = build.containerfile.lines().collect();
-    let total = u64::try_from(steps.len()).ok();
-    for (done, step) in (1..).zip(&steps) {
-        progress(Progress { message: (*step).to_owned(), done, total });
+/// Makes an image; a script that names something missing fails as npm does.
+pub(super) fn make(build: Build, progress: &Arc<dyn Fn(Progress) + Send + Sync>, images: &mut Images) -> Built {
+    let mut done = 0;
+    for line in build.script.lines() {
+        if let Said::Step(step) = said(line.trim_start_matches("echo ").trim_matches('\'')) {
+            done += 1;
+            progress(Progress { message: step.to_owned(), done, total: Some(build.steps) });
+        }
     }
-    if build.containerfile.contains("missing") {
-        return Err(Error::new(Kind::Invalid, format!("the image {} cannot be made: no such package", build.image)));
+    if build.script.contains("missing") {
+        return Built::Failed(1, vec!["npm error code E404".to_owned()]);
     }
-    let label = |step: &&str| -> Option<(String, String)> {
-        let (name, value) = step.strip_prefix("LABEL ")?.split_once('=')?;
-        Some((serde_json::from_str(name).ok()?, serde_json::from_str(&value.replace("\\$", "$")).ok()?))
-    };
-    let labels = steps.iter().filter_map(label).collect();
-    Ok(Made { labels, lines: vec![format!("{LOCK_LINE}{{\"example\":\"1.0.0\"}}")] })
+    let mut labels = build.labels;
+    labels.insert(LOCK_LABEL.to_owned(), "{\"example\":\"1.0.0\"}".to_owned());
+    images.insert(build.image, labels);
+    Built::Made
 }
 
 /// What is known of an image.

@@ -1,40 +1,44 @@
-//! Making images by recipes, and what is known of images that are there.
+//! Making images, and what is known of images that are there.
+//!
+//! An image is made by a script in a container that is as locked as those of services, and of which an image is then made.
+//! The engine's own builds were the other way: their containers have more rights, are nobody's when the manager dies, and
+//! look like those of other people's builds. This container ends and goes by itself, whoever is left ([`said::WAITS`] after
+//! its script), and its name keeps two makers of one image apart.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use containers_api::conn::{Headers, Payload};
-use containers_api::url::{append_query, encoded_pairs};
 use futures_util::StreamExt as _;
 use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
-use super::client::{API, Engine, EngineError, successful};
-use super::errors;
-use crate::backend::{Build, ImageDetail, ImageInfo};
-use crate::domain::status::Progress;
+use super::abilities::Abilities;
+use super::client::EngineError;
+use super::container::default_id_map;
+use super::frames::Decoder;
+use super::images::OnProgress;
+use super::shared::Shared;
+use super::{client::Engine, errors};
+use crate::backend::{Build, Built, ImageDetail, ImageInfo};
+use crate::domain::package::said::{self, Said, said};
+use crate::domain::status::{Progress, Stream};
 use crate::error::{Error, Kind, Result};
 
-/// Name of the recipe in the archive that the engine is sent.
-const RECIPE: &str = "Containerfile";
+/// More of a script's output is not kept, and a longer line is cut.
+const MAX_LINES: usize = 5_000;
+const MAX_LINE: usize = 8 << 20;
 
-/// So many of the last lines say why a build failed.
-const LAST_LINES: usize = 12;
+/// Whoever waits for another maker looks this often, and takes a container that does not run for left behind after so many
+/// looks.
+const LOOK: Duration = Duration::from_millis(250);
+const LOOKS: u32 = 40;
 
-/// More of a build's output is not kept.
-const MAX_LINES: usize = 20_000;
-
-/// A longer line is not from a build.
-const MAX_LINE: usize = 16 << 20;
-
-/// What a build says.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Report {
-    /// What it or one of its commands wrote.
-    stream: Option<String>,
-    /// Why it failed.
-    error: Option<String>,
-}
+/// What a script may use.
+const MEMORY: u64 = 4 << 30;
+const PROCESSES: u64 = 2_048;
+const TEMPORARY: &str = "size=2g";
 
 /// What is read of the engine's description of an image.
 #[derive(Debug, Default, Deserialize)]
@@ -66,113 +70,281 @@ pub(super) async fn look(engine: &Engine, reference: &str) -> Result<Option<Imag
     }))
 }
 
-/// Makes an image and gives what its commands wrote.
-pub(super) async fn build(engine: &Engine, build: &Build, progress: &Arc<dyn Fn(Progress) + Send + Sync>) -> Result<Vec<String>> {
-    let archive =
-        archive(&build.containerfile).map_err(|error| Error::internal("the recipe of the image cannot be packed", error))?;
-    let mut query = vec![
-        ("dockerfile", RECIPE.to_owned()),
-        ("t", build.image.clone()),
-        ("layers", "true".to_owned()),
-        ("rm", "true".to_owned()),
-        ("forcerm", "true".to_owned()),
-        ("nocache", build.refresh.to_string()),
-    ];
-    if let Some(network) = &build.network {
-        query.push(("networkmode", network.clone()));
-    }
-    let (mut lines, mut failure, mut steps) = (Vec::new(), None, 0);
-    let mut path = "/build".to_owned();
-    append_query(&mut path, encoded_pairs(query.iter().map(|(key, value)| (*key, value.as_str()))));
-    let work = reports(engine, &path, archive, |report| {
-        if let Some(error) = report.error {
-            failure = Some(error);
-        }
-        for line in report.stream.iter().flat_map(|text| text.lines()).filter(|line| !line.trim().is_empty()) {
-            if let Some(step) = line.strip_prefix("STEP ") {
-                steps += 1;
-                progress(Progress { message: shortened(step), done: steps, total: total(step) });
-            }
-            if lines.len() < MAX_LINES {
-                lines.push(line.to_owned());
-            }
-        }
-    });
-    let answer = tokio::time::timeout(build.timeout, work).await.map_err(|_| {
+/// Makes an image of the base image that the engine knows by the reference `base`.
+pub(super) async fn build(shared: &Arc<Shared>, build: Build, base: String, progress: OnProgress) -> Result<Built> {
+    let given_up = CancellationToken::new();
+    let _guard = given_up.clone().drop_guard();
+    let work = make(shared.clone(), build, base, progress, given_up);
+    // A task of its own, because what it made has to be removed also when nobody waits for it any more.
+    shared.do_whole("build of an image", work).await.unwrap_or_else(|| Err(cancelled()))
+}
+
+fn cancelled() -> Error {
+    Error::new(Kind::Cancelled, "the image is not made: it was given up")
+}
+
+async fn make(
+    shared: Arc<Shared>,
+    build: Build,
+    base: String,
+    progress: OnProgress,
+    given_up: CancellationToken,
+) -> Result<Built> {
+    let engine = &shared.engine;
+    let name = shared.names.build(&build.image);
+    let deadline = Instant::now() + build.timeout;
+    let late = || {
         let detail = format!("the image {} was not made within {} seconds", build.image, build.timeout.as_secs());
         Error::new(Kind::Timeout, detail).remedy("try again, or raise the setting packages.build_timeout")
-    })?;
-    if let Some(message) = failure {
-        let from = lines.len().saturating_sub(LAST_LINES);
-        let detail = format!("the image {} cannot be made: {message}\n{}", build.image, lines[from..].join("\n"));
-        let remedy = "check the name and version of the package; where its registry is not reached, set packages.build_network";
-        return Err(Error::new(Kind::Invalid, detail).remedy(remedy));
+    };
+    let request = request(&build, &name, &base, &shared.abilities());
+    let container = loop {
+        match engine.create(&request).await {
+            Ok(created) => break created.id,
+            Err(error) if error.says("already in use") => {}
+            Err(error) => return Err(refused(error, &build)),
+        }
+        progress(Progress { message: "waiting for another maker of this image".to_owned(), done: 0, total: Some(build.steps) });
+        tokio::select! {
+            waited = tokio::time::timeout_at(deadline.into(), other(engine, &name)) => waited.map_err(|_| late())??,
+            () = given_up.cancelled() => return Err(cancelled()),
+        }
+        if !build.refresh && look(engine, &build.image).await?.is_some() {
+            return Ok(Built::Made);
+        }
+    };
+    let before = look(engine, &build.image).await?.map(|image| image.info.id);
+    let outcome = tokio::select! {
+        outcome = tokio::time::timeout_at(deadline.into(), fill(engine, &container, &build, &progress)) => {
+            outcome.unwrap_or_else(|_| Err(late()))
+        }
+        () = given_up.cancelled() => Err(cancelled()),
+    };
+    if let Err(error) = engine.remove(&container, Duration::ZERO).await {
+        tracing::warn!(container = name, %error, "the container in which an image was made is still there; it goes by itself");
     }
-    answer.map_err(|error| errors::engine(error, "make the image"))?;
-    Ok(lines)
+    if let (Ok(Built::Made), Some(before)) = (&outcome, before) {
+        // Where services still run from it, it stays.
+        if let Err(error) = engine.remove_image(&before).await {
+            tracing::debug!(image = before, %error, "the image that was replaced stays");
+        }
+    }
+    outcome
 }
 
-/// Hands each report of a build to `on_report`; failures are reports with `error` set.
-async fn reports(engine: &Engine, path: &str, archive: Vec<u8>, mut on_report: impl FnMut(Report)) -> Result<(), EngineError> {
-    let response = engine.raw.post(format!("{API}{path}"), Payload::XTar(archive), None::<Headers>).await?;
-    let mut said = successful(response).await?;
-    let mut rest = Vec::new();
-    while let Some(chunk) = said.next().await {
-        rest.extend_from_slice(&chunk?);
-        if rest.len() > MAX_LINE {
-            return Err(EngineError::Odd(format!("a line of the build is longer than {MAX_LINE} bytes")));
+/// Waits until the container of another maker is gone; one that was left behind is removed.
+async fn other(engine: &Engine, name: &str) -> Result<()> {
+    let mut looks = 0;
+    loop {
+        match engine.inspect::<Value>(name).await {
+            Ok(container) if container["State"]["Running"] == true => looks = 0,
+            Ok(_) => looks += 1,
+            // One that is going at this moment is half there, and the engine says so in another way.
+            Err(error) if error.is_missing() || error.says("no such container") => return Ok(()),
+            Err(error) => return Err(errors::engine(error, "look at the other maker of the image")),
         }
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = rest.drain(..=end).collect();
-            if !line.trim_ascii().is_empty() {
-                on_report(serde_json::from_slice(&line)?);
+        if looks >= LOOKS {
+            let removed = engine.remove(name, Duration::ZERO).await;
+            return removed.map_err(|error| errors::engine(error, "remove what another maker of the image left"));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Runs the script to its end, and makes the image.
+async fn fill(engine: &Engine, container: &str, build: &Build, progress: &OnProgress) -> Result<Built> {
+    engine.start(container).await.map_err(|error| refused(error, build))?;
+    let query = [("follow", "true"), ("stdout", "true"), ("stderr", "true")].map(|(name, value)| (name, value.to_owned()));
+    let mut stream = engine.logs(container, &query);
+    let mut output = Output { build, progress, step: Progress::default(), labels: build.labels.clone(), lines: Vec::new() };
+    let (mut decoder, mut begun) = (Decoder::default(), BTreeMap::<bool, Vec<u8>>::new());
+    let code = 'script: loop {
+        let Some(chunk) = stream.next().await else { break -1 };
+        decoder.feed(&chunk.map_err(|error| errors::engine(error, "hear what the build says"))?);
+        let damaged = |error| Error::internal("the build's output cannot be read", error);
+        while let Some((from, data)) = decoder.next().map_err(damaged)? {
+            let line = begun.entry(from == Stream::Stdout).or_default();
+            line.extend_from_slice(&data);
+            line.truncate(MAX_LINE);
+            while let Some(end) = line.iter().position(|byte| *byte == b'\n') {
+                let whole: Vec<u8> = line.drain(..=end).collect();
+                if let Some(code) = output.take(&String::from_utf8_lossy(&whole)) {
+                    break 'script code;
+                }
             }
         }
+    };
+    if code != 0 {
+        return Ok(Built::Failed(code, output.lines));
     }
-    Ok(())
+    (output.progress)(Progress { message: "writing the image".to_owned(), ..output.step.clone() });
+    let committed = engine.commit(container, &build.image, &changes(build, &output.labels)).await;
+    committed.map_err(|error| errors::engine(error, "write the image"))?;
+    Ok(Built::Made)
 }
 
-/// `3/6: RUN …`, without what follows a reader's interest.
-fn shortened(step: &str) -> String {
-    const LENGTH: usize = 100;
-    if step.chars().count() <= LENGTH { step.to_owned() } else { step.chars().take(LENGTH).chain(['…']).collect() }
+/// What a script has said.
+struct Output<'b> {
+    build: &'b Build,
+    progress: &'b OnProgress,
+    step: Progress,
+    labels: BTreeMap<String, String>,
+    lines: Vec<String>,
 }
 
-/// The 6 of `3/6: RUN …`.
-fn total(step: &str) -> Option<u64> {
-    step.split_once('/')?.1.split(':').next()?.parse().ok()
+impl Output<'_> {
+    /// Takes a line; the script's code when it was the last.
+    fn take(&mut self, line: &str) -> Option<i64> {
+        match said(line) {
+            Said::Step(what) => {
+                self.step = Progress { message: what.to_owned(), done: self.step.done + 1, total: Some(self.build.steps) };
+                (self.progress)(self.step.clone());
+            }
+            Said::Label(name, value) => drop(self.labels.insert(name.to_owned(), value.to_owned())),
+            Said::End(code) => return Some(code),
+            Said::Words("") => {}
+            Said::Words(words) => {
+                let message = format!("{}: {}", self.step.message, words.chars().take(100).collect::<String>());
+                (self.progress)(Progress { message, ..self.step.clone() });
+                if self.lines.len() >= MAX_LINES {
+                    self.lines.remove(0);
+                }
+                self.lines.push(words.to_owned());
+            }
+        }
+        None
+    }
 }
 
-/// A tar archive that holds the recipe.
-fn archive(containerfile: &str) -> std::io::Result<Vec<u8>> {
-    let mut archive = tar::Builder::new(Vec::new());
-    let mut header = tar::Header::new_gnu();
-    header.set_size(containerfile.len() as u64);
-    header.set_mode(0o644);
-    archive.append_data(&mut header, RECIPE, containerfile.as_bytes())?;
-    archive.into_inner()
+/// The request for the container in which the image is made. It has the locks of a service's, but that it can be written to.
+fn request(build: &Build, name: &str, base: &str, abilities: &Abilities) -> Value {
+    let temporary = json!({"type": "tmpfs", "source": "tmpfs", "destination": "/tmp",
+        "options": ["rw", TEMPORARY, "mode=1777", "nosuid", "nodev"]});
+    let mut request = json!({
+        "name": name,
+        "image": base,
+        "entrypoint": ["/bin/sh", "-c", said::whole(&build.script)],
+        "command": [],
+        "env": build.environment,
+        "httpproxy": false,
+        "user": "0:0",
+        "work_dir": "/",
+        "cap_drop": ["all"],
+        "cap_add": build.capabilities,
+        "no_new_privileges": true,
+        "mounts": [temporary],
+        "restart_policy": "no",
+        // It goes by itself, whatever becomes of the manager and the engine's service.
+        "remove": true,
+        "timeout": build.timeout.as_secs() + said::WAITS,
+        "log_configuration": {"driver": "k8s-file", "size": 64 << 20},
+    });
+    let mut put = |name: &str, value: Value| request[name] = value;
+    if abilities.rootless {
+        put("userns", json!({"nsmode": "private"}));
+        let ids = default_id_map();
+        put("idmappings", json!({"HostUIDMapping": false, "HostGIDMapping": false, "UIDMap": ids, "GIDMap": ids}));
+    }
+    match build.network.as_deref() {
+        None => {}
+        Some(mode @ ("host" | "none" | "slirp4netns" | "pasta" | "private")) => put("netns", json!({"nsmode": mode})),
+        Some(network) => {
+            put("netns", json!({"nsmode": "bridge"}));
+            put("networks", json!({network: {}}));
+        }
+    }
+    let mut limits = serde_json::Map::new();
+    if abilities.enforces_pids() {
+        limits.insert("pids".to_owned(), json!({"limit": PROCESSES}));
+    }
+    if abilities.enforces_memory() {
+        limits.insert("memory".to_owned(), json!({"limit": MEMORY, "swap": MEMORY}));
+    }
+    if !limits.is_empty() {
+        put("resource_limits", Value::Object(limits));
+    }
+    request
+}
+
+/// What the image says of itself, as a Containerfile would.
+fn changes(build: &Build, labels: &BTreeMap<String, String>) -> Vec<String> {
+    let fixed = [
+        format!("ENTRYPOINT {}", json!(build.entrypoint)),
+        format!("USER {}", build.user),
+        format!("WORKDIR {}", build.directory),
+    ];
+    // The engine takes all that follows the first `=` as it is.
+    fixed.into_iter().chain(labels.iter().map(|(name, value)| format!("LABEL {name}={value}"))).collect()
+}
+
+/// The container could not be made or started.
+fn refused(error: EngineError, build: &Build) -> Error {
+    if error.says("network not found") {
+        let message = format!("there is no network '{}'", build.network.as_deref().unwrap_or_default());
+        return Error::invalid_field("packages.build_network", message, "create it, name another, or leave the setting out");
+    }
+    errors::engine(error, "make the image")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn steps_are_counted_and_kept_short() {
-        assert_eq!(total("3/6: RUN x"), Some(6));
-        assert_eq!(total("x"), None);
-        assert_eq!(shortened(&"é".repeat(300)).chars().count(), 101);
+    fn build() -> Build {
+        Build {
+            image: "localhost/x/y:0123".into(),
+            base: "b".into(),
+            script: "true\n".into(),
+            steps: 2,
+            capabilities: Vec::new(),
+            network: None,
+            timeout: Duration::from_mins(1),
+            environment: BTreeMap::new(),
+            entrypoint: vec!["/run me".into()],
+            user: "1:1".into(),
+            directory: "/opt".into(),
+            labels: BTreeMap::from([("a".into(), "{\"b\":\"c = d\"}".into())]),
+            refresh: false,
+        }
     }
 
     #[test]
-    fn the_archive_holds_the_recipe() {
-        let bytes = archive("FROM scratch\n").unwrap();
-        let mut archive = tar::Archive::new(bytes.as_slice());
-        let mut entries = archive.entries().unwrap();
-        let mut entry = entries.next().unwrap().unwrap();
-        assert_eq!(entry.path().unwrap().to_str(), Some(RECIPE));
-        let mut text = String::new();
-        std::io::Read::read_to_string(&mut entry, &mut text).unwrap();
-        assert_eq!(text, "FROM scratch\n");
+    fn a_script_has_no_rights_and_goes_by_itself() {
+        let request = request(&build(), "mcp.build.0123", "b", &Abilities { rootless: true, ..Abilities::default() });
+        assert_eq!((&request["cap_drop"], &request["cap_add"]), (&json!(["all"]), &json!([])));
+        assert_eq!((&request["no_new_privileges"], &request["remove"]), (&json!(true), &json!(true)));
+        assert_eq!(request["idmappings"]["UIDMap"][0]["host_id"], 1, "root inside is not the user outside");
+        assert_eq!(request["timeout"], 60 + said::WAITS);
+        assert_eq!(request.get("netns"), None);
+    }
+
+    #[test]
+    fn networks_are_modes_or_names() {
+        let of = |network: &str| request(&Build { network: Some(network.into()), ..build() }, "n", "b", &Abilities::default());
+        assert_eq!(of("host")["netns"], json!({"nsmode": "host"}));
+        assert_eq!(of("mine")["networks"], json!({"mine": {}}));
+    }
+
+    #[test]
+    fn the_image_says_what_it_is() {
+        let changes = changes(&build(), &build().labels);
+        assert_eq!(changes, ["ENTRYPOINT [\"/run me\"]", "USER 1:1", "WORKDIR /opt", "LABEL a={\"b\":\"c = d\"}"]);
+    }
+
+    #[test]
+    fn what_a_script_says_becomes_progress_labels_and_its_end() {
+        let heard = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let into = heard.clone();
+        let progress: OnProgress =
+            Arc::new(move |progress: Progress| into.lock().unwrap().push((progress.done, progress.message)));
+        let build = build();
+        let mut output =
+            Output { build: &build, progress: &progress, step: Progress::default(), labels: BTreeMap::new(), lines: Vec::new() };
+        assert_eq!(output.take("mcp-manager-step one\n"), None);
+        assert_eq!(output.take("added 3 packages\n"), None);
+        assert_eq!(output.take("mcp-manager-label lock={}\n"), None);
+        assert_eq!(output.take("mcp-manager-end 7\n"), Some(7));
+        assert_eq!(*heard.lock().unwrap(), [(1, "one".to_owned()), (1, "one: added 3 packages".to_owned())]);
+        assert_eq!((output.labels["lock"].as_str(), output.lines.as_slice()), ("{}", &["added 3 packages".to_owned()][..]));
     }
 }

@@ -38,6 +38,8 @@ const DOCKER_PULL: &str = "/v1.41/images/create";
 const SHORT: Duration = Duration::from_secs(30);
 /// Work on containers, which may copy an image's files.
 const LONG: Duration = Duration::from_mins(5);
+/// Writing an image, which packs all files of a container.
+const COMMIT: Duration = Duration::from_mins(15);
 /// Time between two looks at the socket.
 const REACH: Duration = Duration::from_millis(500);
 /// So often a list is asked for again that failed because something in it went away meanwhile.
@@ -54,6 +56,13 @@ pub(super) struct Created {
     pub(super) id: String,
     #[serde(rename = "Warnings", default)]
     pub(super) warnings: Option<Vec<String>>,
+}
+
+/// What the engine says of an image that it made.
+#[derive(Debug, Deserialize)]
+struct Committed {
+    #[serde(rename = "Id")]
+    id: String,
 }
 
 /// One line of what the engine says while it pulls.
@@ -323,6 +332,24 @@ impl Engine {
             Err(error) if error.is_missing() => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Makes an image of what is in a container, with changes as a Containerfile says them; its id.
+    pub(super) async fn commit(&self, container: &str, image: &str, changes: &[String]) -> Answer<String> {
+        let (repository, tag) = image.rsplit_once(':').unwrap_or((image, "latest"));
+        let fixed = [("container", container), ("repo", repository), ("tag", tag), ("pause", "false")];
+        let mut path = "/commit".to_owned();
+        append_query(
+            &mut path,
+            encoded_pairs(fixed.into_iter().chain(changes.iter().map(|change| ("changes", change.as_str())))),
+        );
+        let answer = self.post(&path, Payload::None, COMMIT).await?;
+        Ok(serde_json::from_slice::<Committed>(&answer)?.id)
+    }
+
+    /// Removes an image that has no name and that nothing uses.
+    pub(super) async fn remove_image(&self, id: &str) -> Answer<()> {
+        within(LONG, async { self.podman.images().get(id).delete().await }).await
     }
 
     /// Pulls an image and hands each report to `on_report`; failures are reports with `error` set. Dropping the future

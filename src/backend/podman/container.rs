@@ -205,7 +205,7 @@ fn id_maps(spec: &ServiceSpec, image_user: Option<&str>, rootless: bool) -> Resu
         return Ok((all.clone(), all));
     }
     if !has_host_mounts(spec) {
-        return Ok((map_with_owner_at(IDS - 1), map_with_owner_at(IDS - 1)));
+        return Ok((default_id_map(), default_id_map()));
     }
     let user = spec.user.as_deref().or(image_user).unwrap_or_default();
     let (uid, gid) = user.split_once(':').map_or((user, None), |(uid, gid)| (uid, Some(gid)));
@@ -223,6 +223,11 @@ fn id_maps(spec: &ServiceSpec, image_user: Option<&str>, rootless: bool) -> Resu
     let uid = number(uid).ok_or_else(unknown)?;
     let gid = gid.map_or(Some(uid), number).ok_or_else(unknown)?;
     Ok((map_with_owner_at(uid), map_with_owner_at(gid)))
+}
+
+/// The map of all that shares no files with the user: root inside is nobody outside.
+pub(super) fn default_id_map() -> Vec<Value> {
+    map_with_owner_at(IDS - 1)
 }
 
 /// A map of [`IDS`] ids in which `owner` inside is the engine's user and all others are subordinate ids.

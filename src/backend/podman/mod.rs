@@ -13,6 +13,7 @@
 //! | `health`, `listening` | asking whether a replica is well |
 //! | `service`, `steps` | one task a service: does it |
 //! | `container`, `secrets`, `images`, `abilities`, `errors` | what a container is made of, and why it may not be |
+//! | `build` | making images |
 //! | `bridge` | the bridge in containers of servers that speak stdio |
 //! | `turns` | several managers on one engine |
 //! | `logs`, `frames`, `stats` | looking into containers |
@@ -61,13 +62,13 @@ use tokio_util::sync::CancellationToken;
 pub use settings::{CredentialSource, LabelSource, SecretSource, Settings};
 
 use self::client::Engine;
-use self::images::Wanted;
+use self::images::{Fetched, Wanted};
 use self::names::Names;
 use self::records::Stored;
 use self::service::Message;
 use self::shared::Shared;
 use self::supervise::{Place, Supervisor};
-use super::{Backend, BackendInfo, Build, Change, ImageDetail, ImageInfo, LogStream, Places, RegistryCredentials};
+use super::{Backend, BackendInfo, Build, Built, Change, ImageDetail, ImageInfo, LogStream, Places, RegistryCredentials};
 use crate::domain::name::ServiceName;
 use crate::domain::spec::{MountSource, PullPolicy, Transport};
 use crate::domain::status::{Desired, LogQuery, Progress, Record, ReplicaStats, ServiceEvent, ServiceState, Snapshot};
@@ -113,6 +114,29 @@ impl Podman {
             Ok(true) => Ok(()),
             Ok(false) | Err(_) => Err(errors::away()),
         }
+    }
+
+    async fn fetch(
+        &self,
+        image: &str,
+        policy: PullPolicy,
+        credentials: Option<RegistryCredentials>,
+        progress: Arc<dyn Fn(Progress) + Send + Sync>,
+    ) -> Result<Fetched> {
+        let abilities = self.shared.abilities();
+        let credentials = match credentials {
+            Some(credentials) => Some(credentials),
+            None => self.shared.settings.credentials_for(image).await?,
+        };
+        let wanted = Wanted {
+            image,
+            policy,
+            credentials,
+            timeout: self.shared.settings.pull_timeout,
+            architecture: &abilities.architecture,
+            progress,
+        };
+        self.shared.images.fetch(&self.shared.engine, &self.shared.metrics, wanted).await
     }
 
     fn state(&self, name: &ServiceName) -> Result<Arc<ServiceState>> {
@@ -339,20 +363,7 @@ impl Backend for Podman {
         progress: Arc<dyn Fn(Progress) + Send + Sync>,
     ) -> Result<ImageInfo> {
         self.ready().await?;
-        let abilities = self.shared.abilities();
-        let credentials = match credentials {
-            Some(credentials) => Some(credentials),
-            None => self.shared.settings.credentials_for(image).await?,
-        };
-        let wanted = Wanted {
-            image,
-            policy,
-            credentials,
-            timeout: self.shared.settings.pull_timeout,
-            architecture: &abilities.architecture,
-            progress,
-        };
-        Ok(self.shared.images.fetch(&self.shared.engine, &self.shared.metrics, wanted).await?.info)
+        Ok(self.fetch(image, policy, credentials, progress).await?.info)
     }
 
     async fn images(&self) -> Result<Vec<ImageInfo>> {
@@ -370,9 +381,10 @@ impl Backend for Podman {
         build::look(&self.shared.engine, reference).await
     }
 
-    async fn build(&self, build: Build, progress: Arc<dyn Fn(Progress) + Send + Sync>) -> Result<Vec<String>> {
+    async fn build(&self, build: Build, progress: Arc<dyn Fn(Progress) + Send + Sync>) -> Result<Built> {
         self.ready().await?;
-        build::build(&self.shared.engine, &build, &progress).await
+        let base = self.fetch(&build.base, PullPolicy::Missing, None, progress.clone()).await?;
+        build::build(&self.shared, build, base.reference, progress).await
     }
 
     async fn run(&self, cancelled: CancellationToken) {

@@ -54,6 +54,13 @@ impl Names {
         format!("{}-{service}-{generation}-{ordinal}", self.instance)
     }
 
+    /// The container in which an image is made. The dots keep it apart from those of services; the tag tells images apart, so
+    /// that two makers of one image meet.
+    pub(super) fn build(&self, image: &str) -> String {
+        let tag = image.rsplit(':').next().unwrap_or(image);
+        format!("{}.build.{tag}", self.instance)
+    }
+
     /// The engine's secret with a service's key for session ids. Names that people give begin with a letter or digit, so
     /// two dots keep it apart from those.
     pub(super) fn session_key(&self, service: &ServiceName) -> String {

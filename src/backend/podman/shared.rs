@@ -201,6 +201,15 @@ impl Shared {
         Ok(Some(observed))
     }
 
+    /// Does work that goes on when nobody waits for it any more; nothing when it panicked.
+    pub(super) async fn do_whole<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        self.tasks.spawn(name, work).await.ok().flatten()
+    }
+
     // ---- the services' tasks
 
     /// Tells a service's task something; whether there is one.

@@ -69,7 +69,7 @@ impl Imported {
     pub fn variable(&mut self, name: &str, value: Option<&str>, secret: bool) {
         // `${input:x}`, `${env:X}` and `$X` stand for values that the client knew.
         let value = value.filter(|value| !value.starts_with('$'));
-        if secret || is_secret(name) {
+        if secret || is_secret(name) || value.is_some_and(looks_secret) {
             self.secrets.insert(name.to_owned(), value.map(str::to_owned));
         } else if let Some(value) = value {
             self.environment.insert(name.to_owned(), value.to_owned());
@@ -138,6 +138,12 @@ fn server(name: &str, entry: &Map<String, Value>) -> Result<Imported, String> {
     for (variable, value) in ["env", "environment", "envs"].iter().filter_map(|name| entry.get(*name)?.as_object()).flatten() {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         server.variable(variable, Some(&value), false);
+    }
+    if let Some(word) = secret_argument(&server.arguments) {
+        return Err(format!(
+            "its argument '{word}' holds a secret, and arguments stand in templates for everybody to read; give it \
+                            by a variable, where the server reads one"
+        ));
     }
     Ok(server)
 }
@@ -219,11 +225,85 @@ pub fn is_secret(name: &str) -> bool {
         || ["KEY", "PASS", "PWD", "PAT", "AUTH"].iter().any(|word| last(word))
 }
 
+/// Whether a value itself says that it is a secret: an address with a password, or one of the tokens that begin in a way of
+/// their own.
+#[must_use]
+pub fn looks_secret(value: &str) -> bool {
+    let password = value.split_once("://").and_then(|(_, rest)| rest.split('/').next()?.rsplit_once('@')).map(|(user, _)| user);
+    let prefixes =
+        ["ghp_", "gho_", "ghs_", "github_pat_", "glpat-", "sk-", "sk_live_", "xoxb-", "xoxp-", "npm_", "pypi-", "AKIA"];
+    password.is_some_and(|user| user.split_once(':').is_some_and(|(_, password)| !password.is_empty()))
+        || prefixes.iter().any(|prefix| value.strip_prefix(prefix).is_some_and(|rest| rest.len() >= 12))
+}
+
+/// The argument that holds a secret: `--token VALUE`, `--api-key=VALUE`, or a value that says so itself. Not its value.
+fn secret_argument(words: &[String]) -> Option<&str> {
+    let named = |name: &str| {
+        let name = name.trim_start_matches('-').to_ascii_uppercase().replace('-', "_");
+        ["TOKEN", "SECRET", "PASSWORD", "PASSWD", "API_KEY", "APIKEY", "ACCESS_KEY"].iter().any(|word| name.contains(word))
+    };
+    words.iter().enumerate().find_map(|(index, word)| match word.split_once('=') {
+        Some((name, value)) if !value.is_empty() && (named(name) || looks_secret(value)) => Some(name),
+        None if looks_secret(word) => Some("(a value)"),
+        None if word.starts_with('-') && named(word) && words.get(index + 1).is_some_and(|next| !next.starts_with('-')) => {
+            Some(word)
+        }
+        Some(_) | None => None,
+    })
+}
+
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
+
+    /// Any JSON, with the names that matter here among its names.
+    pub(in super::super) fn any_json() -> impl Strategy<Value = Value> {
+        let names = "mcpServers|command|args|env|url|name|packages|registryType|identifier|version|transport|type|value|server|[a-z]{1,4}";
+        let texts = prop_oneof!["\\PC{0,12}", "npx|uvx|docker|run|-y|-e|--from|npm|pypi|oci|stdio|named|positional"];
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i32>().prop_map(Value::from),
+            texts.prop_map(Value::from)
+        ];
+        leaf.prop_recursive(5, 60, 6, move |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+                proptest::collection::btree_map(names, inner, 0..6).prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_document_brings_the_reader_down_and_what_is_read_can_be_named(document in any_json()) {
+            for server in clients_file(&document).map(|import| import.servers).unwrap_or_default() {
+                prop_assert!(server.name.parse::<crate::domain::name::ServiceName>().is_ok(), "{}", server.name);
+                prop_assert!(server.source.to_string().parse::<Source>().is_ok());
+            }
+        }
+
+        #[test]
+        fn the_value_of_a_secret_is_nowhere_but_among_secrets(value in "[a-zA-Z0-9]{12,30}", name in "[A-Z]{1,5}_(TOKEN|API_KEY|PASSWORD)") {
+            let file = json!({"mcpServers": {"x": {"command": "npx", "args": ["x"], "env": {(name.as_str()): value, "URL": format!("db://me:{value}@h/x")}}}});
+            let mut server = clients_file(&file).unwrap().servers.remove(0);
+            prop_assert_eq!(server.secrets.remove(&name), Some(Some(value.clone())));
+            prop_assert!(server.secrets.remove("URL").is_some());
+            let rest = format!("{server:?}");
+            prop_assert!(!rest.contains(&value));
+        }
+
+        #[test]
+        fn a_secret_among_arguments_is_neither_taken_over_nor_repeated(value in "[a-zA-Z0-9]{12,30}", flag in "--(token|api-key|db-password)", joined in any::<bool>()) {
+            let words = if joined { vec!["x".to_owned(), format!("{flag}={value}")] } else { vec!["x".to_owned(), flag, value.clone()] };
+            let import = clients_file(&json!({"mcpServers": {"x": {"command": "npx", "args": words}}})).unwrap();
+            prop_assert!(import.servers.is_empty());
+            prop_assert!(!import.left_out[0].1.contains(&value), "{:?}", import);
+        }
+    }
 
     #[test]
     fn servers_of_every_usual_kind_are_taken_over_and_others_are_left_out_with_a_reason() {
@@ -254,6 +334,12 @@ mod tests {
     fn names_tell_secrets() {
         for name in ["API_KEY", "GITHUB_TOKEN", "DB_PASSWORD", "OPENAI_APIKEY", "BASIC_AUTH", "client_secret"] {
             assert!(is_secret(name), "{name}");
+        }
+        for value in ["postgres://me:pw@host/db", "ghp_0123456789abcdef", "sk-0123456789abcdef"] {
+            assert!(looks_secret(value), "{value}");
+        }
+        for value in ["https://host/a@b:c", "postgres://me@host/db", "sk-1", "x"] {
+            assert!(!looks_secret(value), "{value}");
         }
         for name in ["KEYBOARD", "TZ", "PATH", "AUTHOR", "MONKEY"] {
             assert!(!is_secret(name), "{name}");

@@ -1,9 +1,13 @@
 //! Packages as servers: what `npm:NAME@VERSION` and its like mean, the recipe of an image for one, and the template that
 //! runs it. All pure; building is the backend's, asking for it the manager's.
 
+pub mod failure;
 pub mod import;
+pub mod known;
 pub mod recipe;
+pub mod said;
 pub mod server_json;
+pub mod template;
 
 use std::fmt;
 use std::str::FromStr;
@@ -124,6 +128,36 @@ impl Ecosystem {
     }
 }
 
+/// Whether a text names a further package to be installed: `NAME@VERSION` of npm, `NAME<2` and the like of `PyPI`.
+#[must_use]
+pub fn is_with(ecosystem: Ecosystem, text: &str) -> bool {
+    match ecosystem {
+        Ecosystem::Npm => package(ecosystem, text).is_ok(),
+        Ecosystem::Pypi => {
+            let name = distribution(text);
+            let rest = &text[name.len()..];
+            let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"<>=!~,.*+-_[]".contains(&byte);
+            package(ecosystem, name).is_ok() && text.len() <= 200 && rest.bytes().all(allowed)
+        }
+    }
+}
+
+/// The name in what [`is_with`] allows.
+#[must_use]
+pub fn distribution(text: &str) -> &str {
+    let end = |letter: char| !(letter.is_ascii_alphanumeric() || "._-".contains(letter));
+    text.split(end).next().unwrap_or(text)
+}
+
+/// Whether a text is the name of a package of a distribution.
+#[must_use]
+pub fn is_system_package(text: &str) -> bool {
+    let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    (1..=100).contains(&text.len())
+        && text.starts_with(|first: char| first.is_ascii_lowercase() || first.is_ascii_digit())
+        && text.bytes().all(|byte| letter(byte) || b"+-.".contains(&byte))
+}
+
 /// Names and versions become words of a command, so nothing but their own characters is let through.
 fn package(ecosystem: Ecosystem, text: &str) -> Result<Package> {
     let wrong = |what: &str| {
@@ -167,7 +201,39 @@ fn package(ecosystem: Ecosystem, text: &str) -> Result<Package> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn whatever_is_read_is_one_word_and_is_written_as_it_is_read(text in "(npm|pypi|image):\\PC{0,20}|(npm|pypi):@?[a-z./@=-]{0,12}") {
+            if let Ok(source) = text.parse::<Source>() {
+                let written = source.to_string();
+                prop_assert_eq!(written.parse::<Source>().unwrap(), source);
+                prop_assert!(written.bytes().all(|byte| byte.is_ascii_graphic() && !b"'\"`$;&|<>(){}".contains(&byte)), "{}", written);
+            }
+        }
+
+        #[test]
+        fn what_may_be_added_is_no_option_and_no_address(text in "\\PC{0,16}|[a-z:/@<=.-]{0,12}") {
+            for ecosystem in [Ecosystem::Npm, Ecosystem::Pypi] {
+                prop_assert!(!is_with(ecosystem, &text) || (!text.starts_with('-') && !text.contains(':')), "{}", text);
+            }
+        }
+    }
+
+    #[test]
+    fn packages_that_may_be_added() {
+        for text in ["mcp<2", "mcp[cli]>=1,<2", "a==1.0", "b"] {
+            assert!(is_with(Ecosystem::Pypi, text), "{text}");
+        }
+        for text in ["git+https://x", "a @ https://x", "-r", "", "a;b", "./a"] {
+            assert!(!is_with(Ecosystem::Pypi, text), "{text}");
+        }
+        assert!(is_with(Ecosystem::Npm, "@a/b@1") && !is_with(Ecosystem::Npm, "a/b") && !is_with(Ecosystem::Npm, "a@^1"));
+        assert!(is_system_package("git") && !is_system_package("--x") && !is_system_package("Git"));
+    }
 
     #[test]
     fn sources_are_read_and_written_alike() {

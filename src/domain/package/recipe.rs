@@ -1,37 +1,37 @@
-//! The recipe of a package's image, and the template that runs the image.
+//! The recipe of a package's image: the script that installs it in a container of a base image, and what the image runs.
 //!
-//! The image holds the package and what it needs, and nothing of it runs while it is made: install scripts are off for npm,
-//! and only wheels are taken from `PyPI`, unless somebody says otherwise. What was resolved is said on the build's output and
-//! becomes a label. The image's program is `/opt/server/run`, whatever the package calls it.
+//! Nothing of the package runs while it is installed: install scripts are off for npm, and only wheels are taken from
+//! `PyPI`, unless somebody says otherwise. What was resolved is said on the script's output and becomes a label. The image's
+//! program is `/opt/server/run`, whatever the package calls it.
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::{Ecosystem, Package, Source};
-use crate::domain::spec::Transport;
-
-/// What the line of the build's output begins with that says which versions were resolved.
-pub const LOCK_LINE: &str = "mcp-manager-lock ";
+use super::said::{LABEL, STEP};
+use super::{Ecosystem, Package};
 
 /// Label with the package that was asked for.
 pub const SOURCE_LABEL: &str = "io.mcp-manager.package";
 
+/// Label with the image that it begins with.
+pub const BASE_LABEL: &str = "io.mcp-manager.base";
+
 /// Label with the versions that were resolved, as a JSON object from names to versions.
 pub const LOCK_LABEL: &str = "io.mcp-manager.lock";
 
-/// Label of templates and services with where their server comes from.
-pub const TEMPLATE_LABEL: &str = "mcp-package";
-
 /// Who the server runs as. It owns nothing in the image.
-const USER: u32 = 65_532;
+pub const USER: &str = "65532:65532";
 
 /// Where a server's files are in its image.
-const DIRECTORY: &str = "/opt/server";
+pub const DIRECTORY: &str = "/opt/server";
+
+/// What programs of the distribution need for being installed.
+const SYSTEM_CAPABILITIES: [&str; 5] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"];
 
 /// How an image is made.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
     /// The image that it begins with.
     pub base_image: String,
@@ -39,6 +39,10 @@ pub struct Options {
     pub install_scripts: bool,
     /// The package's program, when it has several.
     pub program: Option<String>,
+    /// Further packages of the same registry, with the versions that are wanted.
+    pub with: Vec<String>,
+    /// Packages of the base image's distribution.
+    pub system: Vec<String>,
 }
 
 /// A recipe.
@@ -46,233 +50,208 @@ pub struct Options {
 pub struct Recipe {
     /// Name of the image: of its package, with a digest of the recipe as its tag.
     pub image: String,
-    /// The Containerfile.
-    pub containerfile: String,
+    /// What installs the package, for `sh`.
+    pub script: String,
+    /// How many steps the script says.
+    pub steps: u64,
+    /// What the script may do beyond what every process may.
+    pub capabilities: Vec<String>,
+    /// Variables of the script and of the server.
+    pub environment: BTreeMap<String, String>,
+    /// The server's program.
+    pub entrypoint: Vec<String>,
 }
 
 /// Finds the program, puts it where the image starts it, and says what was installed.
-const NPM_SCRIPT: &str = r#"const fs=require("fs"),[name,wish]=process.argv.slice(1);process.chdir("/opt/server");
+const NPM_SCRIPT: &str = r#"const fs=require("fs"),[label,name,wish]=process.argv.slice(1);
 const about=JSON.parse(fs.readFileSync(`node_modules/${name}/package.json`)),last=name.split("/").pop();
 const bin=typeof about.bin==="string"?[last]:Object.keys(about.bin||{});
 const found=wish?bin.find(b=>b===wish):bin.length===1?bin[0]:bin.find(b=>b===last);
-if(!found){console.error(`the package has ${bin.length?"the programs "+bin.join(", "):"no program"}; name one`);process.exit(64)}
+if(!found){console.error(`the package has ${bin.length?"the programs "+bin.join(", "):"no program"}`);process.exit(64)}
 fs.symlinkSync(`/opt/server/node_modules/.bin/${found}`,"/opt/server/run");const lock={};
 const all=JSON.parse(fs.readFileSync("package-lock.json")).packages;
 for(const p of Object.keys(all).sort())if(p)lock[p.replace(/^node_modules\//,"")]=all[p].version||"";
-console.log("mcp-manager-lock "+JSON.stringify(lock));"#;
+console.log(label+JSON.stringify(lock));"#;
 
 /// The same for Python.
 const PYPI_SCRIPT: &str = r#"import json,os,sys
 from importlib.metadata import distribution,distributions
-name,wish=sys.argv[1],(sys.argv[2:] or [""])[0]
+label,name=sys.argv[1:3]
+wish=sys.argv[3] if len(sys.argv)>3 else ""
 flat=lambda t:t.lower().replace("_","-").replace(".","-")
 bins=[e.name for e in distribution(name).entry_points if e.group=="console_scripts"]
 found=[b for b in bins if b==wish] if wish else bins if len(bins)==1 else [b for b in bins if flat(b)==flat(name)]
-if not found: sys.exit("the package has "+("the programs "+", ".join(bins) if bins else "no program")+"; name one")
+if not found:
+    print("the package has "+("the programs "+", ".join(bins) if bins else "no program"),file=sys.stderr)
+    sys.exit(64)
 os.symlink("/opt/server/bin/"+found[0],"/opt/server/run")
 lock={d.metadata["Name"]:d.version for d in distributions(path=[p for p in sys.path if p.startswith("/opt/server")])}
-print("mcp-manager-lock "+json.dumps(lock,sort_keys=True))"#;
+lock.pop("pip",None)
+print(label+json.dumps(lock,sort_keys=True))"#;
+
+/// Installs packages of whichever distribution this is.
+const SYSTEM_SCRIPT: &str = "if command -v apt-get >/dev/null; then
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -q -o APT::Sandbox::User=root
+apt-get install -y -q --no-install-recommends \"$@\"
+rm -rf /var/lib/apt/lists/*
+elif command -v apk >/dev/null; then apk add --no-cache \"$@\"
+else echo 'the base image has neither apt-get nor apk' >&2; exit 65; fi";
 
 /// The recipe for a package.
 #[must_use]
 pub fn recipe(package: &Package, options: &Options) -> Recipe {
     let Package { ecosystem, name, version } = package;
-    let install: Vec<String> = match ecosystem {
+    let between = if *ecosystem == Ecosystem::Npm { "@" } else { "==" };
+    let wanted = version.as_ref().map_or_else(|| name.clone(), |version| format!("{name}{between}{version}"));
+    let mut wanted: Vec<&str> = vec![&wanted];
+    wanted.extend(options.with.iter().map(String::as_str));
+    let label = format!("{LABEL}{LOCK_LABEL}=");
+    let program = options.program.iter().map(String::as_str);
+    let finish = [label.as_str(), name].into_iter().chain(program);
+    let mut script = Script::default();
+    if !options.system.is_empty() {
+        script.step(&format!("installing {}", options.system.join(", ")));
+        script.command(["set", "--"].into_iter().chain(options.system.iter().map(String::as_str)));
+        script.line(SYSTEM_SCRIPT);
+    }
+    let mut environment = BTreeMap::from([("HOME".to_owned(), "/tmp".to_owned())]);
+    let mut variable = |name: &str, value: &str| environment.insert(name.to_owned(), value.to_owned());
+    match ecosystem {
         Ecosystem::Npm => {
-            let wanted = version.as_ref().map_or_else(|| name.clone(), |version| format!("{name}@{version}"));
             let scripts = if options.install_scripts { "--foreground-scripts" } else { "--ignore-scripts" };
-            ["npm", "install", "--omit=dev", "--no-audit", "--no-fund", "--no-update-notifier", scripts, &wanted]
-                .map(str::to_owned)
-                .to_vec()
+            script.command(["mkdir", "-p", DIRECTORY]);
+            script.command(["cd", DIRECTORY]);
+            script.step(&format!("installing {}", wanted.join(", ")));
+            let install = ["npm", "install", "--omit=dev", "--no-audit", "--no-fund", "--no-update-notifier", scripts, "--"];
+            script.command(install.into_iter().chain(wanted));
+            script.step("looking at what was installed");
+            script.command(["node", "-e", NPM_SCRIPT, "--"].into_iter().chain(finish));
+            variable("NODE_ENV", "production");
         }
         Ecosystem::Pypi => {
-            let wanted = version.as_ref().map_or_else(|| name.clone(), |version| format!("{name}=={version}"));
             let binaries = if options.install_scripts { "--prefer-binary" } else { "--only-binary=:all:" };
-            ["/opt/server/bin/pip", "install", "--no-cache-dir", "--no-input", "--disable-pip-version-check", binaries, &wanted]
-                .map(str::to_owned)
-                .to_vec()
+            script.step("making a virtual environment");
+            script.command(["python3", "-m", "venv", DIRECTORY]);
+            script.step(&format!("installing {}", wanted.join(", ")));
+            let pip = ["/opt/server/bin/python", "-m", "pip", "--no-input", "--disable-pip-version-check"];
+            let install = ["install", "--progress-bar=off", "--no-cache-dir", binaries, "--"];
+            script.command(pip.into_iter().chain(install).chain(wanted));
+            script.step("looking at what was installed");
+            script.command(["/opt/server/bin/python", "-c", PYPI_SCRIPT].into_iter().chain(finish));
+            script.command(pip.into_iter().chain(["uninstall", "--quiet", "--yes", "--root-user-action=ignore", "pip"]));
+            variable("PYTHONUNBUFFERED", "1");
+            variable("PYTHONDONTWRITEBYTECODE", "1");
         }
-    };
-    let program = options.program.iter().cloned();
-    let (prepare, finish): (Vec<Vec<String>>, Vec<String>) = match ecosystem {
-        Ecosystem::Npm => {
-            let finish = ["node", "-e", &NPM_SCRIPT.replace('\n', ""), name].map(str::to_owned);
-            (Vec::new(), finish.into_iter().chain(program).collect())
-        }
-        Ecosystem::Pypi => {
-            let venv = ["python", "-m", "venv", DIRECTORY].map(str::to_owned).to_vec();
-            let finish = ["/opt/server/bin/python", "-c", PYPI_SCRIPT, name].map(str::to_owned);
-            (vec![venv], finish.into_iter().chain(program).collect())
-        }
-    };
-    let run = |words: &Vec<String>| format!("RUN {}", json!(words));
-    let mut lines = vec![
-        format!("FROM {}", options.base_image),
-        format!("WORKDIR {DIRECTORY}"),
-        "ENV HOME=/tmp NODE_ENV=production PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1".to_owned(),
-    ];
-    lines.extend(prepare.iter().map(run));
-    // What installers keep for the next time is of no use in an image.
-    lines.push(format!("RUN --mount=type=tmpfs,target=/tmp {}", json!(install)));
-    lines.push(run(&finish));
-    lines.push(format!("USER {USER}:{USER}"));
-    lines.push(format!("ENTRYPOINT {}", json!([format!("{DIRECTORY}/run")])));
-    let containerfile = lines.join("\n") + "\n";
-    let digest = Sha256::digest(containerfile.as_bytes());
+    }
+    let capabilities = if options.system.is_empty() { &[][..] } else { &SYSTEM_CAPABILITIES[..] };
+    let entrypoint = vec![format!("{DIRECTORY}/run")];
+    let whole = json!([options.base_image, script.text, environment, entrypoint, capabilities, USER]);
+    let digest = Sha256::digest(whole.to_string().as_bytes());
     let tag = digest.iter().take(6).fold(String::new(), |tag, byte| tag + &format!("{byte:02x}"));
     let path = name.trim_start_matches('@').to_ascii_lowercase().replace(['/', '_', '.'], "-");
-    Recipe { image: format!("localhost/mcp-manager/{}-{path}:{tag}", ecosystem.as_str()), containerfile }
+    Recipe {
+        image: format!("localhost/mcp-manager/{}-{path}:{tag}", ecosystem.as_str()),
+        script: script.text,
+        steps: script.steps,
+        capabilities: capabilities.iter().map(|name| (*name).to_owned()).collect(),
+        environment,
+        entrypoint,
+    }
 }
 
-/// The recipe that adds labels to an image, under the name that services use.
-#[must_use]
-pub fn labelled(image: &str, labels: &BTreeMap<String, String>) -> String {
-    // A dollar would be taken for a variable.
-    let label =
-        |(name, value): (&String, &String)| format!("LABEL {}={}\n", json!(name), json!(value).to_string().replace('$', "\\$"));
-    std::iter::once(format!("FROM {image}\n")).chain(labels.iter().map(label)).collect()
+/// A script that is being written.
+#[derive(Default)]
+struct Script {
+    text: String,
+    steps: u64,
 }
 
-/// What a template is made of.
-#[derive(Debug, Clone, Default)]
-pub struct TemplateParts {
-    /// Its name.
-    pub name: String,
-    /// One sentence for people.
-    pub description: Option<String>,
-    /// Where the server comes from.
-    pub source: String,
-    /// The image.
-    pub image: String,
-    /// It is never pulled, since it was made here.
-    pub made_here: bool,
-    /// How clients talk to it.
-    pub transport: Transport,
-    /// Port on which it listens.
-    pub port: Option<u16>,
-    /// Arguments after the image's program.
-    pub arguments: Vec<String>,
-    /// Variables with values.
-    pub environment: BTreeMap<String, String>,
-    /// Variables filled from secrets.
-    pub secrets: BTreeMap<String, String>,
-    /// Variables that each service has to be given.
-    pub required: Vec<String>,
-    /// May open connections to the outside.
-    pub egress: bool,
+impl Script {
+    /// Says what comes.
+    fn step(&mut self, what: &str) {
+        self.steps += 1;
+        self.command(["echo", &format!("{STEP}{what}")]);
+    }
+
+    /// One command, whose words are taken as they are.
+    fn command<'w>(&mut self, words: impl IntoIterator<Item = &'w str>) {
+        let words: Vec<String> = words.into_iter().map(quoted).collect();
+        self.line(&words.join(" "));
+    }
+
+    fn line(&mut self, line: &str) {
+        self.text.push_str(line);
+        self.text.push('\n');
+    }
 }
 
-/// The template of a server: a document to be kept and edited.
-#[must_use]
-pub fn template(parts: &TemplateParts) -> Value {
-    let mut document = Map::new();
-    let mut put = |name: &str, value: Value| document.insert(name.to_owned(), value);
-    put("name", json!(parts.name));
-    if let Some(description) = &parts.description {
-        put("description", json!(description));
-    }
-    put("image", json!(parts.image));
-    put("transport", json!(parts.transport));
-    if parts.made_here {
-        put("pull_policy", json!("never"));
-    }
-    if let Some(port) = parts.port {
-        put("port", json!(port));
-    }
-    if !parts.arguments.is_empty() {
-        put("command", json!(parts.arguments));
-    }
-    for (name, map) in [("environment", &parts.environment), ("secrets", &parts.secrets)] {
-        if !map.is_empty() {
-            put(name, json!(map));
-        }
-    }
-    if !parts.required.is_empty() {
-        put("required_env_vars", json!(parts.required));
-    }
-    put("labels", json!({TEMPLATE_LABEL: parts.source}));
-    if parts.egress {
-        put("egress", json!(true));
-    }
-    Value::Object(document)
-}
-
-impl Source {
-    /// What a template says of where its server comes from.
-    #[must_use]
-    pub fn description(&self) -> String {
-        match self {
-            Self::Package(package) => format!("The package {package}"),
-            Self::Image(image) => format!("The image {image}"),
-        }
-    }
+/// A word as `sh` reads it back.
+fn quoted(word: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./@=:,+".contains(&byte);
+    if !word.is_empty() && word.bytes().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::domain::template::Template;
+    use proptest::prelude::*;
 
-    fn made(source: &str, scripts: bool) -> Recipe {
+    use super::super::Source;
+    use super::*;
+
+    fn package(source: &str) -> Package {
         let Source::Package(package) = source.parse().unwrap() else { panic!("{source}") };
-        let base = match package.ecosystem {
-            Ecosystem::Npm => "docker.io/library/node:22-slim",
-            Ecosystem::Pypi => "docker.io/library/python:3.13-slim",
-        };
-        recipe(&package, &Options { base_image: base.to_owned(), install_scripts: scripts, program: None })
+        package
+    }
+
+    fn made(source: &str, options: Options) -> Recipe {
+        let base_image = "docker.io/library/debian:13-slim".to_owned();
+        recipe(&package(source), &Options { base_image, ..options })
     }
 
     #[test]
     fn recipes_are_small_and_say_everything() {
-        let shown = ["npm:@modelcontextprotocol/server-everything@1.0.0", "pypi:mcp-server-time"].map(|source| {
-            let recipe = made(source, false);
-            format!("{}\n{}", recipe.image, recipe.containerfile)
-        });
+        let git = Options { system: vec!["git".into()], with: vec!["mcp<2".into()], ..Options::default() };
+        let shown =
+            [made("npm:@modelcontextprotocol/server-everything@1.0.0", Options::default()), made("pypi:mcp-server-git", git)]
+                .map(|recipe| format!("{}\n{}\n{:?}", recipe.image, recipe.script, recipe.capabilities));
         insta::assert_snapshot!(shown.join("\n"));
     }
 
     #[test]
     fn nothing_of_a_package_runs_while_it_is_installed_unless_allowed() {
-        assert!(made("npm:a", false).containerfile.contains("--ignore-scripts"));
-        assert!(!made("npm:a", true).containerfile.contains("--ignore-scripts"));
-        assert!(made("pypi:a", false).containerfile.contains("--only-binary=:all:"));
-        assert!(!made("pypi:a", true).containerfile.contains("--only-binary"));
+        let script = |source: &str, install_scripts: bool| made(source, Options { install_scripts, ..Options::default() }).script;
+        assert!(script("npm:a", false).contains(" --ignore-scripts "));
+        assert!(!script("npm:a", true).contains("--ignore-scripts"));
+        assert!(script("pypi:a", false).contains(" --only-binary=:all: "));
+        assert!(!script("pypi:a", true).contains("--only-binary"));
     }
 
     #[test]
     fn the_image_s_name_follows_from_what_is_in_it() {
-        let image = |source: &str| made(source, false).image;
+        let image = |source: &str| made(source, Options::default()).image;
         assert_eq!(image("npm:a@1"), image("npm:a@1"));
         assert_ne!(image("npm:a@1"), image("npm:a@2"));
-        assert_ne!(image("npm:a@1"), made("npm:a@1", true).image);
+        assert_ne!(image("npm:a@1"), made("npm:a@1", Options { install_scripts: true, ..Options::default() }).image);
+        assert_ne!(image("pypi:a"), made("pypi:a", Options { with: vec!["b<2".into()], ..Options::default() }).image);
         for source in ["npm:@x/y_z.w@1", "pypi:A.b_C"] {
             assert!(crate::domain::spec::is_image(&image(source)), "{}", image(source));
         }
     }
 
     #[test]
-    fn templates_that_are_made_are_valid() {
-        let parts = TemplateParts {
-            name: "time".into(),
-            description: Some("The package pypi:mcp-server-time".into()),
-            source: "pypi:mcp-server-time".into(),
-            image: "localhost/mcp-manager/pypi-mcp-server-time:0123".into(),
-            made_here: true,
-            transport: Transport::Stdio,
-            arguments: vec!["--local-timezone".into(), "UTC".into()],
-            environment: BTreeMap::from([("A".into(), "b".into())]),
-            secrets: BTreeMap::from([("KEY".into(), "time-key".into())]),
-            required: vec!["PLACE".into()],
-            ..TemplateParts::default()
-        };
-        let template = Template::from_document(&template(&parts), None).unwrap();
-        assert_eq!(template.name, "time");
-        assert_eq!(template.required_env_vars, ["PLACE"]);
+    fn every_step_is_counted() {
+        for source in ["npm:a", "pypi:a"] {
+            let recipe = made(source, Options { system: vec!["git".into()], ..Options::default() });
+            let said = recipe.script.lines().filter(|line| line.contains(STEP.trim())).count();
+            assert_eq!(said as u64, recipe.steps, "{}", recipe.script);
+        }
     }
 
-    #[test]
-    fn labels_hold_any_text() {
-        let labels = BTreeMap::from([("a".to_owned(), "{\"x\": \"$1 \\\" é\"}".to_owned())]);
-        assert_eq!(labelled("i:1", &labels), "FROM i:1\nLABEL \"a\"=\"{\\\"x\\\": \\\"\\$1 \\\\\\\" é\\\"}\"\n");
+    proptest! {
+        #[test]
+        fn words_reach_the_command_as_they_are(word in "\\PC*") {
+            prop_assert_eq!(shlex::split(&quoted(&word)), Some(vec![word]));
+        }
     }
 }

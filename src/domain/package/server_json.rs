@@ -10,14 +10,35 @@ use crate::error::FieldError;
 /// The revision of the format that is written.
 const SCHEMA: &str = "https://static.modelcontextprotocol.io/schemas/2025-12-11/server.schema.json";
 
-/// Whether a document looks like one.
+/// Longest description that the registry takes, in characters.
+const MAX_DESCRIPTION: usize = 100;
+
+/// Whether a document looks like one, as it is or as the registry's API wraps it.
 #[must_use]
 pub fn is_one(document: &Value) -> bool {
+    let document = inner(document);
     document["name"].is_string() && (document["packages"].is_array() || document["remotes"].is_array())
+}
+
+fn inner(document: &Value) -> &Value {
+    document.get("server").filter(|server| server["name"].is_string()).unwrap_or(document)
+}
+
+/// Whether a text is a name as the registry has them: a reversed domain name, a slash, and a name.
+#[must_use]
+pub fn is_name(text: &str) -> bool {
+    let word = |text: &str, more: &[u8]| {
+        let letter = |byte: u8| byte.is_ascii_alphanumeric();
+        text.bytes().all(|byte| letter(byte) || more.contains(&byte))
+            && text.bytes().next().is_some_and(letter)
+            && text.bytes().last().is_some_and(letter)
+    };
+    text.len() <= 200 && text.split_once('/').is_some_and(|(space, name)| word(space, b".-") && word(name, b"._-"))
 }
 
 /// Reads a document: the first of its packages that can be run here. Both spellings of its fields are read.
 pub fn read(document: &Value) -> Result<Import, Vec<FieldError>> {
+    let document = inner(document);
     let name = document["name"].as_str().unwrap_or_default();
     let mut reasons = Vec::new();
     for package in document["packages"].as_array().into_iter().flatten() {
@@ -40,6 +61,12 @@ fn one(name: &str, document: &Value, package: &Value) -> Result<Imported, String
     let kind = text(["registryType", "registry_type"]).or_else(|| package["registry_name"].as_str()).unwrap_or_default();
     let identifier = text(["identifier", "name"]).unwrap_or_default();
     let version = package["version"].as_str().filter(|version| !version.is_empty());
+    // A package of the same name elsewhere is another package.
+    if let Some(url) =
+        text(["registryBaseUrl", "registry_base_url"]).filter(|url| matches!(kind, "npm" | "pypi") && !url.contains(kind))
+    {
+        return Err(format!("it is in a registry of its own, at {url}"));
+    }
     let source = match (kind, version) {
         ("npm" | "pypi", Some(version)) => format!("{kind}:{identifier}@{version}"),
         ("npm" | "pypi", None) => format!("{kind}:{identifier}"),
@@ -61,6 +88,9 @@ fn one(name: &str, document: &Value, package: &Value) -> Result<Imported, String
         let port = url.rsplit_once(':').and_then(|(_, rest)| rest.split('/').next()?.parse().ok());
         server.port = Some(port.ok_or("it does not say on which port it listens")?);
     }
+    if list(package, ["runtimeArguments", "runtime_arguments"]).next().is_some() {
+        server.notes.push("arguments of what starts it elsewhere are left out".to_owned());
+    }
     for argument in list(package, ["packageArguments", "package_arguments"]) {
         let value = argument["value"].as_str().or_else(|| argument["default"].as_str());
         let name = argument["name"].as_str();
@@ -77,9 +107,11 @@ fn one(name: &str, document: &Value, package: &Value) -> Result<Imported, String
     }
     for variable in list(package, ["environmentVariables", "environment_variables"]) {
         let Some(name) = variable["name"].as_str() else { continue };
-        let secret = variable["isSecret"] == true || variable["is_secret"] == true;
+        let hidden = |input: &Value| input["isSecret"] == true || input["is_secret"] == true;
+        let parts = variable["variables"].as_object();
+        let secret = hidden(variable) || parts.is_some_and(|parts| parts.values().any(hidden));
         let required = variable["isRequired"] == true || variable["is_required"] == true;
-        let value = variable["value"].as_str().or_else(|| variable["default"].as_str()).filter(|value| !value.starts_with('{'));
+        let value = variable["value"].as_str().or_else(|| variable["default"].as_str()).filter(|value| !value.contains('{'));
         if value.is_some() || required {
             server.variable(name, value, secret);
         }
@@ -125,12 +157,55 @@ pub fn write(name: &str, version: &str, server: &Imported) -> Value {
         package["environmentVariables"] = variables.into();
     }
     let description = server.description.clone().unwrap_or_else(|| server.source.description());
+    let description: String = description.chars().take(MAX_DESCRIPTION).collect();
     json!({"$schema": SCHEMA, "name": name, "description": description, "version": version, "packages": [package]})
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
+    use super::super::import::tests::any_json;
     use super::*;
+
+    proptest! {
+        #[test]
+        fn no_document_brings_the_reader_down(document in any_json()) {
+            let _ = (is_one(&document), read(&document));
+        }
+
+        #[test]
+        fn whatever_is_written_is_read_as_the_same(
+            arguments in proptest::collection::vec("[a-z-]{1,8}(=[a-z0-9]{0,5})?", 0..4),
+            environment in proptest::collection::btree_map("[B-D]{1,4}", "[a-z0-9 ]{1,8}", 0..3),
+            required in proptest::collection::btree_set("[F-H]{1,4}", 0..3),
+        ) {
+            let mut server = Imported::of("a", "npm:@a/b@1.0.0".parse().unwrap());
+            server.description = Some("A".to_owned());
+            (server.arguments, server.environment, server.required) = (arguments, environment, required.into_iter().collect());
+            server.secrets = [("X_TOKEN".to_owned(), None)].into();
+            prop_assert_eq!(read(&write("x/a", "1.0.0", &server)).unwrap().servers, [server]);
+        }
+    }
+
+    #[test]
+    fn names_are_a_domain_and_a_word() {
+        for name in ["io.github.me/weather", "a/b", "com.example-x/a_b.c"] {
+            assert!(is_name(name), "{name}");
+        }
+        for name in ["weather", "a/b/c", "/b", "a/", "a/-b", "a b/c"] {
+            assert!(!is_name(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_the_registry_s_api_wraps_is_read_and_another_registry_is_not_taken_for_the_usual_one() {
+        let wrapped = json!({"server": document(), "_meta": {}});
+        assert!(is_one(&wrapped));
+        assert_eq!(read(&wrapped).unwrap(), read(&document()).unwrap());
+        let other = json!({"name": "a/b", "packages": [{"registryType": "npm", "registryBaseUrl": "https://packages.example.com", "identifier": "b"}]});
+        assert!(read(&other).unwrap().left_out[0].1.contains("registry of its own"));
+    }
 
     fn document() -> Value {
         json!({

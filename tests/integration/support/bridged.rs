@@ -120,12 +120,6 @@ impl Bridged {
         assert!(came.is_ok(), "never healthy: {}", self.log().await);
     }
 
-    /// Runs a command in the bridge's container; it must succeed.
-    pub async fn execute(&self, command: &[&str]) {
-        let container = self.container.as_deref().expect("it runs in a container");
-        podman(&[&["exec", container], command].concat()).await;
-    }
-
     /// What a bridge in a container said so far.
     pub async fn log(&self) -> String {
         let Some(container) = &self.container else { return "it runs on this machine".to_owned() };

@@ -67,7 +67,12 @@ impl User {
 
     /// Runs it to its end; it must succeed. Its standard output.
     pub async fn done(&self, arguments: &str) -> String {
-        let ran = self.run(arguments).await;
+        self.done_within(PATIENCE, arguments).await
+    }
+
+    /// The same for what may take longer.
+    pub async fn done_within(&self, patience: Duration, arguments: &str) -> String {
+        let ran = Ran::of(timeout(patience, self.command(arguments).output()).await.expect(arguments).unwrap());
         assert_eq!(ran.code, 0, "{arguments}: {ran:#?}");
         ran.stdout
     }
