@@ -57,7 +57,7 @@ use self::reconcile::in_time;
 use self::root::Root;
 use self::shared::Shared;
 use self::world::{Item, News, Source};
-use super::{Backend, BackendInfo, Build, Change, ImageDetail, ImageInfo, LogStream, RegistryCredentials};
+use super::{Backend, BackendInfo, Build, Built, Change, ImageDetail, ImageInfo, LogStream, RegistryCredentials};
 use crate::domain::name::ServiceName;
 use crate::domain::spec::{MountSource, PullPolicy, ServiceSpec, Transport};
 use crate::domain::status::{Desired, LogQuery, Progress, Record, ReplicaStats, ServiceEvent, ServiceState, Snapshot};
@@ -319,7 +319,7 @@ impl Backend for Kubernetes {
             .remedy("say in the template what the image listens on and runs"))
     }
 
-    async fn build(&self, _build: Build, _progress: Arc<dyn Fn(Progress) + Send + Sync>) -> Result<Vec<String>> {
+    async fn build(&self, _build: Build, _progress: Arc<dyn Fn(Progress) + Send + Sync>) -> Result<Built> {
         Err(Error::new(Kind::NotSupported, "a cluster makes no images")
             .remedy("make it with a manager on Podman or in your pipeline, push it to a registry, and name it in the template"))
     }
