@@ -142,6 +142,8 @@ async fn a_server_of_the_old_transport_that_ends_is_started_again() {
     let running = Running::over(before(&url, &format!("echo $$ > {file}; exec sleep 600"))).await;
     let session = running.session().await;
     let started = || std::fs::read_to_string(&file).unwrap_or_default().trim().to_owned();
+    // The stream is there before its program has come to its first line: the other bridge is the one that answers.
+    until("the program has told its id", || !started().is_empty()).await;
     let process: Value = started().parse().unwrap();
     let pending = async { running.call(&session, "hang", json!({})).await };
     let killing = async {
@@ -152,7 +154,7 @@ async fn a_server_of_the_old_transport_that_ends_is_started_again() {
     let (failed, ()) = tokio::join!(pending, killing);
     assert!(failed["error"]["message"].as_str().unwrap().contains("killed by signal 9"), "{failed}");
     assert!(pid(&running, &session).await.is_number());
-    assert_ne!(started(), process.to_string());
+    until("another program has told its id", || ![String::new(), process.to_string()].contains(&started())).await;
     running.end().await;
     server.end().await;
 }
