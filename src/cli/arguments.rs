@@ -209,11 +209,8 @@ Examples:
   mcp-manager run npm:@modelcontextprotocol/server-everything
   mcp-manager run pypi:mcp-server-time@2025.9.25 --service clock -- --local-timezone=UTC")]
 pub struct Run {
-    /// Name of the service, or where its server comes from.
-    #[arg(
-        help = "Name of the service, which is reached at http://NAME.localhost; or where a server comes from: npm:NAME[@VERSION], \
-                  pypi:NAME[@VERSION] or image:REFERENCE, which an image and a template are made for"
-    )]
+    /// Name of the service, which is reached at http://NAME.localhost; or where a server comes from: npm:NAME, pypi:NAME
+    /// (both also with @VERSION) or image:REFERENCE, which an image and a template are made for.
     pub name: String,
     #[command(flatten)]
     pub package: PackageOptions,

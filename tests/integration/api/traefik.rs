@@ -85,6 +85,12 @@ impl Traefik {
         (answer.status().as_u16(), answer.json().await.unwrap_or(Value::Null))
     }
 
+    /// What it knows of services, as text.
+    async fn services(&self) -> String {
+        let answer = self.client.get(format!("http://127.0.0.1:{}/api/http/services", self.dashboard)).send().await.unwrap();
+        answer.text().await.unwrap()
+    }
+
     /// Which replicas answer, and how often, over so many requests.
     async fn answers(&self, requests: usize) -> BTreeMap<String, usize> {
         let mut seen = BTreeMap::new();
@@ -116,8 +122,14 @@ async fn a_manager_that_is_killed_and_started_again_fails_no_call() {
     assert_eq!((status, answer["status"].as_str()), (201, Some("running")), "{answer:#}");
     let by_name = Client::builder().no_proxy().resolve("echo.localhost", ([127, 0, 0, 1], 0).into()).build().unwrap();
     let front = format!("http://echo.localhost:{}/mcp", traefik.web);
-    let direct = format!("http://{}/mcp", answer["instances"][0]["address"].as_str().unwrap());
-    eventually("Traefik has the route", async || traefik.get("echo.localhost", "/health").await.0 == 200).await;
+    let replicas = [0, 1].map(|number| answer["instances"][number]["address"].as_str().unwrap());
+    let direct = format!("http://{}/mcp", replicas[0]);
+    // An answer alone may have come by way of the manager, where Traefik leads while the service is not healthy yet.
+    eventually("Traefik leads to the replicas", async || {
+        let services = traefik.services().await;
+        replicas.iter().all(|replica| services.contains(replica))
+    })
+    .await;
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let called = Arc::new(AtomicUsize::new(0));
     let mut callers = tokio::task::JoinSet::new();

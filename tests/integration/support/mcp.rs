@@ -16,12 +16,14 @@ pub struct Answer {
     pub session: Option<String>,
     /// The JSON-RPC messages, in order: one for a JSON answer, any number for a stream.
     pub messages: Vec<Value>,
+    /// The body, when there are none.
+    pub text: String,
 }
 
 impl Answer {
     /// The result of the request; fails the test when it is an error.
     pub fn result(&self) -> &Value {
-        let last = self.messages.last().unwrap_or_else(|| panic!("status {} without a message", self.status));
+        let last = self.messages.last().unwrap_or_else(|| panic!("status {} without a message: {}", self.status, self.text));
         last.get("result").unwrap_or_else(|| panic!("status {}: {last}", self.status))
     }
 
@@ -46,7 +48,8 @@ async fn send(request: RequestBuilder, body: Value) -> Answer {
     } else {
         Vec::new()
     };
-    Answer { status, session, messages }
+    let text = if messages.is_empty() { text } else { String::new() };
+    Answer { status, session, messages, text }
 }
 
 /// One stateless request of revision 2026-07-28, with the metadata and headers it must carry.
