@@ -18,10 +18,7 @@ ensure_docker() {
   ensure_packages "$cache/logs/apt.log" docker.io slirp4netns iproute2 util-linux
   docker_folder=$(mktemp -d /tmp/mcp-docker.XXXXXX)
   local images=${MCP_DOCKER_IMAGES:-$cache/docker} mirror='' tries=0
-  if [ -n "${MCP_TEST_HUB:-}" ]; then
-    # The engine's newer builder takes a mirror for one with TLS unless it is told that it has none.
-    mirror="--registry-mirror=http://10.0.2.2:${MCP_TEST_HUB##*:} --insecure-registry=10.0.2.2:${MCP_TEST_HUB##*:}"
-  fi
+  if [ -n "${MCP_TEST_HUB:-}" ]; then mirror=--registry-mirror=http://10.0.2.2:${MCP_TEST_HUB##*:}; fi
   mkdir -p "$images"
   step "starting a Docker engine of our own (images in $images)"
   # shellcheck disable=SC2016 # for the shell inside
