@@ -106,9 +106,9 @@ build() {
   local from image
   # The engine's newer builder asks a registry without TLS for TLS; what is there already it does not ask for.
   if [ -n "$docker_folder" ] && [ -n "${MCP_TEST_HUB:-}" ]; then
-    for image in $(sed -n 's/^ARG [A-Z]*_IMAGE=//p' "$folder/docker/Dockerfile"); do
-      docker pull --quiet "$image" >/dev/null || fail "the image $image could not be fetched"
-    done
+    while read -r image; do
+      docker pull --quiet "$image" >/dev/null </dev/null || fail "the image $image could not be fetched"
+    done < <(sed -n 's/^ARG [A-Z]*_IMAGE=//p' "$folder/docker/Dockerfile")
   fi
   from=$SECONDS
   if [ -z "$binaries" ]; then
