@@ -271,16 +271,7 @@ impl Backend for Memory {
     }
 
     async fn create(&self, name: &ServiceName, change: Change) -> Result<Arc<Record>> {
-        let now = Timestamp::now();
-        let record = Arc::new(Record {
-            name: name.clone(),
-            generation: 1,
-            desired: change.desired,
-            spec: change.spec,
-            template: change.template,
-            created_at: now,
-            updated_at: now,
-        });
+        let record = Arc::new(change.first(name));
         let mut state = self.engine.lock();
         if state.services.contains_key(name) {
             return Err(Error::new(Kind::AlreadyExists, format!("there is a service '{name}' already")));
@@ -307,14 +298,7 @@ impl Backend for Memory {
             return Err(Error::new(Kind::Conflict, format!("'{name}' was changed by somebody else meanwhile"))
                 .remedy("look at it again and repeat the change"));
         }
-        let record = Arc::new(Record {
-            generation: expected + 1,
-            desired: change.desired,
-            spec: change.spec,
-            template: change.template,
-            updated_at: Timestamp::now(),
-            ..(*current).clone()
-        });
+        let record = Arc::new(change.after(&current));
         self.engine.change(name, |service| {
             service.record = record.clone();
             service.failure = None;

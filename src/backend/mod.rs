@@ -5,6 +5,7 @@
 //! moment leaves nothing that its successor cannot finish. What a backend must keep to is written at each method and
 //! checked by the contract suite, which every backend passes.
 
+mod bridge;
 pub mod kubernetes;
 pub mod memory;
 pub mod podman;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::{broadcast, watch};
@@ -24,7 +26,7 @@ use crate::domain::name::ServiceName;
 use crate::domain::spec::{PullPolicy, ServiceSpec};
 use crate::domain::status::{Desired, LogLine, LogQuery, Progress, Record, ReplicaStats, ServiceEvent, Snapshot};
 use crate::domain::template::TemplateReference;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 
 /// What a backend runs on and can enforce.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema, schemars::JsonSchema)]
@@ -52,6 +54,33 @@ pub struct Change {
     pub template: Option<TemplateReference>,
     /// Whether it should run.
     pub desired: Desired,
+}
+
+impl Change {
+    /// The first record of a service.
+    fn first(self, name: &ServiceName) -> Record {
+        let now = Timestamp::now();
+        let (desired, spec, template) = (self.desired, self.spec, self.template);
+        Record { name: name.clone(), generation: 1, desired, spec, template, created_at: now, updated_at: now }
+    }
+
+    /// The record that follows `before`.
+    fn after(self, before: &Record) -> Record {
+        Record {
+            generation: before.generation + 1,
+            desired: self.desired,
+            spec: self.spec,
+            template: self.template,
+            updated_at: Timestamp::now(),
+            ..before.clone()
+        }
+    }
+}
+
+/// The name of a new service is another one's.
+fn taken(name: &ServiceName) -> Error {
+    Error::new(Kind::AlreadyExists, format!("there is a service '{name}' already"))
+        .remedy("choose another name, or change that one")
 }
 
 /// An image as the backend has it.

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{broadcast, watch};
 
 use crate::domain::name::ServiceName;
 use crate::domain::status::{Health, Phase, Replica, ReplicaState, ServiceEvent, ServiceState, Snapshot};
+use crate::error::{Error, Result};
 
 /// So many events are kept for a slow reader.
 const EVENTS: usize = 1024;
@@ -43,6 +45,22 @@ impl View {
 
     pub(in crate::backend) fn get(&self, name: &ServiceName) -> Option<Arc<ServiceState>> {
         self.snapshot.borrow().services.get(name).cloned()
+    }
+
+    /// A service that has to be there.
+    pub(in crate::backend) fn find(&self, name: &ServiceName) -> Result<Arc<ServiceState>> {
+        let snapshot = self.snapshot();
+        let found = snapshot.services.get(name).cloned();
+        found.ok_or_else(|| Error::not_found("service", name.as_str(), snapshot.services.keys().map(AsRef::as_ref)))
+    }
+
+    /// Waits until it is known what there is: `first` at most for the very first look, `again` for an engine that was
+    /// there before. False if it is not known by then.
+    pub(in crate::backend) async fn is_known_within(&self, first: Duration, again: Duration) -> bool {
+        let mut view = self.subscribe();
+        let limit = if view.borrow().as_of.is_some() { again } else { first };
+        let looked = async { view.wait_for(|snapshot| snapshot.connected).await.is_ok() };
+        tokio::time::timeout(limit, looked).await.unwrap_or(false)
     }
 
     fn change(&self, change: impl FnOnce(&mut Snapshot)) {

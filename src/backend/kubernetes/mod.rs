@@ -57,7 +57,7 @@ use self::reconcile::in_time;
 use self::root::Root;
 use self::shared::Shared;
 use self::world::{Item, News, Source};
-use super::{Backend, BackendInfo, Build, Built, Change, ImageDetail, ImageInfo, LogStream, RegistryCredentials};
+use super::{Backend, BackendInfo, Build, Built, Change, ImageDetail, ImageInfo, LogStream, RegistryCredentials, taken};
 use crate::domain::name::ServiceName;
 use crate::domain::spec::{MountSource, PullPolicy, ServiceSpec, Transport};
 use crate::domain::status::{Desired, LogQuery, Progress, Record, ReplicaStats, ServiceEvent, ServiceState, Snapshot};
@@ -89,19 +89,12 @@ impl Kubernetes {
 
     /// Waits until it is known what there is.
     async fn ready(&self) -> Result<()> {
-        let mut view = self.shared.view.subscribe();
-        let limit = if view.borrow().as_of.is_some() { RETURN } else { FIRST_LOOK };
-        let looked = async { view.wait_for(|snapshot| snapshot.connected).await.is_ok() };
-        match tokio::time::timeout(limit, looked).await {
-            Ok(true) => Ok(()),
-            Ok(false) | Err(_) => Err(errors::away()),
-        }
+        let known = self.shared.view.is_known_within(FIRST_LOOK, RETURN).await;
+        if known { Ok(()) } else { Err(errors::away()) }
     }
 
     fn state(&self, name: &ServiceName) -> Result<Arc<ServiceState>> {
-        let snapshot = self.shared.view.snapshot();
-        let found = snapshot.services.get(name).cloned();
-        found.ok_or_else(|| Error::not_found("service", name.as_str(), snapshot.services.keys().map(AsRef::as_ref)))
+        self.shared.view.find(name)
     }
 
     fn root(&self, name: &ServiceName) -> Result<Root> {
@@ -150,11 +143,6 @@ fn check(spec: &ServiceSpec, settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-fn taken(name: &ServiceName) -> Error {
-    Error::new(Kind::AlreadyExists, format!("there is a service '{name}' already"))
-        .remedy("choose another name, or change that one")
-}
-
 fn overtaken(name: &ServiceName) -> Error {
     Error::new(Kind::Conflict, format!("'{name}' was changed by somebody else meanwhile"))
         .remedy("look at it again and repeat the change")
@@ -196,16 +184,7 @@ impl Backend for Kubernetes {
             return Err(taken(name));
         }
         check(&change.spec, &self.shared.settings)?;
-        let now = Timestamp::now();
-        let record = Record {
-            name: name.clone(),
-            generation: 1,
-            desired: change.desired,
-            spec: change.spec,
-            template: change.template,
-            created_at: now,
-            updated_at: now,
-        };
+        let record = change.first(name);
         let object: DynamicObject = serde_json::from_value(root::new(&self.shared.names, &record)?)
             .map_err(|error| Error::internal("the record is not well made", error))?;
         let created = in_time(self.shared.api(&kinds::root()).create(&parameters(), &object), "write the record").await;
@@ -342,14 +321,7 @@ impl Backend for Kubernetes {
 impl Kubernetes {
     /// Writes the record that follows that of `root`.
     async fn write_next(&self, name: &ServiceName, root: &Root, change: Change) -> Result<Arc<Record>> {
-        let record = Record {
-            generation: root.record.generation + 1,
-            desired: change.desired,
-            spec: change.spec,
-            template: change.template,
-            updated_at: Timestamp::now(),
-            ..(*root.record).clone()
-        };
+        let record = change.after(&root.record);
         let patch = Patch::Merge(root::change(&root.version, &record)?);
         let object = self.shared.names.object(name.as_str());
         let parameters = PatchParams { field_manager: Some(shared::FIELD_MANAGER.to_owned()), ..PatchParams::default() };

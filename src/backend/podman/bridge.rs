@@ -13,7 +13,8 @@ use tokio_util::io::ReaderStream;
 
 use super::client::{Engine, EngineError};
 use super::images::Image;
-use crate::domain::spec::{ServiceSpec, SessionMode, Transport};
+use crate::backend::bridge;
+use crate::domain::spec::{ServiceSpec, Transport};
 use crate::error::{Error, Kind, Result};
 
 /// Where the program is inside.
@@ -23,9 +24,6 @@ pub(super) const KEY_VARIABLE: &str = "MCP_BRIDGE_SESSION_KEY";
 /// The label that opens HTTP+SSE of 2024-11-05 to clients, and the one that says where a server of it has its stream.
 const SSE_CLIENTS: &str = "mcp.sse";
 const SSE_PATH: &str = "mcp.sse_path";
-/// Processes and threads that are reckoned for one session's server, for a cap on sessions that the process limit bears.
-const TASKS_PER_SESSION: u32 = 16;
-const MAX_SESSIONS: u32 = 64;
 /// A tar archive consists of blocks of this size and ends with two empty ones.
 const BLOCK: u64 = 512;
 
@@ -58,22 +56,7 @@ pub(super) fn invocation(spec: &ServiceSpec, image: &Image, owner: &str, hosts: 
         return Err(error.remedy("set 'command' or 'entrypoint' to the server's command"));
     }
     let port = spec.front_port().unwrap_or_default();
-    let mode = match spec.session_mode {
-        SessionMode::Shared => "shared",
-        SessionMode::PerSession => "per_session",
-    };
-    let sessions = (spec.pids_limit / TASKS_PER_SESSION).clamp(1, MAX_SESSIONS);
-    let seconds = |span: std::time::Duration| span.as_secs().max(1);
-    let flags = [
-        ("listen", format!("0.0.0.0:{port}")),
-        ("session-mode", mode.to_owned()),
-        ("max-sessions", sessions.to_string()),
-        ("start-timeout", seconds(spec.start_timeout.duration()).to_string()),
-        // What is pending gets an answer before the engine's patience ends.
-        ("drain-timeout", seconds(spec.stop_timeout.duration()).saturating_sub(1).max(1).to_string()),
-        ("owner", owner.to_owned()),
-        ("peer", format!("http://{{owner}}:{port}")),
-    ];
+    let flags = bridge::flags(spec, port, owner);
     let path = spec.labels.get(SSE_PATH).map_or("/sse", String::as_str);
     let inside = spec.port.filter(|_| spec.transport == Transport::Sse);
     let server = inside.map(|inside| ("sse-server", format!("http://127.0.0.1:{inside}{path}")));
@@ -124,6 +107,7 @@ pub(super) async fn deliver(engine: &Engine, program: &Path, container: &str) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::spec::SessionMode;
 
     fn image(entrypoint: &[&str], command: &[&str]) -> Image {
         let json = serde_json::json!({"Config": {"Entrypoint": entrypoint, "Cmd": command}});

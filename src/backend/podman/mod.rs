@@ -68,7 +68,7 @@ use self::records::Stored;
 use self::service::Message;
 use self::shared::Shared;
 use self::supervise::{Place, Supervisor};
-use super::{Backend, BackendInfo, Build, Built, Change, ImageDetail, ImageInfo, LogStream, Places, RegistryCredentials};
+use super::{Backend, BackendInfo, Build, Built, Change, ImageDetail, ImageInfo, LogStream, Places, RegistryCredentials, taken};
 use crate::domain::name::ServiceName;
 use crate::domain::spec::{MountSource, PullPolicy, Transport};
 use crate::domain::status::{Desired, LogQuery, Progress, Record, ReplicaStats, ServiceEvent, ServiceState, Snapshot};
@@ -107,13 +107,8 @@ impl Podman {
 
     /// Waits until it is known what there is; changes made before could take what exists for free.
     async fn ready(&self) -> Result<()> {
-        let mut view = self.shared.view.subscribe();
-        let limit = if view.borrow().as_of.is_some() { RESTART } else { FIRST_LOOK };
-        let looked = async { view.wait_for(|snapshot| snapshot.connected).await.is_ok() };
-        match tokio::time::timeout(limit, looked).await {
-            Ok(true) => Ok(()),
-            Ok(false) | Err(_) => Err(errors::away()),
-        }
+        let known = self.shared.view.is_known_within(FIRST_LOOK, RESTART).await;
+        if known { Ok(()) } else { Err(errors::away()) }
     }
 
     async fn fetch(
@@ -140,9 +135,7 @@ impl Podman {
     }
 
     fn state(&self, name: &ServiceName) -> Result<Arc<ServiceState>> {
-        let snapshot = self.shared.view.snapshot();
-        let found = snapshot.services.get(name).cloned();
-        found.ok_or_else(|| Error::not_found("service", name.as_str(), snapshot.services.keys().map(AsRef::as_ref)))
+        self.shared.view.find(name)
     }
 
     /// What a spec asks for that this backend or machine cannot do.
@@ -178,15 +171,7 @@ impl Podman {
     /// Writes the record that follows `before`, tells the service's task, and takes the old record away.
     async fn write_next(&self, before: &Record, change: Change, remove_volumes: bool) -> Result<Arc<Record>> {
         let shared = &self.shared;
-        let record = Record {
-            name: before.name.clone(),
-            generation: before.generation + 1,
-            desired: change.desired,
-            spec: change.spec,
-            template: change.template,
-            created_at: before.created_at,
-            updated_at: Timestamp::now(),
-        };
+        let record = change.after(before);
         records::write(&shared.engine, &shared.names, &record, remove_volumes).await?;
         let stored = Stored { record: Arc::new(record), remove_volumes };
         let old = shared.names.record(&before.name, before.generation);
@@ -211,11 +196,6 @@ impl Podman {
         shared.engine.remove_volume(&ours).await.map_err(|error| errors::engine(error, "take the record back"))?;
         Err(records::overtaken(&record.name))
     }
-}
-
-fn taken(name: &ServiceName) -> Error {
-    Error::new(Kind::AlreadyExists, format!("there is a service '{name}' already"))
-        .remedy("choose another name, or change that one")
 }
 
 /// When this machine was started; the engine's containers cannot have run before.
@@ -256,16 +236,7 @@ impl Backend for Podman {
             return Err(taken(name));
         }
         self.check(&change)?;
-        let now = Timestamp::now();
-        let record = Record {
-            name: name.clone(),
-            generation: 1,
-            desired: change.desired,
-            spec: change.spec,
-            template: change.template,
-            created_at: now,
-            updated_at: now,
-        };
+        let record = change.first(name);
         let shared = &self.shared;
         records::write(&shared.engine, &shared.names, &record, false).await.map_err(|error| match error.kind {
             Kind::Conflict => taken(name),

@@ -4,7 +4,8 @@
 use serde_json::{Value, json};
 
 use super::Context;
-use crate::domain::spec::{ServiceSpec, SessionMode};
+use crate::backend::bridge;
+use crate::domain::spec::ServiceSpec;
 use crate::error::{Error, Kind, Result};
 
 use super::super::settings::Settings;
@@ -13,10 +14,6 @@ use super::super::settings::Settings;
 const FOLDER: &str = "/.mcp-bridge";
 /// Room for the program.
 const ROOM: &str = "64Mi";
-/// Processes and threads that are reckoned for one session's server, for a cap on sessions that the process limit bears.
-const TASKS_PER_SESSION: u32 = 16;
-const MAX_SESSIONS: u32 = 64;
-
 /// What a stdio service needs beside what all have.
 pub(super) struct Bridge {
     /// The container's command.
@@ -49,25 +46,11 @@ pub(super) fn bridge(context: &Context<'_>, restrictions: &Value) -> Result<Brid
     let (spec, settings) = (&context.record.spec, context.settings);
     let image = check(spec, settings)?;
     let port = spec.port.unwrap_or_default();
-    let mode = match spec.session_mode {
-        SessionMode::Shared => "shared",
-        SessionMode::PerSession => "per_session",
-    };
-    let sessions = (spec.pids_limit / TASKS_PER_SESSION).clamp(1, MAX_SESSIONS);
-    let seconds = |span: std::time::Duration| span.as_secs().max(1);
-    let flags = [
-        ("listen", format!("0.0.0.0:{port}")),
-        ("session-mode", mode.to_owned()),
-        ("max-sessions", sessions.to_string()),
-        ("start-timeout", seconds(spec.start_timeout.duration()).to_string()),
-        ("drain-timeout", seconds(spec.stop_timeout.duration()).saturating_sub(1).max(1).to_string()),
-        // Its peers find it by its address: names of pods cannot be looked up.
-        ("owner", "$(MCP_BRIDGE_ADDRESS)".to_owned()),
-        ("peer", format!("http://{{owner}}:{port}")),
-        ("allowed-host", format!("*.{}", settings.domain)),
-    ];
+    // Its peers find it by its address: names of pods cannot be looked up.
+    let flags = bridge::flags(spec, port, "$(MCP_BRIDGE_ADDRESS)");
+    let hosts = [("allowed-host", format!("*.{}", settings.domain))];
     let program = format!("{FOLDER}/mcp-bridge");
-    let flags = flags.into_iter().flat_map(|(name, value)| [format!("--{name}"), value]);
+    let flags = flags.into_iter().chain(hosts).flat_map(|(name, value)| [format!("--{name}"), value]);
     let server = spec.entrypoint.iter().flatten().chain(&spec.command).map(|word| escaped(word));
     let command = [program.clone()].into_iter().chain(flags).chain(["--".to_owned()]).chain(server).collect();
     let mount = json!({"name": "mcp-bridge", "mountPath": FOLDER, "readOnly": true});
