@@ -77,9 +77,12 @@ fn creating(under_way: &[Step]) -> Option<Phase> {
     under_way.iter().any(|step| matches!(step, Step::Create { .. })).then_some(Phase::Creating)
 }
 
-/// Whether it runs or will be started.
+/// Whether it runs or will be started. While a start is under way its outcome is open, whatever has been seen of it.
 fn will_start(member: &Member, standing: &Standing<'_>) -> bool {
-    member.state != ReplicaState::Exited || plan::revival(member, standing.record, standing.boot) != Revival::Never
+    let starts = |step: &Step| matches!(step, Step::Start { id } | Step::Restart { id } if *id == member.id);
+    member.state != ReplicaState::Exited
+        || standing.under_way.iter().any(starts)
+        || plan::revival(member, standing.record, standing.boot) != Revival::Never
 }
 
 #[cfg(test)]
@@ -135,7 +138,7 @@ mod tests {
         use Health::{Healthy, Starting, Unhealthy};
         use ReplicaState::{Created, Running};
         let run = |ordinal, health| member(ordinal, Running, health);
-        let table: [Row<'_>; 22] = [
+        let table: [Row<'_>; 23] = [
             (Desired::Running, 1, vec![], &[], false, Phase::Pending),
             (Desired::Running, 1, vec![], &[Step::Fetch], false, Phase::Pulling),
             (Desired::Running, 1, vec![], &[Step::Create { ordinal: 1, start: true }], false, Phase::Creating),
@@ -155,6 +158,7 @@ mod tests {
             (Desired::Running, 1, vec![ended(1, 3)], &[], false, Phase::CrashLoop),
             (Desired::Running, 1, vec![ended(0, 3)], &[], false, Phase::Exited),
             (Desired::Running, 1, vec![ended(0, 1)], &[], false, Phase::Exited),
+            (Desired::Running, 1, vec![ended(0, 1)], &[Step::Start { id: "1".into() }], false, Phase::Starting),
             (Desired::Stopped, 1, vec![run(1, Healthy)], &[], false, Phase::Stopping),
             (Desired::Stopped, 1, vec![ended(143, 0)], &[], false, Phase::Stopped),
             (Desired::Removed, 1, vec![run(1, Healthy)], &[], false, Phase::Deleting),

@@ -24,6 +24,8 @@ pub(super) struct Tracked {
     restarts: u32,
     quick_failures: u32,
     stopped: bool,
+    /// It ended by itself, and the start that is under way follows from that.
+    starts_after_own_end: bool,
     ever_healthy: bool,
     /// When the engine refused to start it.
     refused: Option<Timestamp>,
@@ -51,6 +53,7 @@ impl Tracked {
             restarts: 0,
             quick_failures: 0,
             stopped: false,
+            starts_after_own_end: false,
             ever_healthy: false,
             refused: None,
             observed,
@@ -124,9 +127,15 @@ impl Tracked {
         }
     }
 
-    /// The manager started it again; whether that was a restart after its own end.
-    pub(super) const fn restarting(&mut self) -> bool {
-        let own = self.last_exit.is_some() && !self.stopped;
+    /// The manager is about to start it. What the start follows from is noted now: once it runs, the engine's events may
+    /// tell of the new run, and of its end, before the start has answered.
+    pub(super) const fn starting(&mut self) {
+        self.starts_after_own_end = self.last_exit.is_some() && !self.stopped;
+    }
+
+    /// The manager has started it; whether that was a restart after its own end.
+    pub(super) const fn restarted(&mut self) -> bool {
+        let own = std::mem::replace(&mut self.starts_after_own_end, false);
         if own {
             self.restarts = self.restarts.saturating_add(1);
         }
@@ -245,5 +254,47 @@ impl Tracked {
             last_exit: self.last_exit.clone(),
             next_start: (self.observed.state != ReplicaState::Running).then(next_start).flatten(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The container in a state, started and ended at these seconds.
+    fn seen(state: ReplicaState, started: i64, finished: Option<i64>) -> Observed {
+        let moment = |second| Timestamp::from_second(second).unwrap();
+        Observed {
+            id: "abc".into(),
+            name: "mcp-echo-1-1".into(),
+            ordinal: 1,
+            generation: 1,
+            digest: "digest".into(),
+            state,
+            pid: None,
+            address: None,
+            started_at: Some(moment(started)),
+            finished_at: finished.map(moment),
+            exit_code: i64::from(finished.is_some()),
+            oom_killed: false,
+            last_words: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_restart_counts_as_what_it_followed_from_whatever_the_events_tell_first() {
+        let check = HealthCheck::default();
+        let mut container = Tracked::new(seen(ReplicaState::Exited, 1, Some(2)), Instant::now(), &check);
+        container.starting();
+        container.observe(seen(ReplicaState::Running, 3, None), Instant::now(), &check);
+        assert!(container.restarted(), "it had ended by itself");
+        assert!(!container.restarted(), "once");
+
+        container.stopping();
+        container.observe(seen(ReplicaState::Exited, 3, Some(4)), Instant::now(), &check);
+        container.starting();
+        container.observe(seen(ReplicaState::Running, 5, None), Instant::now(), &check);
+        assert!(!container.restarted(), "it had been stopped");
+        assert_eq!(container.restarts, 1);
     }
 }

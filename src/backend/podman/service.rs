@@ -236,6 +236,9 @@ impl Service {
             if let Some(id) = step.ends() {
                 self.containers.entry(id.to_owned()).and_modify(Tracked::stopping);
             }
+            if let Step::Start { id } = step {
+                self.containers.entry(id.clone()).and_modify(Tracked::starting);
+            }
         }
         if steps.iter().any(|step| matches!(step, Step::Fetch | Step::Create { .. })) {
             self.failed = None;

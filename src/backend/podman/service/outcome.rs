@@ -85,7 +85,7 @@ impl Service {
                 self.containers.remove(&id);
             }
             Effect::Started(id) => {
-                if self.containers.get_mut(&id).is_some_and(Tracked::restarting) {
+                if self.containers.get_mut(&id).is_some_and(Tracked::restarted) {
                     self.shared.metrics.container_restarts.with_label_values(&["exit"]).inc();
                 }
             }
