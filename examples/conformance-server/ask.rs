@@ -71,9 +71,9 @@ fn missing_capabilities(context: &RequestContext<RoleServer>, questions: &InputR
     missing
 }
 
+/// All questions are under way at once, as a client of the newer era gets them at once.
 async fn by_request(context: &RequestContext<RoleServer>, questions: InputRequests) -> Result<InputResponses, ErrorData> {
-    let mut answers = InputResponses::new();
-    for (name, question) in questions {
+    let answers = questions.into_iter().map(async |(name, question)| {
         let request = match question {
             InputRequest::Elicitation(request) => ServerRequest::ElicitRequest(request),
             InputRequest::CreateMessage(request) => ServerRequest::CreateMessageRequest(request),
@@ -83,9 +83,9 @@ async fn by_request(context: &RequestContext<RoleServer>, questions: InputReques
         let answer = context.peer.send_request(request).await;
         let answer = answer.map_err(|error| ErrorData::internal_error(format!("the client did not answer: {error}"), None))?;
         let answer = serde_json::to_value(answer).map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
-        answers.insert(name, answer);
-    }
-    Ok(answers)
+        Ok((name, answer))
+    });
+    Ok(futures_util::future::try_join_all(answers).await?.into_iter().collect())
 }
 
 /// A form for the user. `schema` is of an object with properties.

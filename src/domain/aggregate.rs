@@ -83,9 +83,27 @@ pub fn original_uri(shown: &str) -> Option<(ServiceName, &str)> {
     Some((service.parse().ok()?, uri))
 }
 
+/// Whether a URI may be one of those of a URI template: what stands outside of its expressions is there, in this order.
+#[must_use]
+pub fn is_of_template(template: &str, uri: &str) -> bool {
+    let mut literals = Vec::new();
+    let mut rest = template;
+    while let Some((literal, expression)) = rest.split_once('{') {
+        let Some((_, after)) = expression.split_once('}') else { return false };
+        literals.push(literal);
+        rest = after;
+    }
+    literals.push(rest);
+    in_order(literals.into_iter(), uri)
+}
+
 /// Whether the text is of the pattern, in which `*` stands for any text.
 fn matches(pattern: &str, text: &str) -> bool {
-    let mut parts = pattern.split('*');
+    in_order(pattern.split('*'), text)
+}
+
+/// Whether the text consists of these parts with any text between them.
+fn in_order<'a>(mut parts: impl DoubleEndedIterator<Item = &'a str>, text: &str) -> bool {
     let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else { return false };
     let Some(last) = parts.next_back() else { return rest.is_empty() };
     for part in parts {
@@ -138,6 +156,23 @@ mod tests {
         assert_eq!(shown, "mcp.9-web+echo://message/{text}");
         assert_eq!(original_uri(&shown).unwrap(), ("9-web".parse().unwrap(), "echo://message/{text}"));
         assert_eq!(original_uri("echo://info"), None);
+    }
+
+    #[test]
+    fn a_uri_is_of_a_template_when_what_is_fixed_in_it_is_there() {
+        let template = "test://template/{id}/data";
+        for (template, uri, is) in [
+            (template, "test://template/123/data", true),
+            (template, "test://template/data", false),
+            (template, "test://other/123/data", false),
+            ("file:///{+path}", "file:///a/b", true),
+            ("file:///{+path}", "file:/a", false),
+            ("a://b", "a://b", true),
+            ("a://b", "a://bc", false),
+            ("a://{b", "a://{b", false),
+        ] {
+            assert_eq!(is_of_template(template, uri), is, "{template} {uri}");
+        }
     }
 
     #[test]

@@ -27,7 +27,7 @@ use crate::error::Result;
 /// How long a held call waits for the client to come back.
 const HELD: Duration = Duration::from_mins(10);
 /// How long further questions are waited for after the first, since a server may ask several at once.
-const MORE: Duration = Duration::from_millis(5);
+const MORE: Duration = Duration::from_millis(20);
 /// Servers that are kept for the next call with the same client capabilities.
 const IDLE: usize = 4;
 

@@ -233,19 +233,24 @@ impl Catalog {
         known.filter_map(|(name, entry)| Some((name.clone(), Arc::clone(entry.offer.as_ref()?)))).collect()
     }
 
-    /// The service that lists a resource of this URI, if just one does.
-    pub(super) fn owner_of(&self, uri: &str) -> Option<ServiceName> {
+    /// The service that lists a resource of this URI, if just one of those does that `of` says yes to; else the one that
+    /// lists a template of it.
+    pub(super) fn owner_of(&self, uri: &str, of: impl Fn(&ServiceName) -> bool) -> Option<ServiceName> {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        let has = |offer: &Arc<Offer>| offer.lists.resources.iter().any(|item| item.uri.as_deref() == Some(uri));
-        let mut owners = entries.iter().filter(|(_, entry)| entry.offer.as_ref().is_some_and(has));
-        let (owner, others) = (owners.next(), owners.next());
-        others.is_none().then(|| owner.map(|(name, _)| name.clone())).flatten()
+        let only = |has: fn(&Lists, &str) -> bool| {
+            let mut owners = entries
+                .iter()
+                .filter(|(name, entry)| entry.offer.as_ref().is_some_and(|offer| has(&offer.lists, uri)) && of(name));
+            let (owner, others) = (owners.next(), owners.next());
+            others.is_none().then(|| owner.map(|(name, _)| name.clone())).flatten()
+        };
+        only(|lists, uri| lists.resource(uri).is_some()).or_else(|| only(|lists, uri| lists.template_of(uri).is_some()))
     }
 
-    /// What the service calls the resource of this URI.
+    /// What the service calls the resource of this URI, or the template that it is of.
     pub(super) fn resource(&self, service: &str, uri: &str) -> Option<String> {
         let offer = self.offer(service)?;
-        let item = offer.lists.resources.iter().find(|item| item.uri.as_deref() == Some(uri))?;
+        let item = offer.lists.resource(uri).or_else(|| offer.lists.template_of(uri))?;
         Some(item.name.clone())
     }
 

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::raw::{Message, Object, Raw};
 use super::upstream::{self, Answers, Unanswered, Upstream};
+use crate::domain::aggregate::is_of_template;
 use crate::domain::name::ServiceName;
 use crate::lifecycle::Tasks;
 
@@ -48,6 +49,18 @@ pub(super) struct Lists {
     pub(super) prompts: Vec<Item>,
     pub(super) resources: Vec<Item>,
     pub(super) templates: Vec<Item>,
+}
+
+impl Lists {
+    /// The resource of this URI.
+    pub(super) fn resource(&self, uri: &str) -> Option<&Item> {
+        self.resources.iter().find(|item| item.uri.as_deref() == Some(uri))
+    }
+
+    /// The first template that this URI may be of, or is.
+    pub(super) fn template_of(&self, uri: &str) -> Option<&Item> {
+        self.templates.iter().find(|item| item.uri.as_deref().is_some_and(|template| is_of_template(template, uri)))
+    }
 }
 
 /// Why nothing is known of what a service offers.

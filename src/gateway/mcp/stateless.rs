@@ -57,12 +57,11 @@ impl Hub {
                 json_answer(StatusCode::OK, super::raw::answer(&id, &result))
             }
             "subscriptions/listen" => self.subscribe(id, &message),
-            _ => match self.target(&caller.scope, &message) {
-                Some(Ok(target)) if !method.starts_with("resources/") || method == "resources/read" => {
-                    self.call_stateless(&caller, id, target).await
-                }
+            // Of what services answer this revision has no subscriptions to single resources.
+            _ => match self.target(&caller.scope, &message).filter(|_| !method.ends_with("subscribe")) {
+                Some(Ok(target)) => self.call_stateless(&caller, id, target).await,
                 Some(Err(none)) => json_answer(StatusCode::OK, none.to_text(Some(&id))),
-                _ => {
+                None => {
                     let text = format!("there is no method '{}' here", crate::domain::shown(&method));
                     refusal(StatusCode::NOT_FOUND, Some(&id), code::METHOD_NOT_FOUND, &text)
                 }
@@ -275,7 +274,11 @@ fn check(headers: &HeaderMap, message: &Message) -> Option<Response<Body>> {
     }
     let meta = message.params().object("_meta").unwrap_or_default();
     let header = headers.get(upstream::PROTOCOL_VERSION).and_then(|version| version.to_str().ok());
-    let requested = meta.text(VERSION_KEY).or_else(|| header.map(str::to_owned)).unwrap_or_default();
+    let said = meta.text(VERSION_KEY);
+    if said.as_deref().zip(header).is_some_and(|(body, header)| body != header) {
+        return refuse(code::HEADER_MISMATCH, "the header MCP-Protocol-Version does not say what the body says");
+    }
+    let requested = said.or_else(|| header.map(str::to_owned)).unwrap_or_default();
     if requested != STATELESS {
         let data = json!({"supported": versions(), "requested": crate::domain::shown(&requested)});
         let text = super::raw::error(

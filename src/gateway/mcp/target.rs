@@ -74,7 +74,8 @@ impl Hub {
         let Some(shown) = params.text("uri") else { return Err(wrong("there is no uri")) };
         let names = &self.settings.names;
         let claimed = original_uri(&shown).map(|(service, uri)| (service, uri.to_owned()));
-        let found = claimed.or_else(|| self.catalog.owner_of(&shown).map(|service| (service, shown.clone())));
+        let owner = || self.catalog.owner_of(&shown, |service| self.is_member(scope, service));
+        let found = claimed.or_else(|| owner().map(|service| (service, shown.clone())));
         let found = found.filter(|(service, uri)| {
             let item = self.catalog.resource(service.as_str(), uri);
             self.is_member(scope, service) && item.is_none_or(|name| names.shown(service.as_str(), &name).is_some())

@@ -148,7 +148,13 @@ async fn wrong_messages_are_refused_as_the_protocol_says() {
     assert_eq!(send(&right, list(&json!({})).to_string()).await, (400, -32602), "no version in the body");
     let mut other = meta.clone();
     other["io.modelcontextprotocol/protocolVersion"] = "1900-01-01".into();
-    assert_eq!(send(&right, list(&other).to_string()).await, (400, -32022));
+    assert_eq!(send(&right, list(&other).to_string()).await, (400, -32020), "header and body differ");
+    let unknown = [("mcp-protocol-version", "1900-01-01"), right[1]];
+    assert_eq!(send(&unknown, list(&other).to_string()).await, (400, -32022));
+    for removed in ["initialize", "resources/subscribe", "resources/unsubscribe"] {
+        let body = list(&meta).to_string().replace("tools/list", removed);
+        assert_eq!(send(&[version, ("mcp-method", removed)], body).await, (404, -32601), "{removed}");
+    }
     assert_eq!(send(&[], list(&json!({})).to_string().replace("_meta", "x")).await, (400, -32600), "no session");
     assert_eq!(send(&[("mcp-session-id", "abc")], list(&json!({})).to_string().replace("_meta", "x")).await, (404, -32600));
     assert_eq!(send(&right, "{".to_owned()).await, (400, -32700));
