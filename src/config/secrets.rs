@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::environment::Environment;
 use super::section::{Check, section};
+use crate::domain::spec::secret_variable;
 use crate::error::{Error, Result};
 
 section! {
@@ -15,9 +16,6 @@ section! {
         dir: PathBuf = PathBuf::new();
     }
 }
-
-/// Variables with this prefix hold secrets.
-pub const VARIABLE_PREFIX: &str = "MCP_MANAGER_SECRET_";
 
 impl Secrets {
     fn validate(&self, check: &mut Check) {
@@ -51,13 +49,6 @@ pub struct SecretSource {
 }
 
 impl SecretSource {
-    /// The variable that may hold the secret `name`: `api-key` is in `MCP_MANAGER_SECRET_API_KEY`.
-    #[must_use]
-    pub fn variable(name: &str) -> String {
-        let upper = name.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter.to_ascii_uppercase() } else { '_' });
-        VARIABLE_PREFIX.chars().chain(upper).collect()
-    }
-
     /// The value of the secret `name`; an error that says where to put it when there is none. One line end at the end of a
     /// file is not part of the value. Reads a file: call it where blocking is allowed.
     pub fn get(&self, name: &str) -> Result<SecretValue> {
@@ -71,7 +62,7 @@ impl SecretSource {
                 "use letters, digits, '.', '_' and '-', a letter or digit first",
             ));
         }
-        let variable = Self::variable(name);
+        let variable = secret_variable(name);
         if let Some(value) = self.environment.get(&variable) {
             return Ok(SecretValue(value.to_owned()));
         }

@@ -160,6 +160,7 @@ fn a_variable_with_our_prefix_that_is_no_setting_is_a_warning_with_the_nearest_n
     let setup = Setup::new()
         .variable("MCP_MANAGER_LIMITS_MAX_CONTAINER", "3")
         .variable("CONTAINERS_STORAGE_DRVER", "x")
+        .variable("MCP_MANAGER_FOO", "x")
         .variable("MCP_MANAGER_SECRET_KEY", "x")
         .variable("MCP_MANAGER_SERVER", "http://127.0.0.1:1")
         .variable("CONTAINERS_STORAGE_CONF", "/x");

@@ -1,9 +1,9 @@
 //! The environment variables of settings: how they are called, which are set, which look like a slip of the keyboard.
 
 use super::environment::Environment;
-use super::secrets::VARIABLE_PREFIX;
 use super::section::Setting;
 use crate::domain::nearest;
+use crate::domain::spec::SECRET_VARIABLES;
 
 /// Names with our prefix that are no settings: the file of settings, and what the command line's client uses.
 pub const CONFIG_FILE: &str = "MCP_MANAGER_CONFIG";
@@ -64,16 +64,22 @@ pub fn read(environment: &Environment, settings: &[Setting]) -> (Vec<Variable>, 
     }
     for name in environment.names().filter(|name| is_ours(name)) {
         if !known.iter().any(|known| known == name) {
-            let hint = nearest(name, known.iter().map(String::as_str)).map(|near| format!("; did you mean {near}?"));
+            // What all of them begin with says nothing about which is meant.
+            let hint = PREFIXES.into_iter().find_map(|prefix| {
+                let known = known.iter().filter_map(|known| known.strip_prefix(prefix));
+                nearest(name.strip_prefix(prefix)?, known).map(|near| format!("; did you mean {prefix}{near}?"))
+            });
             warnings.push(format!("the variable {name} is not a setting and has no effect{}", hint.unwrap_or_default()));
         }
     }
     (found, warnings)
 }
 
+/// Beginnings of variables that must be meant for the manager.
+const PREFIXES: [&str; 2] = ["MCP_MANAGER_", "CONTAINERS_STORAGE_"];
+
 /// Whether a variable of that name must be meant for the manager. Podman reads `CONTAINERS_STORAGE_CONF` itself.
 fn is_ours(name: &str) -> bool {
-    let manager = name.starts_with("MCP_MANAGER_") && !name.starts_with(VARIABLE_PREFIX);
-    let storage = name.starts_with("CONTAINERS_STORAGE_") && name != "CONTAINERS_STORAGE_CONF";
-    manager || storage
+    let is_others = name.starts_with(SECRET_VARIABLES) || name == "CONTAINERS_STORAGE_CONF";
+    PREFIXES.iter().any(|prefix| name.starts_with(prefix)) && !is_others
 }

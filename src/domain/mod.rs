@@ -31,16 +31,51 @@ pub fn shown(text: &str) -> String {
     shown
 }
 
-/// The existing name nearest to `name`, when one is near enough to be a likely slip of the keyboard.
+/// Shortest beginning of a name for which the whole is suggested.
+const MIN_BEGINNING: usize = 3;
+
+/// The existing name nearest to `name`: one near enough to be a likely slip of the keyboard, else the shortest one that
+/// begins with it (`memory` for `memory_limit`).
 #[must_use]
 pub fn nearest<'a>(name: &str, existing: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if name.len() > MAX_NEAR {
         return None;
     }
-    existing
-        .into_iter()
-        .map(|candidate| (strsim::normalized_damerau_levenshtein(name, candidate), candidate))
-        .filter(|(similarity, _)| *similarity >= 0.6)
-        .max_by(|(left, _), (right, _)| left.total_cmp(right))
-        .map(|(_, candidate)| candidate)
+    let (mut near, mut longer): (Option<(f64, &str)>, Option<&str>) = (None, None);
+    for candidate in existing {
+        let similarity = strsim::normalized_damerau_levenshtein(name, candidate);
+        if similarity >= 0.6 && near.is_none_or(|(best, _)| similarity >= best) {
+            near = Some((similarity, candidate));
+        }
+        let begins = name.len() >= MIN_BEGINNING && candidate.starts_with(name);
+        if begins && longer.is_none_or(|shortest| candidate.len() < shortest.len()) {
+            longer = Some(candidate);
+        }
+    }
+    near.map(|(_, candidate)| candidate).or(longer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_and_a_beginning_have_a_nearest_name_and_anything_else_has_none() {
+        let known = ["port", "ports", "environment", "memory_limit", "health_check_path", "health_check", "cpu_limit"];
+        let table = [
+            ("prot", Some("port")),
+            ("memory", Some("memory_limit")),
+            ("mem_limit", Some("memory_limit")),
+            ("env", Some("environment")),
+            ("health", Some("health_check")),
+            ("healthcheck", Some("health_check")),
+            ("cpu", Some("cpu_limit")),
+            ("me", None),
+            ("xyz", None),
+            ("", None),
+        ];
+        for (written, meant) in table {
+            assert_eq!(nearest(written, known), meant, "{written}");
+        }
+    }
 }

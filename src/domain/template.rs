@@ -4,13 +4,15 @@
 //! `required_env_vars` and `capabilities`. Both may be mixed; what stands outside `default_config` is the default of
 //! what stands inside. Files, folders and watching are the [`crate::registry`]'s.
 
+use std::collections::BTreeSet;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use super::fields;
-use super::spec::{self, Defaults, ServiceSpec, SpecInput};
+use super::spec::{self, Defaults, ServiceSpec, SpecInput, member};
 use crate::error::{Error, FieldError, Result};
 
 /// What a template says about itself, beside how to run it.
@@ -95,17 +97,13 @@ impl Template {
             header.value;
         let name = name.or_else(|| fallback_name.map(str::to_owned)).unwrap_or_default();
         let version = version.unwrap_or_else(|| "0".to_owned());
-        let mut spec = flat.value.overlaid(default_config.unwrap_or_else(|| {
+        let spec = flat.value.overlaid(default_config.unwrap_or_else(|| {
             // The errors in it are known; what is right in it is still looked at.
             let nested = object.get(NESTED).and_then(Value::as_object);
             let nested = nested.map(|nested| fields::read_part::<SpecInput>(nested, &|_| true)).unwrap_or_default();
             unread.extend(nested.unread);
             nested.value
         }));
-        if unread.contains("port") {
-            // Rules about other fields should not complain that there is none.
-            spec.port = Some(1);
-        }
         let template = Self {
             name,
             version,
@@ -118,8 +116,8 @@ impl Template {
             document: document.clone(),
         };
         if errors.len() <= fields::MAX_ERRORS {
-            let violations = template.header_violations().into_iter().chain(template.spec_violations(object));
-            errors.extend(violations.filter(|error| !unread.contains(member(error.field.trim_start_matches("default_config.")))));
+            errors.extend(template.header_violations().into_iter().filter(|error| !unread.contains(member(&error.field))));
+            errors.extend(template.spec_violations(object, &unread));
         }
         if errors.is_empty() { Ok(template) } else { Err(fields::bounded(errors)) }
     }
@@ -159,10 +157,8 @@ impl Template {
 
     /// Rules of a spec that this template alone already breaks. Host paths and the manager's variables are left to the
     /// moment of use: a template may be valid on one machine and not allowed on another.
-    fn spec_violations(&self, object: &Map<String, Value>) -> Vec<FieldError> {
-        let anywhere = Defaults { allowed_host_paths: vec!["/".to_owned()], ..Defaults::default() };
-        let set = |_: &str| Some(String::new());
-        let mut errors = spec::resolve(self.spec.clone(), &anywhere, &self.allowed_env, &set).err().unwrap_or_default();
+    fn spec_violations(&self, object: &Map<String, Value>, unread: &BTreeSet<String>) -> Vec<FieldError> {
+        let mut errors = spec::violations(self.spec.clone(), &self.allowed_env, unread);
         for error in &mut errors {
             if stands_nested(object, &error.field) {
                 error.field = format!("{NESTED}.{}", error.field);
@@ -202,11 +198,6 @@ impl Template {
 
 /// The field of the nested shape.
 const NESTED: &str = "default_config";
-
-/// The outermost member that a path leads through.
-fn member(path: &str) -> &str {
-    path.split(['.', '[']).next().unwrap_or(path)
-}
 
 /// Whether what `path` speaks of was written in `default_config`, which lies on top of what stands outside of it.
 fn stands_nested(object: &Map<String, Value>, path: &str) -> bool {

@@ -13,8 +13,9 @@ use crate::backend::LogStream;
 use crate::domain::access::{Actor, Operation};
 use crate::domain::name::ServiceName;
 use crate::domain::quantity::Span;
+use crate::domain::shown;
 use crate::domain::status::{LogLine, LogQuery, Stream};
-use crate::error::{Error, Result};
+use crate::error::{Error, FieldError, Result};
 
 /// Lines of each replica when nothing else is asked for, and at most unless they are followed.
 const DEFAULT_TAIL: u32 = 100;
@@ -50,32 +51,42 @@ pub struct LogPage {
 impl LogRequest {
     /// What is asked for; an error for what cannot be.
     fn query(&self, follow: bool) -> Result<LogQuery> {
+        let mut errors = Vec::new();
         let tail = self.tail.unwrap_or(DEFAULT_TAIL);
         if tail > MAX_TAIL {
-            return Err(Error::invalid_field("tail", "is out of range", format!("use 0 to {MAX_TAIL}, or 'since'")));
+            errors.push(FieldError::new("tail", format!("is {tail}"), format!("use 0 to {MAX_TAIL}, or 'since'")));
         }
-        let since = moment("since", self.since.as_deref())?;
-        let until = moment("until", self.until.as_deref())?;
+        let mut read = |field, text: &Option<String>| {
+            text.as_deref().and_then(|text| moment(field, text).map_err(|error| errors.push(error)).ok())
+        };
+        let (since, until) = (read("since", &self.since), read("until", &self.until));
+        if let (Some(since), Some(until)) = (since, until)
+            && since >= until
+        {
+            errors.push(FieldError::new("until", "is not after 'since'", "swap them, or leave one out"));
+        }
+        if !errors.is_empty() {
+            return Err(Error::invalid("the parameters are not valid", errors));
+        }
         Ok(LogQuery { tail: Some(tail), since, until, stream: self.stream, replica: self.replica, follow })
     }
 }
 
 /// A moment as people give it: a time, seconds since 1970, or a span before now.
-fn moment(field: &str, text: Option<&str>) -> Result<Option<Timestamp>> {
-    let Some(text) = text else { return Ok(None) };
+fn moment(field: &str, text: &str) -> Result<Timestamp, FieldError> {
     if let Ok(time) = text.parse::<Timestamp>() {
-        return Ok(Some(time));
+        return Ok(time);
     }
     // A bare number is seconds since 1970 as with Docker; a number with a unit is a span.
     if let Ok(seconds) = text.parse::<i64>()
         && let Ok(time) = Timestamp::from_second(seconds)
     {
-        return Ok(Some(time));
+        return Ok(time);
     }
     let before = text.parse::<Span>().ok().and_then(|span| Timestamp::now().checked_sub(span.duration()).ok());
-    before.map(Some).ok_or_else(|| {
-        let message = format!("'{}' is not a moment", text.escape_debug());
-        Error::invalid_field(field, message, "write a time (2026-01-31T12:00:00Z) or a span before now (30s, 2h)")
+    before.ok_or_else(|| {
+        let remedy = "write a time (2026-01-31T12:00:00Z), seconds since 1970, or a span before now (30s, 2h)";
+        FieldError::new(field, format!("'{}' is not a moment", shown(text)), remedy)
     })
 }
 
@@ -100,11 +111,6 @@ impl Manager {
 
     /// The log lines that `query` asks for.
     async fn service_logs(self: &Arc<Self>, actor: &Actor, name: &ServiceName, query: LogQuery) -> Result<LogStream> {
-        if let (Some(since), Some(until)) = (query.since, query.until)
-            && since >= until
-        {
-            return Err(Error::invalid_field("until", "is not after 'since'", "swap them, or leave one out"));
-        }
         let (manager, owned) = (self.clone(), name.clone());
         let work = async move {
             let service = manager.service(&owned)?;
@@ -127,10 +133,10 @@ mod tests {
 
     #[test]
     fn moments_are_times_or_spans_before_now() {
-        assert_eq!(moment("since", Some("1970-01-01T00:00:10Z")).unwrap(), Timestamp::from_second(10).ok());
-        assert_eq!(moment("since", Some("10")).unwrap(), Timestamp::from_second(10).ok());
-        let hour_ago = moment("since", Some("1h")).unwrap().unwrap();
+        assert_eq!(moment("since", "1970-01-01T00:00:10Z").ok(), Timestamp::from_second(10).ok());
+        assert_eq!(moment("since", "10").ok(), Timestamp::from_second(10).ok());
+        let hour_ago = moment("since", "1h").unwrap();
         assert!((Timestamp::now().duration_since(hour_ago).as_secs() - 3600).abs() < 5);
-        assert!(moment("since", Some("yesterday")).is_err());
+        assert!(moment("since", "yesterday").is_err());
     }
 }

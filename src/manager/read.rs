@@ -15,7 +15,8 @@ use super::{Manager, redact};
 use crate::domain::access::{Actor, Operation};
 use crate::domain::name::ServiceName;
 use crate::domain::status::{Phase, ReplicaStats, ServiceEvent, ServiceState, Snapshot};
-use crate::error::{Error, Result};
+use crate::domain::{fields, shown};
+use crate::error::{Error, FieldError, Result};
 
 /// Services on one page, when nothing else is asked for, and at most.
 const PAGE: usize = 500;
@@ -43,21 +44,22 @@ pub struct ListRequest {
 impl ListRequest {
     /// What is asked for; an error for what cannot be.
     pub fn query(self) -> Result<ListQuery> {
-        let mut phases = Vec::new();
+        let (mut phases, mut errors) = (Vec::new(), Vec::new());
         for text in self.status.iter().flat_map(|list| list.split(',')).filter(|text| !text.is_empty()) {
-            let phase = Phase::ALL.into_iter().find(|phase| phase.as_str() == text).ok_or_else(|| {
+            if let Some(phase) = Phase::ALL.into_iter().find(|phase| phase.as_str() == text) {
+                phases.push(phase);
+            } else {
                 let known = Phase::ALL.map(Phase::as_str).join(", ");
-                Error::invalid_field(
-                    "status",
-                    format!("'{}' is not a status", text.escape_debug()),
-                    format!("use one of {known}"),
-                )
-            })?;
-            phases.push(phase);
+                let message = format!("'{}' is not a status", shown(text));
+                errors.push(FieldError::new("status", message, format!("use one of {known}")));
+            }
         }
         let limit = self.limit.unwrap_or(PAGE);
         if !(1..=PAGE).contains(&limit) {
-            return Err(Error::invalid_field("limit", "is out of range", format!("use 1 to {PAGE}")));
+            errors.push(FieldError::new("limit", format!("is {limit}"), format!("use 1 to {PAGE}")));
+        }
+        if !errors.is_empty() {
+            return Err(Error::invalid("the parameters are not valid", fields::bounded(errors)));
         }
         let labels = self.label.iter().flat_map(|list| list.split(',')).filter(|text| !text.is_empty());
         let labels = labels.map(|text| match text.split_once('=') {

@@ -1,6 +1,6 @@
 //! What callers ask for, read from JSON with every wrong field reported.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use crate::domain::fields;
 use crate::domain::name::ServiceName;
 use crate::domain::quantity::{Bytes, MilliCpu};
-use crate::domain::spec::{EnvironmentValue, SpecInput, also_named};
+use crate::domain::spec::{self, EnvironmentValue, SpecInput, also_named};
 use crate::error::{Error, FieldError, Result};
 
 /// A service as asked for: from a template, inline, or a template with changes.
@@ -40,24 +40,55 @@ struct Header {
 }
 
 impl ServiceRequest {
-    /// Reads a request; `path_name` is the name in the address, when it stands there.
+    /// Reads a request; `path_name` is the name in the address, when it stands there. When something cannot be read, the
+    /// rules that the rest breaks are told with it, as far as they need no look at the template and the machine.
     pub fn read(document: &Value, path_name: Option<&ServiceName>) -> Result<Self> {
+        Self::read_as(document, path_name, true)
+    }
+
+    /// The same for a service that may be there already, so that nothing is missing in what is said of it.
+    pub fn read_about(document: &Value, path_name: &ServiceName) -> Result<Self> {
+        Self::read_as(document, Some(path_name), false)
+    }
+
+    fn read_as(document: &Value, path_name: Option<&ServiceName>, is_whole: bool) -> Result<Self> {
         let object = as_object(document)?;
         let (header, spec) = fields::read_both::<Header, SpecInput>(object);
-        let mut errors = header.errors;
-        errors.extend(spec.errors);
-        let (header, spec) = (header.value, spec.value);
-        if let (Some(path), Some(body)) = (path_name, &header.service_name)
-            && path.as_str() != body
-        {
-            let message = format!("says '{}', the address says '{path}'", body.escape_debug());
-            errors.push(FieldError::new("service_name", message, "leave it out, or make them agree"));
+        let mut errors = [header.errors, spec.errors].concat();
+        let mut unread = spec.unread;
+        unread.extend(header.unread);
+        let request = Self { service_name: header.value.service_name, template: header.value.template, spec: spec.value };
+        match (path_name, &request.service_name) {
+            (Some(path), Some(body)) if path.as_str() != body => {
+                let message = format!("says '{}', the address says '{path}'", body.escape_debug());
+                errors.push(FieldError::new("service_name", message, "leave it out, or make them agree"));
+            }
+            _ if unread.contains("service_name") || unread.contains("name") => {}
+            _ => errors.extend(request.name(path_name).err().into_iter().flat_map(|error| error.fields)),
         }
         if errors.is_empty() {
-            Ok(Self { service_name: header.service_name, template: header.template, spec })
-        } else {
-            Err(Error::invalid("the request is not valid", fields::bounded(errors)))
+            return Ok(request);
         }
+        if errors.len() <= fields::MAX_ERRORS {
+            let is_whole = is_whole && request.template.is_none() && !unread.contains("template");
+            errors.extend(request.violations(is_whole, &unread));
+        }
+        Err(Error::invalid("the request is not valid", fields::bounded(errors)))
+    }
+
+    /// Rules that the spec breaks; when it is not the whole, those alone that no template could change.
+    fn violations(&self, is_whole: bool, unread: &BTreeSet<String>) -> Vec<FieldError> {
+        let mut input = self.spec.clone();
+        if !is_whole {
+            input.image.get_or_insert_with(|| "image".to_owned());
+            input.port.get_or_insert(1);
+            // Which of the manager's variables may be referred to is the template's to say.
+            let values = input.environment.iter_mut().flat_map(BTreeMap::values_mut);
+            values.filter(|EnvironmentValue(text)| text.contains("${")).for_each(|EnvironmentValue(text)| text.clear());
+        }
+        let mut errors = spec::violations(input, &[], unread);
+        say_template(&mut errors);
+        errors
     }
 
     /// The service's name: from the address where there is one, else from the body.
@@ -109,6 +140,13 @@ impl PatchRequest {
             return Err(Error::invalid_field("", "nothing to change", format!("give at least one of {known}")));
         }
         Ok(patch)
+    }
+}
+
+/// A service without an image may be meant to come from a template.
+pub(super) fn say_template(errors: &mut [FieldError]) {
+    for error in errors.iter_mut().filter(|error| error.field == "image" && error.message == "is missing") {
+        error.remedy = Some("name an image, e.g. docker.io/library/nginx:latest, or a 'template'".to_owned());
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::request::{PatchRequest, ServiceRequest};
+use super::request::{PatchRequest, ServiceRequest, say_template};
 use super::views::ServiceDetail;
 use super::wait::{Outcome, Patience, Wait};
 use super::{Manager, host_paths};
@@ -305,8 +305,10 @@ impl Manager {
             let template = self.registry.get(reference)?;
             (template.instantiate(request.spec, defaults, &environment)?, Some(template.reference()))
         } else {
-            let spec = spec::resolve(request.spec, defaults, &[], &environment)
-                .map_err(|errors| Error::invalid("the service cannot be created", errors))?;
+            let spec = spec::resolve(request.spec, defaults, &[], &environment).map_err(|mut errors| {
+                say_template(&mut errors);
+                Error::invalid("the service cannot be created", errors)
+            })?;
             (spec, None)
         };
         host_paths::pin(&mut spec, &defaults.allowed_host_paths).await?;

@@ -71,6 +71,8 @@ impl Manager {
         let watch = async {
             loop {
                 let outcome = match view.borrow_and_update().services.get(name) {
+                    // Whatever was waited for, it will not be.
+                    Some(service) if service.record.desired == Desired::Removed => Some(Outcome::Gone),
                     Some(service) => judge(service),
                     None => Some(Outcome::Gone),
                 };

@@ -164,6 +164,10 @@ impl Registry {
             let remedy = "give the manager the right to list it, or set MCP_MANAGER_TEMPLATES_DIR to a directory";
             Error::new(Kind::Invalid, message).remedy(remedy).because(error)
         })?;
+        if !there && !self.list().entries().is_empty() {
+            let dir = self.settings.dir.display();
+            tracing::warn!(%dir, "the templates directory is gone, and its templates with it; they come back when it does");
+        }
         self.publish(scanner.templates());
         Ok(there)
     }

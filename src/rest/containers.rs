@@ -144,7 +144,7 @@ pub async fn start(
     Parameters(parameters): Parameters<WaitParameters>,
     OptionalBody(body): OptionalBody,
 ) -> Answer<Response> {
-    let request = body.map(|body| ServiceRequest::read(&body, Some(&name))).transpose()?;
+    let request = body.map(|body| ServiceRequest::read_about(&body, &name)).transpose()?;
     Ok(answer(api.manager.start_service(&actor, &name, request, parameters.wait).await?, parameters.wait))
 }
 

@@ -8,7 +8,7 @@ use axum::http::{StatusCode, header, request::Parts};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::Api;
 use super::problem::Problem;
@@ -16,7 +16,8 @@ use crate::auth::presented_key;
 use crate::domain::access::Actor;
 use crate::domain::document::Document;
 use crate::domain::name::ServiceName;
-use crate::error::{Error, Kind};
+use crate::domain::{fields, shown};
+use crate::error::{Error, FieldError, Kind};
 use crate::server::RequestId;
 
 /// Who asks.
@@ -63,18 +64,39 @@ impl<T: DeserializeOwned> FromRequestParts<Api> for Parameters<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
-        match Query::<T>::from_request_parts(parts, api).await {
-            Ok(Query(parameters)) => Ok(Self(parameters)),
-            Err(rejection) => {
-                let text = rejection.body_text();
-                let message = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text).to_owned();
-                let (field, message) = match message.split_once(": ") {
-                    Some((field, message)) if !field.contains(' ') => (field.to_owned(), message.to_owned()),
-                    _ => ("query".to_owned(), message),
-                };
-                Err(Problem(Error::invalid_field(field, message, "GET /docs lists the parameters")))
+        let Query(pairs) = Query::<Vec<(String, String)>>::from_request_parts(parts, api).await.map_err(|rejection| {
+            Problem(Error::invalid_field("query", rejection.body_text(), "write NAME=VALUE, joined by '&'"))
+        })?;
+        parameters(pairs).map(Self).map_err(|errors| Problem(Error::invalid("the parameters are not valid", errors)))
+    }
+}
+
+/// Reads all parameters; all that is wrong with them otherwise.
+fn parameters<T: DeserializeOwned>(pairs: Vec<(String, String)>) -> Result<T, Vec<FieldError>> {
+    let mut object = Map::new();
+    let mut twice = Vec::new();
+    for (name, value) in pairs {
+        if object.contains_key(&name) {
+            twice.push(FieldError::new(shown(&name), "is given twice", "keep one of them"));
+        } else {
+            object.insert(name, Value::String(value));
+        }
+    }
+    let read = fields::read(&object).or_else(|errors: Vec<FieldError>| {
+        // Parameters are texts. Where something else is wanted, a text that reads as such is it.
+        for error in errors {
+            let text = object.get(&error.field).and_then(Value::as_str);
+            let value = text.and_then(|text| serde_json::from_str(text).ok());
+            if let Some(value @ (Value::Number(_) | Value::Bool(_))) = value {
+                object.insert(error.field, value);
             }
         }
+        fields::read(&object)
+    });
+    match read {
+        Ok(read) if twice.is_empty() => Ok(read),
+        Ok(_) => Err(fields::bounded(twice)),
+        Err(errors) => Err(fields::bounded([twice, errors].concat())),
     }
 }
 
@@ -109,10 +131,14 @@ impl FromRequest<Api> for OptionalBody {
         }
         let read = Bytes::from_request(request, api);
         let bytes = within(api.settings.body_timeout, read).await?.map_err(|rejection| {
-            let remedy = format!("send at most {} bytes", api.settings.max_body_bytes);
-            let kind = if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE { Kind::LimitReached } else { Kind::Invalid };
             let status = rejection.status();
-            Problem(Error::new(kind, rejection.body_text()).remedy(remedy)).with_status(status)
+            let error = if status == StatusCode::PAYLOAD_TOO_LARGE {
+                let remedy = format!("send at most {} bytes (setting server.max_body_bytes)", api.settings.max_body_bytes);
+                Error::new(Kind::LimitReached, "the body is too large").remedy(remedy)
+            } else {
+                Error::new(Kind::Invalid, rejection.body_text()).remedy("send the whole body")
+            };
+            Problem(error).with_status(status)
         })?;
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Ok(Self(None));

@@ -17,7 +17,7 @@ use super::reconcile::in_time;
 use super::root::Root;
 use super::shared::Shared;
 use super::world::Objects;
-use crate::domain::spec::Transport;
+use crate::domain::spec::{Transport, secret_remedy};
 use crate::error::{Error, Result};
 
 /// What a service's Secret holds.
@@ -37,8 +37,8 @@ pub(super) async fn of(shared: &Shared, root: &Root, objects: &Objects) -> Resul
     let mut values = BTreeMap::new();
     for (variable, name) in &spec.secrets {
         let value = shared.settings.secret(name).await?.ok_or_else(|| {
-            let remedy = "give its value to the manager as a file or variable";
-            Error::invalid_field(format!("secrets.{variable}"), format!("there is no secret '{name}'"), remedy)
+            let field = format!("secrets.{variable}");
+            Error::invalid_field(field, format!("there is no secret '{name}'"), secret_remedy(name))
         })?;
         values.insert(secret_key(variable), STANDARD.encode(value));
     }

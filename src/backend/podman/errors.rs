@@ -4,7 +4,7 @@
 //! Each pattern below was seen; what matches none keeps the engine's own words.
 
 use super::client::EngineError;
-use crate::domain::spec::ServiceSpec;
+use crate::domain::spec::{ServiceSpec, secret_remedy};
 use crate::error::{Error, Kind};
 
 /// An error of the engine outside of creating and starting; `doing` completes "cannot …".
@@ -61,7 +61,7 @@ pub(super) fn start(error: EngineError, spec: &ServiceSpec) -> Error {
         let secret = quoted(message).unwrap_or_default();
         let variable = spec.secrets.iter().find(|(_, name)| name.as_str() == secret).map(|(variable, _)| variable.as_str());
         let field = variable.map_or_else(|| "secrets".to_owned(), |variable| format!("secrets.{variable}"));
-        let remedy = "give its value to the manager as a file or variable, or create it: podman secret create NAME FILE";
+        let remedy = format!("{}, or create it: podman secret create {secret} FILE", secret_remedy(secret));
         Error::invalid_field(field, format!("there is no secret '{secret}'"), remedy)
     } else if has("network not found") {
         let network = message.split("name or ID ").nth(1).and_then(|rest| rest.split(':').next()).unwrap_or_default();
@@ -139,8 +139,16 @@ pub(super) fn wrong_architecture(image: &str, found: Option<(&str, &str)>) -> Er
 /// An image that is not at hand and must not be pulled.
 pub(super) fn image_not_at_hand(image: &str) -> Error {
     Error::new(Kind::ImageNotFound, format!("the image {image} is not on this machine, and the pull policy is 'never'"))
-        .remedy("build or load it first, or set pull_policy to 'missing'")
+        .remedy(if is_built_here(image) { BUILD_REMEDY } else { "build or load it first, or set pull_policy to 'missing'" })
 }
+
+/// Whether an image's name says that it was built on the machine. No registry is asked for such a name on purpose.
+fn is_built_here(image: &str) -> bool {
+    image.starts_with("localhost/")
+}
+
+const BUILD_REMEDY: &str =
+    "build it, or load it, as the user that runs the engine (podman build --tag NAME FOLDER, podman load --input FILE)";
 
 /// A pull that failed, from the registry's and engine's words.
 pub(super) fn pull(image: &str, message: &str) -> Error {
@@ -166,18 +174,57 @@ pub(super) fn pull(image: &str, message: &str) -> Error {
         );
     }
     if has(&["unauthorized", "authentication required", "denied", "no basic auth credentials", "status code from registry 403"]) {
-        let remedy = "check the name, and give credentials for the registry if the image is not public";
+        let remedy = "check the name; if the image is not public, name a file with the registry's credentials (podman login \
+                      --authfile FILE REGISTRY) in the setting REGISTRY_AUTH_FILE";
         return of(Kind::ImageAccessDenied, "the registry refused access, or there is no such image", remedy);
     }
     if has(&["manifest unknown", "name unknown", "not found", "image not known", "status code from registry 404"]) {
         return of(Kind::ImageNotFound, "the registry does not know it", "check the name and the tag");
     }
-    if has(&["timeout", "deadline exceeded"]) {
-        return of(Kind::RegistryUnavailable, "the registry did not answer in time", "try again, or check the network");
+    if has(&["connection refused"]) && is_built_here(image) {
+        return of(Kind::ImageNotFound, "it is not on this machine, and no registry answers for localhost", BUILD_REMEDY);
     }
-    let detail = message.rsplit(": ").next().unwrap_or(message);
-    of(Kind::RegistryUnavailable, &format!("the registry cannot be reached ({detail})"), "check the network and the registry")
+    let detail = words(message).rsplit(": ").next().unwrap_or(message);
+    let known = BROKEN_PULLS.iter().find(|(patterns, ..)| has(patterns));
+    let (told, remedy) =
+        known.map_or(("the registry cannot be reached", "check the network and the registry"), |row| (row.1, row.2));
+    of(Kind::RegistryUnavailable, &format!("{told} ({detail})"), remedy)
 }
+
+/// Ways in which a registry is there and gives no image all the same: the engine's words, ours, and what to do.
+const BROKEN_PULLS: [(&[&str], &str, &str); 7] = [
+    (&["timeout", "deadline exceeded"], "the registry did not answer in time", "try again, or check the network"),
+    (
+        &["server gave http response to https client", "first record does not look like a tls handshake"],
+        "the registry speaks HTTP without encryption",
+        "if it is to be trusted, give it insecure = true in the engine's registries.conf, and start the engine anew",
+    ),
+    (
+        &["x509: ", "certificate"],
+        "the registry's certificate is not trusted",
+        "put the authority's certificate into /etc/containers/certs.d/REGISTRY on the engine's machine",
+    ),
+    (
+        &["no such host", "server misbehaving"],
+        "the registry's name is not known",
+        "check the name, and the machine's name server",
+    ),
+    (
+        &["too many requests", "toomanyrequests", "rate limit"],
+        "the registry wants fewer requests",
+        "try again later, or give credentials in the setting REGISTRY_AUTH_FILE",
+    ),
+    (
+        &["digest did not match", "unexpected eof", "connection reset", "broken pipe"],
+        "the registry sent the image incompletely or wrongly",
+        "try again; if that does not help, look at the registry and at proxies on the way",
+    ),
+    (
+        &["status code from registry 5", "http status: 5", "internal server error", "service unavailable", "bad gateway"],
+        "the registry reports a fault of its own",
+        "try again later, or tell whoever runs the registry",
+    ),
+];
 
 /// Whether a creation that failed so may succeed later without anybody changing anything.
 pub(super) const fn may_pass(kind: Kind) -> bool {
@@ -238,6 +285,42 @@ mod tests {
             assert_eq!(error.kind, kind, "{message}");
             assert!(error.remedy.is_some() || !error.fields.is_empty(), "no remedy for: {message}");
         }
+    }
+
+    #[test]
+    fn what_a_registry_did_wrong_is_told_apart() {
+        let table = [
+            (
+                "x",
+                "Get \"https://r/v2/\": http: server gave HTTP response to HTTPS client",
+                "without encryption",
+                "insecure = true",
+            ),
+            (
+                "x",
+                "Get \"https://r/v2/\": tls: failed to verify certificate: x509: certificate signed by unknown authority",
+                "not trusted",
+                "certs.d",
+            ),
+            ("x", "dial tcp: lookup nowhere.invalid: no such host", "name is not known", "name server"),
+            ("x", "reading blob sha256:1: unexpected EOF", "incompletely", "try again"),
+            ("x", "received unexpected HTTP status: 503 Service Unavailable", "fault of its own", "try again later"),
+            ("x", "dial tcp 1.2.3.4:443: i/o timeout", "in time (i/o timeout)", "network"),
+            ("x", "dial tcp 1.2.3.4:443: connect: connection refused", "cannot be reached (connection refused)", "network"),
+            ("localhost/x", "dial tcp [::1]:443: connect: connection refused", "not on this machine", "podman build"),
+            ("x", "unauthorized: authentication required", "refused access", "REGISTRY_AUTH_FILE"),
+        ];
+        for (image, message, told, remedy) in table {
+            let error = pull(image, message);
+            assert!(error.detail.contains(told), "{} does not contain {told}", error.detail);
+            assert!(
+                error.remedy.as_ref().is_some_and(|said| said.contains(remedy)),
+                "{:?} does not contain {remedy}",
+                error.remedy
+            );
+        }
+        assert!(image_not_at_hand("localhost/x").remedy.unwrap().contains("podman build"));
+        assert!(image_not_at_hand("docker.io/x").remedy.unwrap().contains("missing"));
     }
 
     #[test]

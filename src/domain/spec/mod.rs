@@ -24,11 +24,13 @@ use crate::domain::quantity::{Bytes, MilliCpu, Span};
 
 pub use difference::differences;
 pub use input::{HealthCheckInput, SpecInput, also_named};
-pub use resolve::{Defaults, Variables, resolve};
+pub(super) use resolve::member;
+pub use resolve::{Defaults, Variables, resolve, violations};
 pub use rules::is_image;
 pub(super) use rules::is_variable;
 pub use spelling::{EnvironmentValue, PortNumber, VolumeInput, Volumes, Words};
 pub use values::{Mount, MountSource, PullPolicy, RestartPolicy, SessionMode, Transport};
+pub use variables::{SECRET_VARIABLES, secret_remedy, secret_variable};
 
 /// A complete, valid description of how a service runs.
 ///

@@ -1,5 +1,7 @@
 //! From [`SpecInput`] to [`ServiceSpec`]: defaults filled in, every rule checked, all violations reported at once.
 
+use std::collections::BTreeSet;
+
 use super::rules::{self, Check};
 use super::values::Transport;
 use super::{BRIDGE_PORT, HealthCheck, Probe, ServiceSpec, SpecInput};
@@ -106,6 +108,25 @@ pub fn resolve(
         check.size(&spec);
     }
     if check.errors.is_empty() { Ok(spec) } else { Err(bounded(check.errors)) }
+}
+
+/// Rules that `input` breaks wherever and with whatever it is used: host paths and the values of the manager's variables
+/// are left to the moment of use. `unread` are the fields with errors of their own, about which nothing is said.
+#[must_use]
+pub fn violations(mut input: SpecInput, allowed_env: &[String], unread: &BTreeSet<String>) -> Vec<FieldError> {
+    if unread.contains("port") {
+        // Rules about other fields should not complain that there is none.
+        input.port = Some(1);
+    }
+    let anywhere = Defaults { allowed_host_paths: vec!["/".to_owned()], ..Defaults::default() };
+    let mut errors = resolve(input, &anywhere, allowed_env, &|_| Some(String::new())).err().unwrap_or_default();
+    errors.retain(|error| !unread.contains(member(&error.field)));
+    errors
+}
+
+/// The outermost member that a path leads through.
+pub(in crate::domain) fn member(path: &str) -> &str {
+    path.split(['.', '[']).next().unwrap_or(path)
 }
 
 /// The health check, from its long form and the two short ones. Errors name the form that was written.

@@ -66,6 +66,25 @@ impl Check {
     }
 }
 
+/// Variables of the manager with this beginning hold secrets.
+pub const SECRET_VARIABLES: &str = "MCP_MANAGER_SECRET_";
+
+/// The manager's variable that may hold the secret `name`: `api-key` is in `MCP_MANAGER_SECRET_API_KEY`.
+#[must_use]
+pub fn secret_variable(name: &str) -> String {
+    let upper = name.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter.to_ascii_uppercase() } else { '_' });
+    SECRET_VARIABLES.chars().chain(upper).collect()
+}
+
+/// What to do about a secret that nobody knows.
+#[must_use]
+pub fn secret_remedy(name: &str) -> String {
+    format!(
+        "write its value into the file {name} of the setting secrets.dir, or set {} where the manager runs",
+        secret_variable(name)
+    )
+}
+
 /// Replaces `${NAME}` and `${NAME:-default}`; `$$` is a dollar sign. Anything else stands as it is.
 fn expand(value: &str, allowed: &BTreeSet<&str>, variables: Variables<'_>) -> Result<String, (String, String)> {
     let mut expanded = String::with_capacity(value.len().min(MAX_TEXT));

@@ -21,15 +21,34 @@ fn is_problem((status, document): &(u16, Value), expected: u16, kind: &str) {
 async fn every_wrong_field_is_named_with_its_remedy() {
     let product = Product::start(Options::memory()).await;
     let body = json!({
-        "service_name": "echo", "imge": "x", "port": 0, "memory_limit": "512q", "environment": {"A\u{7}": "x"}, "replicas": "many"
+        "service_name": "Echo", "imge": "x", "port": 0, "memory_limit": "512q", "environment": {"A\u{7}": "x"}, "replicas": "many",
+        "pids": 5, "health_check": {"intervall": "5s"}, "volumes": ["a:/b", "a"]
     });
     let answer = product.post("/containers", &body).await;
     is_problem(&answer, 422, "invalid");
     let errors = answer.1["errors"].as_array().unwrap();
     let mut fields: Vec<&str> = errors.iter().map(|error| error["field"].as_str().unwrap()).collect();
     fields.sort_unstable();
-    assert_eq!(fields, ["imge", "memory_limit", "replicas"], "what cannot be read is listed first: {:#}", answer.1);
-    assert!(errors.iter().any(|error| error["remedy"] == "did you mean 'image'?"));
+    let wrong = [
+        "environment.A\\u{7}",
+        "health_check.intervall",
+        "image",
+        "imge",
+        "memory_limit",
+        "pids",
+        "port",
+        "replicas",
+        "service_name",
+        "volumes[1]",
+    ];
+    assert_eq!(fields, wrong, "names, what cannot be read, what is unknown and what breaks a rule, at once: {:#}", answer.1);
+    for near in ["image", "pids_limit", "interval"] {
+        assert!(errors.iter().any(|error| error["remedy"] == format!("did you mean '{near}'?")), "{near}: {:#}", answer.1);
+    }
+    let body = json!({"service_name": "echo", "template": "echo", "replicas": 0, "prt": 1, "environment": {"A": "${B}"}});
+    let answer = product.post("/containers", &body).await;
+    let fields: Vec<&Value> = answer.1["errors"].as_array().unwrap().iter().map(|error| &error["field"]).collect();
+    assert_eq!(fields, ["prt", "replicas"], "the template gives the image, and says which variables there are: {:#}", answer.1);
     let body = json!({"service_name": "echo", "port": 0, "environment": {"A\u{7}": "x"}, "volumes": {"/etc": "/x"}});
     let answer = product.post("/containers", &body).await;
     is_problem(&answer, 422, "invalid");
@@ -37,6 +56,34 @@ async fn every_wrong_field_is_named_with_its_remedy() {
     assert_eq!(errors.len(), 4, "image, port, environment, volume: {:#}", answer.1);
     assert!(errors.iter().all(|error| error["remedy"].is_string()));
     assert_eq!(product.get("/containers").await.1["total"], 0, "nothing was made");
+    product.finish().await;
+}
+
+#[tokio::test]
+async fn every_wrong_parameter_is_named_with_its_remedy() {
+    let product = Product::start(Options::memory()).await;
+    product.create_echo("echo", json!({})).await;
+    let table = [
+        ("/containers?stauts=running&limit=many", &[("stauts", "did you mean 'status'?"), ("limit", "write a whole number")][..]),
+        ("/containers?limit=0&status=running,walking", &[("status", "use one of pending"), ("limit", "use 1 to 500")]),
+        ("/containers?limit=1&limit=2", &[("limit", "keep one of them")]),
+        ("/containers/echo/logs?folow=1&tail=-1", &[("folow", "did you mean 'follow'?"), ("tail", "write a whole number")]),
+        ("/containers/echo/logs?follow=1", &[("follow", "write true or false")]),
+        ("/containers/echo/logs?tail=99999&since=soon", &[("tail", "use 0 to 10000"), ("since", "write a time")]),
+        ("/containers/echo/logs?stream=stdoud", &[("stream", "did you mean 'stdout'?")]),
+    ];
+    for (path, wrong) in table {
+        let answer = product.get(path).await;
+        is_problem(&answer, 422, "invalid");
+        let errors = answer.1["errors"].as_array().unwrap();
+        assert_eq!(errors.len(), wrong.len(), "{path}: {:#}", answer.1);
+        for (field, remedy) in wrong {
+            let is_told = |error: &Value| error["field"] == *field && error["remedy"].as_str().unwrap().starts_with(remedy);
+            assert!(errors.iter().any(is_told), "{path}: {field}: {:#}", answer.1);
+        }
+    }
+    let (status, page) = product.get("/containers?limit=1&status=running&template=echo").await;
+    assert_eq!((status, page["total"].as_u64()), (200, Some(1)), "{page:#}");
     product.finish().await;
 }
 

@@ -132,7 +132,7 @@ async fn every_wrong_argument_is_named_at_once_those_of_the_tool_too() {
     let (status, problem) =
         product.post("/tools/container_create", &json!({"service_name": "a", "wait": "long", "imge": "x", "port": "y"})).await;
     let fields: Vec<&str> = problem["errors"].as_array().unwrap().iter().map(|error| error["field"].as_str().unwrap()).collect();
-    assert_eq!((status, fields), (422, vec!["wait", "imge", "port"]), "{problem:#}");
+    assert_eq!((status, fields), (422, vec!["wait", "imge", "port", "image"]), "{problem:#}");
     for (tool, field) in [("container_scale", "replicas"), ("container_update_env", "environment")] {
         let (status, problem) = product.post(&format!("/tools/{tool}"), &json!({"name": "a"})).await;
         assert_eq!((status, problem["errors"][0]["field"].as_str()), (422, Some(field)), "{problem:#}");
