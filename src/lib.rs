@@ -14,6 +14,7 @@
 //! | [`lifecycle`] | start and end of background work |
 //! | [`manager`] | every capability, once |
 //! | [`mcp`] | the MCP server |
+//! | [`memory`] | settings of the allocator |
 //! | [`problem`] | errors as HTTP sees them |
 //! | [`registry`] | templates from files |
 //! | [`rest`] | the HTTP API |
@@ -36,6 +37,7 @@ pub mod gateway;
 pub mod lifecycle;
 pub mod manager;
 pub mod mcp;
+pub mod memory;
 pub mod problem;
 pub mod registry;
 pub mod rest;

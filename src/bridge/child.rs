@@ -247,7 +247,7 @@ pub(super) fn command(context: &Context) -> (Command, String) {
     let mut words = context.options.command.iter();
     let mut command = Command::new(words.next().map_or_else(Default::default, Clone::clone));
     command.args(words).env_remove(super::options::KEY_VARIABLE).env(stragglers::MARK, &mark);
-    super::memory::keep_from(&mut command);
+    crate::memory::keep_from(&mut command);
     (command, mark)
 }
 

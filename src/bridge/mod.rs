@@ -20,7 +20,6 @@ pub mod json;
 pub mod link;
 pub mod links;
 pub mod listeners;
-pub mod memory;
 pub mod metrics;
 pub mod options;
 pub mod owner;

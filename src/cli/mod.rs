@@ -30,6 +30,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::config::{Config, Environment, LogFormat};
 use crate::domain::package::Source;
 use crate::error::Error;
+use crate::memory;
 use crate::telemetry::logging;
 use arguments::{AuthCommand, Command, CommandLine, TemplateCommand};
 use client::Client;
@@ -59,7 +60,10 @@ pub fn main() -> ExitCode {
 fn run(line: &CommandLine) -> Outcome {
     let output = Output::new(&line.common);
     match &line.command {
-        Command::Serve(arguments) => serve(&settings::load(arguments)?),
+        Command::Serve(arguments) => {
+            memory::settle(memory::Program::Manager);
+            serve(&settings::load(arguments)?)
+        }
         Command::Doctor(arguments) => {
             let config = settings::load(&arguments.settings)?;
             client_runtime()?.block_on(doctor::command(&output, &config))

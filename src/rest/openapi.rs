@@ -1,9 +1,13 @@
 //! The OpenAPI document and the page that shows it.
 
+use std::sync::LazyLock;
+
 use axum::Router;
 use axum::http::{HeaderValue, header};
 use axum::middleware::map_response;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use bytes::Bytes;
 use serde_json::Value;
 use utoipa::OpenApi as _;
 use utoipa::openapi::schema::Schema;
@@ -59,9 +63,16 @@ pub fn corrected(mut document: OpenApi) -> Value {
 
 /// `GET /openapi.json` and the page `GET /docs`. What leads from one to the other is relative, since the manager may
 /// stand behind a proxy under a prefix that it never sees.
-pub fn pages(document: Value) -> Router<Api> {
-    let page = SwaggerUi::new("/docs").external_url_unchecked("/openapi.json", document).config(Config::from("../openapi.json"));
-    Router::from(page).layer(map_response(redirect_beside))
+pub fn pages() -> Router<Api> {
+    let page = SwaggerUi::new("/docs").config(Config::from("../openapi.json"));
+    Router::from(page).layer(map_response(redirect_beside)).route("/openapi.json", get(document))
+}
+
+/// The document is made when it is first asked for: as a tree it is larger than everything else that the manager has in
+/// memory, and most managers are never asked.
+async fn document() -> impl IntoResponse {
+    static TEXT: LazyLock<Bytes> = LazyLock::new(|| super::openapi_document().to_string().into());
+    ([(header::CONTENT_TYPE, "application/json")], TEXT.clone())
 }
 
 async fn redirect_beside(mut response: Response) -> Response {

@@ -17,6 +17,7 @@ use super::client::Engine;
 use super::settings::Settings;
 use super::turns;
 use crate::error::{Error, Kind, Result};
+use crate::memory;
 use crate::telemetry::Metrics;
 
 /// How long a started engine may take to answer.
@@ -119,7 +120,9 @@ impl Supervisor {
         }
         // A file rather than a pipe: the engine must not lose its standard error with the manager.
         let log = std::fs::File::create(self.folder.join(LOG))?;
-        let child = Command::new(&self.binary)
+        let mut command = Command::new(&self.binary);
+        memory::keep_from(command.as_std_mut());
+        let child = command
             .args(&self.arguments)
             .args(["system", "service", "--time=0"])
             .arg(format!("unix://{}", self.socket().display()))

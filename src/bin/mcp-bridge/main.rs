@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use mcp_manager::bridge::{self, Arguments};
+use mcp_manager::memory;
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
@@ -15,7 +16,7 @@ fn main() -> ExitCode {
     {
         return copy_to(target.as_ref());
     }
-    bridge::memory::settle();
+    memory::settle(memory::Program::Bridge);
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_max_level(tracing::Level::INFO).init();
     let result = Arguments::parse().resolve().and_then(|options| {
         // One thread: the work is tiny, and every further thread would only cost memory and locks.

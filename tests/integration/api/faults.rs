@@ -151,6 +151,22 @@ async fn an_engine_that_lost_its_socket_is_replaced_within_five_seconds_and_no_s
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_managers_settings_of_its_memory_do_not_reach_the_engine() {
+    if !podman::ready().await {
+        return;
+    }
+    let product = Product::start(Options::podman()).await;
+    let has_settings = |process: i32| {
+        let environment = std::fs::read(format!("/proc/{process}/environ")).unwrap();
+        environment.split(|byte| *byte == 0).any(|variable| variable.starts_with(b"GLIBC_TUNABLES="))
+    };
+    assert!(has_settings(product.pid()));
+    let engines = processes(&format!("{}/", product.options.instance), "system service");
+    assert!(!engines.is_empty() && !engines.into_iter().any(has_settings));
+    product.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_killed_container_is_started_again_and_a_crash_loop_is_shown_with_its_reason() {
     if !podman::ready().await {
         return;

@@ -1,0 +1,66 @@
+//! How a program's memory is managed: what the C library's allocator keeps for itself, which is most of what a small
+//! program has. Its settings are read when a program starts, so a program that wants its own starts itself again.
+
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
+/// Read by the C library when a program starts, so it cannot be set from within.
+const VARIABLE: &str = "GLIBC_TUNABLES";
+
+/// The programs whose memory is managed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Program {
+    /// What a large message or a connection took goes back to the system at once. Left to itself the allocator keeps it,
+    /// and a bridge that has seen a hundred large messages stays a hundred times its size.
+    Bridge,
+    /// Few heaps, so that what the start or a look at everything left free serves the next: with a heap for each thread,
+    /// as the allocator has it, each grows to its own largest moment.
+    Manager,
+}
+
+impl Program {
+    fn settings(self) -> &'static str {
+        match self {
+            // Blocks from a page on have pages of their own, unless the 256 KiB that are kept ready have room for them;
+            // what is free beyond twice that is given back; one heap for all threads.
+            Self::Bridge => {
+                "glibc.malloc.mmap_threshold=4096:glibc.malloc.top_pad=262144:\
+                 glibc.malloc.trim_threshold=524288:glibc.malloc.arena_max=1"
+            }
+            // Answers of the engine have pages of their own.
+            Self::Manager => {
+                "glibc.malloc.mmap_threshold=65536:glibc.malloc.top_pad=65536:\
+                 glibc.malloc.trim_threshold=131072:glibc.malloc.arena_max=1"
+            }
+        }
+    }
+}
+
+/// Starts this program again in its place with its settings of the allocator, unless it has some. Must come before
+/// anything is opened or started. Where that is not possible everything works all the same, with more memory.
+pub fn settle(program: Program) {
+    if setting().is_some() {
+        return;
+    }
+    let Ok(file) = std::env::current_exe() else { return };
+    let mut words = std::env::args_os();
+    let mut command = Command::new(file);
+    if let Some(name) = words.next() {
+        command.arg0(name);
+    }
+    // It returns only if it fails.
+    let _failed = command.args(words).env(VARIABLE, program.settings()).exec();
+}
+
+/// Keeps our own settings from another program, which has its own ways.
+pub fn keep_from(command: &mut Command) {
+    let ours = [Program::Bridge, Program::Manager].map(Program::settings);
+    if setting().is_some_and(|setting| ours.iter().any(|ours| setting == *ours)) {
+        command.env_remove(VARIABLE);
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the C library reads this variable; it is no setting of ours")]
+fn setting() -> Option<std::ffi::OsString> {
+    std::env::var_os(VARIABLE)
+}
