@@ -65,8 +65,8 @@ fn run(line: &CommandLine) -> Outcome {
             serve(&settings::load(arguments)?)
         }
         Command::Doctor(arguments) => {
-            let config = settings::load(&arguments.settings)?;
-            client_runtime()?.block_on(doctor::command(&output, &config))
+            let (config, wrong) = settings::load_in_any_case(&arguments.settings)?;
+            client_runtime()?.block_on(doctor::command(&output, &config, wrong))
         }
         Command::Config(command) => settings::command(&output, command),
         Command::Auth(AuthCommand::Key(arguments)) => keys::make(&output, arguments),

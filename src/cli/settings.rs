@@ -13,6 +13,15 @@ pub fn load(arguments: &Settings) -> Result<Config> {
     config::load(&inputs(arguments)?)
 }
 
+/// The same, or the defaults with what is wrong with the settings.
+pub fn load_in_any_case(arguments: &Settings) -> Result<(Config, Option<Error>)> {
+    let inputs = inputs(arguments)?;
+    match config::load(&inputs) {
+        Ok(config) => Ok((config, None)),
+        Err(error) => Ok((config::defaults(&inputs)?, Some(error))),
+    }
+}
+
 fn inputs(arguments: &Settings) -> Result<Inputs> {
     Inputs::of_process(arguments.config.clone(), flags(arguments)?)
 }

@@ -192,12 +192,22 @@ impl Inputs {
 
 /// Reads all settings; an error lists everything that is wrong.
 pub fn load(inputs: &Inputs) -> Result<Config> {
+    read(inputs, inputs.config_file())
+}
+
+/// What holds where nothing is set, for those who look at a machine whose settings are wrong.
+pub fn defaults(inputs: &Inputs) -> Result<Config> {
+    let directories = inputs.directories.clone();
+    let unset = Inputs { file: None, flags: Vec::new(), environment: Environment::default(), directories };
+    Ok(Config { environment: inputs.environment.clone(), ..read(&unset, None)? })
+}
+
+fn read(inputs: &Inputs, file_path: Option<PathBuf>) -> Result<Config> {
     let settings = settings();
     let mut layers = Layers { figment: Figment::new(), origins: Vec::new() };
     for (path, value) in found_on_machine(&inputs.directories) {
         layers.set(Origin::Machine, &path, &value);
     }
-    let file_path = inputs.config_file();
     let file = file_path.as_ref().map(|path| file::File::read(path, &settings)).unwrap_or_default();
     if let Some(path) = &file_path {
         layers.add(Origin::File { path: path.clone(), line: None }, file.values);

@@ -10,6 +10,7 @@ use tokio::process::Command;
 
 use super::Finding;
 use crate::config::Config;
+use crate::error::{Error, FieldError};
 use crate::registry::check_file;
 
 /// All checks of this file.
@@ -19,6 +20,21 @@ pub async fn check(config: &Config) -> Vec<Finding> {
     findings.extend(names(&config.server.domain).await);
     findings.push(templates(config));
     findings
+}
+
+/// What is wrong with the settings. What they would have said of address and templates nobody knows then.
+pub fn wrong_settings(wrong: Error) -> Vec<Finding> {
+    let fail = |message: String, remedy: Option<String>| {
+        Finding::fail("settings", message, remedy.unwrap_or_else(|| "mcp-manager config show".to_owned()))
+    };
+    if wrong.fields.is_empty() {
+        return vec![fail(wrong.detail, wrong.remedy)];
+    }
+    let told = |field: FieldError| {
+        let said = FieldError { remedy: None, ..field.clone() };
+        fail(said.to_string(), field.remedy)
+    };
+    wrong.fields.into_iter().map(told).collect()
 }
 
 /// Whether programs of this machine find services by name. Browsers and curl know names below localhost by themselves;

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::exit::{Code, Outcome, Trouble};
 use super::output::{Output, counted};
 use crate::config::{BackendKind, Config};
+use crate::error::Error;
 use machine::Machine;
 
 /// How something is.
@@ -53,9 +54,9 @@ impl Finding {
 }
 
 /// Looks at everything and shows what was found; fails when a check does. A report is for people, so only `--json` makes
-/// it JSON.
-pub async fn command(output: &Output, config: &Config) -> Outcome {
-    let findings = look(config).await;
+/// it JSON. `wrong` is what is wrong with the settings; `config` then has the defaults.
+pub async fn command(output: &Output, config: &Config, wrong: Option<Error>) -> Outcome {
+    let findings = look(config, wrong).await;
     let failed = findings.iter().filter(|finding| finding.state == State::Fail).count();
     let warned = findings.iter().filter(|finding| finding.state == State::Warn).count();
     if output.explicit_json {
@@ -74,7 +75,7 @@ pub async fn command(output: &Output, config: &Config) -> Outcome {
 }
 
 /// Every check, in the order in which one needs the other.
-async fn look(config: &Config) -> Vec<Finding> {
+async fn look(config: &Config, wrong: Option<Error>) -> Vec<Finding> {
     let machine = Machine::this(config);
     let mut findings = Vec::new();
     if config.backend.kind == BackendKind::Memory {
@@ -88,7 +89,10 @@ async fn look(config: &Config) -> Vec<Finding> {
             findings.extend(podman::check(&machine, config).await);
         }
     }
-    findings.extend(manager::check(config).await);
+    findings.extend(match wrong {
+        Some(wrong) => manager::wrong_settings(wrong),
+        None => manager::check(config).await,
+    });
     findings
 }
 

@@ -89,6 +89,21 @@ async fn doctor_reports_every_check_with_a_remedy_for_each_that_is_not_ok() {
 }
 
 #[tokio::test]
+async fn doctor_looks_at_the_machine_though_settings_are_wrong_and_says_which() {
+    let user = user().with("MAX_CONTAINERS", "lots");
+    let ran = user.run("doctor --json --set health.interval=0").await;
+    let report: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:#?}"));
+    assert_eq!((ran.code, &report["ok"]), (1, &false.into()), "{report:#}");
+    let checks = report["checks"].as_array().unwrap();
+    let wrong: Vec<&str> =
+        checks.iter().filter(|check| check["check"] == "settings").map(|check| check["message"].as_str().unwrap()).collect();
+    assert_eq!(wrong.len(), 2, "{report:#}");
+    assert!(wrong.iter().any(|wrong| wrong.contains("'lots'") && wrong.contains("variable MAX_CONTAINERS")), "{report:#}");
+    assert!(wrong.iter().any(|wrong| wrong.contains("health.interval") && wrong.contains("--set")), "{report:#}");
+    assert!(checks.iter().any(|check| check["check"] == "/dev/net/tun"), "{report:#}");
+}
+
+#[tokio::test]
 async fn every_shell_gets_a_completion_script_and_the_version_is_told() {
     let user = user();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
