@@ -24,7 +24,7 @@ pub fn markdown() -> String {
         // The two that describe a whole container have their arguments in another document.
         let arguments = match names.len() {
             0 => "none".to_owned(),
-            1..=12 => names.join(", "),
+            1..=20 => names.join(", "),
             _ => "`service_name`, `template`, `wait`, and the [fields of templates](templates.md#how-to-run-it)".to_owned(),
         };
         let effect = match (tool.effect.reads_only(), tool.effect.is_destructive(), tool.effect.is_idempotent()) {

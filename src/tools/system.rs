@@ -1,4 +1,4 @@
-//! Tools for images and the manager itself.
+//! Tools for packages, images and the manager itself.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 use super::{Call, read};
 use crate::error::Result;
 pub(super) use crate::manager::{
-    Diagnostics, ImageInfo as Image, ImageList as Images, PullRequest as Pull, SystemHealth as Health,
+    Diagnostics, ImageInfo as Image, ImageList as Images, PackageAnswer, PackageRequest as Package, PullRequest as Pull,
+    SystemHealth as Health,
 };
 
 /// No arguments.
@@ -25,6 +26,17 @@ impl read::Arguments for Pull {
     fn read(arguments: &Map<String, Value>) -> Result<Self> {
         Self::read(&Value::Object(arguments.clone()))
     }
+}
+
+impl read::Arguments for Package {
+    fn read(arguments: &Map<String, Value>) -> Result<Self> {
+        Self::read(&Value::Object(arguments.clone()))
+    }
+}
+
+pub(super) async fn add_package(call: Call, request: Package) -> Result<PackageAnswer> {
+    let progress = call.progress.unwrap_or_else(|| std::sync::Arc::new(|_| ()));
+    call.manager.add_package(&call.actor, request, progress, call.cancelled).await
 }
 
 pub(super) async fn images(call: Call, _: Nothing) -> Result<Images> {

@@ -73,6 +73,11 @@ pub const TOOLS: &[Tool] = &[
     "POST /templates",
     "Create template",
     "Write a template, or replace the same version of one. Running containers go on as they are." },
+    tool! { package_add(system::Package) -> system::PackageAnswer, system::add_package, PackageAdd, DESTROYS_AGAIN, "POST /packages",
+    "Add package",
+    "Make a package of npm or PyPI, or an image, something that can be started: an image is built in a locked container \
+     and a template written, whose name is answered; container_create with that template starts it. A package that was \
+     built before is at hand at once. A template that says something else is replaced only with 'replace'." },
     tool! { image_list(system::Nothing) -> system::Images, system::images, ImageList, READS, "GET /images",
     "List images",
     "List the images that the engine has." },

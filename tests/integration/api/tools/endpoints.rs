@@ -113,6 +113,14 @@ async fn a_tool_and_its_endpoint_refuse_word_for_word_the_same() {
             json!({"template": {"name": "x", "prot": 1}}),
         ),
         (Method::POST, "/images/pull", json!({"image": "a b"}), "image_pull", json!({"image": "a b"})),
+        (Method::POST, "/packages", json!({"source": "npm:missing"}), "package_add", json!({"source": "npm:missing"})),
+        (
+            Method::POST,
+            "/packages",
+            json!({"source": "npm:a", "with": ["git+https://x"], "port": "y"}),
+            "package_add",
+            json!({"source": "npm:a", "with": ["git+https://x"], "port": "y"}),
+        ),
     ];
     for (method, path, body, tool, arguments) in pairs {
         let endpoint = if body.is_null() {

@@ -17,6 +17,7 @@ pub fn story() -> Vec<(&'static str, Value)> {
         ("template_get", json!({"name": "echo"})),
         ("template_validate", json!({"template": template})),
         ("template_create", json!({"template": template})),
+        ("package_add", json!({"source": "npm:@a/server-b@1.2.3", "arguments": ["--x"], "environment": {"A": "b"}})),
         ("image_pull", json!({"image": "docker.io/library/busybox:1.36"})),
         ("image_list", json!({})),
         ("container_create", json!({"service_name": "other", "template": "echo", "environment": {"A": "1"}})),
