@@ -85,6 +85,8 @@ stage_power_cut() {
   use_installation
   runs idle
   is_stopped echo
+  step "a unit of the manager's own making in the place of the quick start's"
+  its_own_unit
   step "everything is taken away again"
   connect
   ./scripts/quickstart.sh --down
@@ -97,6 +99,36 @@ stage_power_cut() {
     [ ! -e "$left" ] || fail "$left is still there"
   done
 }
+
+# its_own_unit: 'install' replaces nobody's unit, sets the manager up so that systemd keeps it running, changes nothing the
+# second time; 'uninstall' leaves the services running and nothing of the unit.
+its_own_unit() {
+  local unit=$target_home/.config/systemd/user/mcp-manager.service before
+  own() { as_target "$manager" --quiet "$@"; }
+  if own install >"$answers/install" 2>&1; then fail "a unit of somebody else was replaced"; fi
+  grep -q 'was not written by' "$answers/install" || fail "the refusal has another reason" "$(cat "$answers/install")"
+  as_target systemctl --user --quiet disable --now mcp-manager.service
+  as_target rm -f "$unit"
+  own --output table install --templates "$installation/templates" || fail "install failed" "$(as_target journalctl --user -n 20)"
+  wait_for ready
+  runs idle
+  as_target systemctl --user is-enabled mcp-manager.service
+  before=$(unit_pid)
+  own --output table install --templates "$installation/templates" | tee "$answers/install"
+  grep -q unchanged "$answers/install" && [ "$(unit_pid)" = "$before" ] || fail "installing it again changed something"
+  kill -KILL "$before"
+  wait_for is_another "$before"
+  wait_for ready
+  runs idle
+  note "ok  systemd started another manager in the place of a killed one"
+  own --output table uninstall
+  [ ! -e "$unit" ] && [ ! -e "$(dirname "$unit")/default.target.wants/mcp-manager.service" ] || fail "uninstall left its unit behind"
+  curl -fs -o /dev/null --max-time 5 "$api/health" && fail "the manager still runs"
+  [ "$(as_target podman inspect mcp-idle-1-1 --format '{{.State.Running}}')" = true ] || fail "the service did not go on"
+  note "ok  the unit is gone, the service goes on"
+}
+unit_pid() { as_target systemctl --user show --property=MainPID --value mcp-manager.service; }
+is_another() { case $(unit_pid) in 0 | '' | "$1") false ;; esac; }
 
 # restart_machine COMMAND...: does not come back.
 restart_machine() {

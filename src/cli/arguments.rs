@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::clients::arguments::ClientCommand;
+use super::install::arguments::InstallCommand;
 use super::mcp::arguments::{McpCall, McpService, Subject};
 use super::package_arguments::{Export, Import, PackageOptions};
 use crate::manager::Wait;
@@ -151,7 +152,9 @@ pub enum Command {
     /// Call a tool of an MCP service.
     McpCall(McpCall),
     /// Check whether this machine can run services, and say what to do about it.
-    Doctor(Doctor),
+    Doctor(Settings),
+    #[command(flatten)]
+    Install(InstallCommand),
     /// Look at the settings.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -414,12 +417,6 @@ pub enum TemplateCommand {
     },
     /// Print the JSON Schema of templates.
     Schema,
-}
-
-#[derive(Debug, Args)]
-pub struct Doctor {
-    #[command(flatten)]
-    pub settings: Settings,
 }
 
 #[derive(Debug, Subcommand)]

@@ -6,6 +6,7 @@ mod client;
 mod clients;
 mod doctor;
 mod exit;
+mod install;
 mod keys;
 mod lists;
 mod logs;
@@ -65,9 +66,10 @@ fn run(line: &CommandLine) -> Outcome {
             serve(&settings::load(arguments)?)
         }
         Command::Doctor(arguments) => {
-            let (config, wrong) = settings::load_in_any_case(&arguments.settings)?;
+            let (config, wrong) = settings::load_in_any_case(arguments)?;
             client_runtime()?.block_on(doctor::command(&output, &config, wrong))
         }
+        Command::Install(command) => install::command(&output, command),
         Command::Config(command) => settings::command(&output, command),
         Command::Auth(AuthCommand::Key(arguments)) => keys::make(&output, arguments),
         Command::Completion { shell } => completion(&output, *shell),

@@ -64,6 +64,12 @@ impl Directories {
         self.config.as_ref().unwrap_or(&self.system_config).join("keys")
     }
 
+    /// Where units of the user's own systemd are.
+    #[must_use]
+    pub fn user_units(&self) -> Option<PathBuf> {
+        Some(self.config.as_ref()?.parent()?.join("systemd/user"))
+    }
+
     /// Where the user's own Podman service listens, if there is one.
     #[must_use]
     pub fn podman_sockets(&self) -> Vec<PathBuf> {

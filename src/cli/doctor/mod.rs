@@ -3,7 +3,7 @@
 
 mod identity;
 mod kernel;
-mod machine;
+pub(super) mod machine;
 mod manager;
 mod podman;
 

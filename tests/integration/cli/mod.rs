@@ -3,6 +3,7 @@
 
 mod alone;
 mod clients;
+mod install;
 mod misbehaving;
 mod services;
 mod terminal;
