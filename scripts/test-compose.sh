@@ -9,6 +9,7 @@
 #   --binaries FOLDER   mcp-manager, mcp-bridge and mcp-echo, linked statically, for the images
 #   --rights            take each right of the engine away in turn, and show what then fails (docs/compose.md has the table)
 #   --managers          three managers under a mixed load while one is killed every ten seconds
+#   --acme              certificates from an ACME server of our own (Debian's pebble)
 #   --measure           time from 'up' to the first answer, beside one container of the same engine, five times each
 #   --keep              leave the composition and the Docker engine running, and say how to reach them
 #   --help              this text
@@ -24,12 +25,13 @@ set -euo pipefail
 . "$(dirname "$0")/lib/build.sh"
 . "$(dirname "$0")/lib/docker.sh"
 
-binaries='' rights='' managers='' measure='' keep=''
+binaries='' rights='' managers='' acme='' measure='' keep=''
 while [ $# -gt 0 ]; do
   case $1 in
     --binaries) [ $# -ge 2 ] || fail "$1 needs a folder"; binaries=$(realpath "$2"); shift ;;
     --rights) rights=yes ;;
     --managers) managers=yes ;;
+    --acme) acme=yes ;;
     --measure) measure=yes ;;
     --keep) keep=yes ;;
     -h | --help) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;;
@@ -39,6 +41,7 @@ while [ $# -gt 0 ]; do
 done
 
 . "$(dirname "$0")/lib/http.sh"
+. "$(dirname "$0")/lib/mcp.sh"
 folder=$(mktemp -d /tmp/mcp-compose.XXXXXX)
 project=mcptest$$
 finish() {
@@ -53,6 +56,8 @@ finish() {
     here logs --no-color --tail 15 engine mcp-manager || true
   fi
   if [ -n "${compose:-}" ]; then here down --volumes --timeout 5 >/dev/null 2>&1 || true; fi
+  # shellcheck disable=SC2086 # two process ids
+  if [ -n "${acme_pids:-}" ]; then kill $acme_pids 2>/dev/null || true; fi
   stop_docker
   rm -rf "$folder" "$answers"
   if [ "$result" = 0 ]; then step "passed in $SECONDS s, $checks answers right"; fi
@@ -88,7 +93,10 @@ main() {
   calls
   rights_as_they_are
   volumes_stay
+  replaced
+  several_managers
   encrypted
+  if [ -n "$acme" ]; then by_acme; fi
   if [ -n "$managers" ]; then three_managers; fi
   if [ -n "$rights" ]; then each_right; fi
   if [ -n "$measure" ]; then start_up_time; fi
@@ -96,7 +104,15 @@ main() {
 }
 
 configure() {
+  local services
   cp "$folder/.env.example" "$folder/.env"
+  services=$(here config --services | sort | tr '\n' ' ')
+  [ "$services" = 'engine mcp-manager traefik ' ] || fail "the composition has other services than it should: $services"
+  [ "$(here --file docker/traefik/docker-compose.yml config --services | sort | tr '\n' ' ')" = "$services" ] ||
+    fail "docker/traefik/docker-compose.yml is not the same composition"
+  if have docker-compose && [[ $(docker-compose version --short 2>/dev/null) == 1.* ]]; then
+    (cd "$folder" && docker-compose config --quiet) || fail "Compose 1 does not read the composition"
+  fi
   if [ -n "$docker_folder" ] && [ -n "${MCP_TEST_HUB:-}" ]; then
     printf 'REGISTRY_MIRROR=10.0.2.2:%s\nREGISTRY_MIRROR_INSECURE=true\n' "${MCP_TEST_HUB##*:}" >>"$folder/.env"
   fi
@@ -122,11 +138,11 @@ build() {
   fi
   warn "left out: building the programs inside Docker (--binaries); everything else of the images is built from docker/Dockerfile"
   # The build stage with programs from outside in its place.
-  mkdir -p "$folder/out/bin" "$folder/out/manager/"{run/engine,var/lib/mcp-manager,srv/mcp,tmp}
+  mkdir -p "$folder/out/bin" "$folder/out/manager/"{run/engine,var/lib/mcp-manager,srv/mcp,tmp} "$folder/out/"{traefik/acme,redis/data}
   chmod 1777 "$folder/out/manager/tmp"
   cp "$binaries"/mcp-{manager,bridge,echo} "$folder/out/bin/"
   # shellcheck disable=SC2016 # Docker's variable
-  sed '/^FROM ${RUST_IMAGE} AS build/,/^# ----/{/^# ----/!d}; s|^ARG DEBIAN_IMAGE=.*|&\nFROM scratch AS build\nCOPY out /out|' \
+  sed '/^FROM ${RUST_IMAGE} AS build/,/^# ----/{/^# ----/!d}; s|^ARG REDIS_IMAGE=.*|&\nFROM scratch AS build\nCOPY out /out|' \
     "$folder/docker/Dockerfile" >"$folder/docker/Dockerfile.binaries"
   echo '!out' >>"$folder/.dockerignore"
   sed -i 's|dockerfile: docker/Dockerfile|&.binaries|' "$folder/docker-compose.yml"
@@ -260,39 +276,14 @@ volumes_stay() {
   ask POST http://localhost/api/mcp/containers/keeper/start "${json[@]}" --data \
     '{"image": "mcp/echo:latest", "port": 8000, "volumes": {"kept": "/data", "/srv/mcp": "/files"}, "restart_policy": "no"}'
   expect_status 201
+  writer
   here down --timeout 30 >/dev/null 2>&1 || fail "down failed"
   here up --detach --wait --wait-timeout 120 >/dev/null 2>&1 || fail "the composition did not come up again"
   until_answers http://keeper.localhost/health
   until_answers http://echo.localhost/health
   ask GET http://localhost/api/mcp/containers/keeper
   expect_member status '"running"'
-  step "a new manager and a new Traefik, while services answer"
-  here up --detach --force-recreate --no-deps mcp-manager >/dev/null 2>&1
-  ask GET http://echo.localhost/health
-  expect_status 200
-  here up --detach --force-recreate --no-deps --wait traefik >/dev/null 2>&1
-  until_answers http://echo.localhost/health
-  until_answers http://localhost/api/mcp/ready
-}
-
-encrypted() {
-  step "TLS with a certificate of our own"
-  have openssl || { warn "left out: TLS (openssl is not installed)"; return; }
-  "$folder/scripts/make-certificate.sh" echo >/dev/null
-  TLS=own here up --detach --wait --wait-timeout 60 >/dev/null 2>&1 || fail "the composition did not come up with TLS=own"
-  local trusted=(--cacert "$folder/docker/traefik/certificates/ca.crt" --resolve localhost:443:127.0.0.1) tries=0
-  until curl -fs -o /dev/null "${trusted[@]}" --resolve echo.localhost:443:127.0.0.1 https://echo.localhost/health; do
-    tries=$((tries + 1))
-    [ "$tries" -lt 100 ] || fail "https://echo.localhost did not answer in time"
-    sleep 0.2
-  done
-  ask GET https://localhost/api/mcp/containers/echo "${trusted[@]}"
-  expect_member url '"https://echo.localhost"'
-  ask GET http://echo.localhost/health
-  expect_status 301
-  expect_header location https://echo.localhost
-  here up --detach --wait --wait-timeout 60 >/dev/null 2>&1
-  until_answers http://echo.localhost/health
+  same_data
 }
 
 down() {
@@ -302,6 +293,8 @@ down() {
   note "ok  nothing is left"
 }
 
+# shellcheck source=lib/compose-parts.sh
+. "$(dirname "$0")/lib/compose-parts.sh"
 # shellcheck source=lib/compose-cases.sh
 . "$(dirname "$0")/lib/compose-cases.sh"
 main

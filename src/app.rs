@@ -19,6 +19,7 @@ use crate::gateway::mcp::Hub;
 use crate::gateway::{self, Gateway};
 use crate::lifecycle::{StopSignals, Tasks};
 use crate::manager::{self, Manager};
+use crate::peers::{self, Peers};
 use crate::registry::{self, Registry};
 use crate::routing::{self, Domain};
 use crate::telemetry::Metrics;
@@ -66,6 +67,8 @@ pub async fn run(config: Config) -> Result<()> {
     let authenticator = authenticator(&config)?;
     let tools = mcp::router(manager.clone(), authenticator.clone(), mcp_settings(&config, policy.clone(), &tasks));
     let router = rest::router(manager.clone(), authenticator, metrics, rest_settings(&config, policy), services, tools);
+    let key = peers::key::shared(&key_place(&config)).await?;
+    let router = Peers::new(&key, own_address(&config, address).await?).around(router);
 
     let (engine, stopping) = (backend.clone(), tasks.stopping());
     let engine = tasks.spawn("backend", async move { engine.run(stopping).await });
@@ -119,6 +122,51 @@ async fn backend(config: &Config, routing: &routing::Settings, tasks: &Tasks, me
         BackendKind::Auto if config.in_cluster() => Ok(Kubernetes::connect(kubernetes_settings(config)?, tasks.clone()).await?),
         BackendKind::Auto | BackendKind::Podman => {
             Ok(Podman::connect(podman_settings(config, routing), tasks.clone(), metrics.clone()).await?)
+        }
+    }
+}
+
+/// Where managers that share an engine find the key of their sessions. One that pretends shares nothing; in a cluster there
+/// is no folder that they share unless a setting says so.
+fn key_place(config: &Config) -> peers::key::Place {
+    use peers::key::Place;
+    let instance = &config.backend.instance;
+    if let Some(file) = &config.peers.key_file {
+        return Place::File(file.clone());
+    }
+    if let Some(url) = config.redis.url.as_ref().filter(|_| config.redis.enabled) {
+        return Place::Redis { url: url.clone(), name: format!("mcp-manager:{instance}:sessions") };
+    }
+    let folder = match config.backend.kind {
+        BackendKind::Memory | BackendKind::Kubernetes => return Place::Here,
+        BackendKind::Auto if config.in_cluster() => return Place::Here,
+        _ => match config.backend.socket.as_ref().and_then(|socket| socket.parent()) {
+            Some(folder) => folder.to_owned(),
+            None => config.directories.runtime().join(instance),
+        },
+    };
+    Place::File(podman::session_key_file(&folder, instance))
+}
+
+/// Where other managers reach this one, which listens at `address`.
+async fn own_address(config: &Config, address: SocketAddr) -> Result<SocketAddr> {
+    let name = match &config.peers.address {
+        Some(named) => named.clone(),
+        None if !address.ip().is_unspecified() => return Ok(address),
+        // In a container or pod the machine's name leads to its own address.
+        None => format!("{}:{}", rustix::system::uname().nodename().to_string_lossy(), address.port()),
+    };
+    let found = tokio::net::lookup_host(&name).await.ok();
+    let found = match &config.peers.address {
+        Some(_) => found.and_then(|mut found| found.next()),
+        None => found.and_then(|mut found| found.find(|found| !found.ip().is_loopback())),
+    };
+    match (found, &config.peers.address) {
+        (Some(found), _) => Ok(found),
+        (None, None) => Ok(SocketAddr::from(([127, 0, 0, 1], address.port()))),
+        (None, Some(named)) => {
+            let message = format!("'{}' is not an address that others reach", crate::domain::shown(named));
+            Err(Error::invalid_field("peers.address", message, "write HOST:PORT, with a name that can be looked up"))
         }
     }
 }

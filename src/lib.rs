@@ -15,6 +15,7 @@
 //! | [`manager`] | every capability, once |
 //! | [`mcp`] | the MCP server |
 //! | [`memory`] | settings of the allocator |
+//! | [`peers`] | several managers behind one address |
 //! | [`problem`] | errors as HTTP sees them |
 //! | [`registry`] | templates from files |
 //! | [`rest`] | the HTTP API |
@@ -38,6 +39,7 @@ pub mod lifecycle;
 pub mod manager;
 pub mod mcp;
 pub mod memory;
+pub mod peers;
 pub mod problem;
 pub mod registry;
 pub mod rest;

@@ -115,15 +115,15 @@ its_own_unit() {
   as_target systemctl --user is-enabled mcp-manager.service
   before=$(unit_pid)
   own --output table install --templates "$installation/templates" | tee "$answers/install"
-  grep -q unchanged "$answers/install" && [ "$(unit_pid)" = "$before" ] || fail "installing it again changed something"
+  if ! grep -q unchanged "$answers/install" || [ "$(unit_pid)" != "$before" ]; then fail "installing it again changed something"; fi
   kill -KILL "$before"
   wait_for is_another "$before"
   wait_for ready
   runs idle
   note "ok  systemd started another manager in the place of a killed one"
   own --output table uninstall
-  [ ! -e "$unit" ] && [ ! -e "$(dirname "$unit")/default.target.wants/mcp-manager.service" ] || fail "uninstall left its unit behind"
-  curl -fs -o /dev/null --max-time 5 "$api/health" && fail "the manager still runs"
+  if [ -e "$unit" ] || [ -e "$(dirname "$unit")/default.target.wants/mcp-manager.service" ]; then fail "uninstall left its unit behind"; fi
+  if curl -fs -o /dev/null --max-time 5 "$api/health"; then fail "the manager still runs"; fi
   [ "$(as_target podman inspect mcp-idle-1-1 --format '{{.State.Running}}')" = true ] || fail "the service did not go on"
   note "ok  the unit is gone, the service goes on"
 }

@@ -45,9 +45,20 @@ impl Ids {
     /// A new id. `caller` is who may use it, empty where callers are not known.
     #[must_use]
     pub fn make(&self, caller: &str) -> String {
-        let nonce = hex(&rand::random::<[u8; 16]>());
-        let mac = hex(&self.mac(&self.owner, &nonce, caller).finalize().into_bytes()[..16]);
-        format!("v1.{}.{nonce}.{mac}", self.owner)
+        self.of(&hex(&rand::random::<[u8; 16]>()), caller)
+    }
+
+    /// The id by which others know a session that this owner calls `name`; a name has no dot.
+    #[must_use]
+    pub fn of(&self, name: &str, caller: &str) -> String {
+        let mac = hex(&self.mac(&self.owner, name, caller).finalize().into_bytes()[..16]);
+        format!("v1.{}.{name}.{mac}", self.owner)
+    }
+
+    /// What the owner itself calls the session of an id.
+    #[must_use]
+    pub fn name_in(id: &str) -> Option<&str> {
+        id.split('.').nth(2)
     }
 
     /// Whose session this id names, if the caller may use it.
@@ -129,6 +140,14 @@ mod tests {
         let id = one.make("");
         assert_eq!(one.whose(&id, ""), Whose::Own);
         assert_eq!(two.whose(&id, ""), Whose::Other("one".into()));
+    }
+
+    #[test]
+    fn an_owner_finds_its_own_name_of_a_session_again() {
+        let ids = Ids::new(KEY, "one");
+        let id = ids.of("5f1c-77", "");
+        assert_eq!((ids.whose(&id, ""), Ids::name_in(&id)), (Whose::Own, Some("5f1c-77")));
+        assert_eq!(id, ids.of("5f1c-77", ""), "the same session has one id");
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod limits;
 mod mcp;
 mod origin;
 mod packages;
+mod peers;
 mod redis;
 pub mod reference;
 pub mod secrets;
@@ -57,6 +58,7 @@ pub use limits::Limits;
 pub use mcp::Mcp;
 pub use origin::Origin;
 pub use packages::Packages;
+pub use peers::Peers;
 pub use redis::Redis;
 pub use secrets::{SecretSource, Secrets};
 pub use section::Setting;
@@ -143,7 +145,9 @@ sections! {
     packages: Packages,
     /// The record of who did what.
     audit: Audit,
-    /// Known, not used yet.
+    /// Several managers behind one address.
+    peers: Peers,
+    /// A Redis server that managers share.
     redis: Redis,
 }
 
@@ -358,9 +362,11 @@ impl Config {
                  set ENABLE_AUTH=true, or listen on 127.0.0.1"
             ));
         }
-        if self.redis.enabled || self.redis.url.is_some() {
-            warnings
-                .push("ENABLE_REDIS and REDIS_URL have no effect yet: the manager answers from memory without Redis".to_owned());
+        if self.redis.url.is_some() && !self.redis.enabled {
+            warnings.push("REDIS_URL has no effect while ENABLE_REDIS is not true".to_owned());
+        }
+        if self.redis.enabled && self.peers.key_file.is_some() {
+            warnings.push("ENABLE_REDIS has no effect: peers.key_file says where the key of sessions is".to_owned());
         }
         warnings
     }

@@ -1,12 +1,17 @@
 //! Which replica has which MCP session, for servers that keep their sessions in memory and run as several replicas.
 //!
-//! It is learned from answers and kept in memory alone: a session that is not known goes to any replica, whose refusal
-//! tells the client to begin anew. Sessions of the bridge find their owner without it; it saves them a hop.
+//! The id that a client gets names the replica, so that every manager finds it, also one that was started after the session:
+//! `r1.REPLICA.ID`, where REPLICA tells replicas of one service apart and nothing more. It is no secret and gives no right:
+//! whoever changes it reaches another replica of the same service, as everybody does without a session. What was opened
+//! while there was one replica has the server's own id; that, and the ids of the bridge, which find their owner by
+//! themselves, are remembered from answers in memory alone. A session that is not known goes to any replica, whose refusal
+//! tells the client to begin anew.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use super::upstream::Upstream;
@@ -16,6 +21,34 @@ pub(super) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-i
 
 /// So many sessions are remembered for one service; then the half that was used longest ago is forgotten.
 const REMEMBERED: usize = 10_000;
+
+/// How ids begin that name their replica.
+const MARK: &str = "r1.";
+
+/// Names the replica in the id of a session that it opened.
+pub(super) fn name_replica(headers: &mut HeaderMap, upstream: &Upstream) {
+    let id = headers.get(SESSION_ID).and_then(|id| id.to_str().ok());
+    let named = id.and_then(|id| HeaderValue::from_str(&format!("{MARK}{}.{id}", tag(upstream))).ok());
+    if let Some(named) = named {
+        headers.insert(SESSION_ID, named);
+    }
+}
+
+/// Gives the server its own id back, if the request's id names a replica; which of `upstreams` that is.
+pub(super) fn replica_named(headers: &mut HeaderMap, upstreams: &[Arc<Upstream>]) -> Option<Arc<Upstream>> {
+    let id = headers.get(SESSION_ID)?.to_str().ok()?;
+    let (replica, own) = id.strip_prefix(MARK)?.split_once('.')?;
+    let found = upstreams.iter().find(|upstream| tag(upstream) == replica).cloned();
+    let own = HeaderValue::from_str(own).ok()?;
+    headers.insert(SESSION_ID, own);
+    found
+}
+
+/// What a replica is called in ids: the same for every manager, and nothing about the machine.
+fn tag(upstream: &Upstream) -> String {
+    let digest = Sha256::digest(upstream.address.to_string().as_bytes());
+    digest.iter().take(6).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+}
 
 /// The sessions of one service.
 #[derive(Debug, Default)]
@@ -67,6 +100,21 @@ mod tests {
         assert!(affinity.of(&with("b"), &both).is_none());
         assert!(affinity.of(&HeaderMap::new(), &both).is_none());
         assert!(affinity.of(&with("a"), &[one]).is_none(), "its replica is gone");
+    }
+
+    #[test]
+    fn an_id_names_its_replica_to_every_manager() {
+        let replicas = || [1, 2].map(|port| Upstream::new(([127, 0, 0, 1], port).into()));
+        let (here, there) = (replicas(), replicas());
+        let mut headers = with("5f.1c");
+        name_replica(&mut headers, &here[1]);
+        assert_ne!(headers[SESSION_ID], "5f.1c");
+        let found = replica_named(&mut headers, &there).unwrap();
+        assert!(Arc::ptr_eq(&found, &there[1]));
+        assert_eq!(headers[SESSION_ID], "5f.1c");
+        for other in ["5f.1c", "r1.none", ""] {
+            assert!(replica_named(&mut with(other), &there).is_none(), "{other}");
+        }
     }
 
     #[test]

@@ -62,8 +62,8 @@ impl Gateway {
         }
     }
 
-    async fn proxy_plain(&self, route: &Route, parts: Parts, body: RequestBody) -> Result<Response<ResponseBody>, Failure> {
-        let owner = route.owner(&parts.headers);
+    async fn proxy_plain(&self, route: &Route, mut parts: Parts, body: RequestBody) -> Result<Response<ResponseBody>, Failure> {
+        let owner = route.owner(&mut parts.headers);
         let spare = (parts.method.is_idempotent() && body.is_end_stream()).then(|| parts.clone());
         let mut request = Request::from_parts(parts, body);
         let mut attempts = 0;
@@ -72,9 +72,9 @@ impl Gateway {
             let (upstream, mut link) = self.link(route, owner.as_ref(), attempts > 1).await?;
             let waiting = upstream.wait();
             let failed = match self.exchange(&mut link, request).await {
-                Ok(response) => {
+                Ok(mut response) => {
                     drop(waiting);
-                    route.learn(response.headers(), &upstream);
+                    route.learn(response.headers_mut(), &upstream);
                     return Ok(answer(response, |body| ResponseBody::driven(body, link, upstream, self.settings.idle_timeout)));
                 }
                 Err(failed) => failed,

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http::HeaderMap;
 
-use super::affinity::Affinity;
+use super::affinity::{self, Affinity};
 use super::upstream::Upstream;
 use crate::domain::name::ServiceName;
 use crate::domain::status::{ServiceState, Snapshot};
-use crate::routing::{HostTable, ServiceEntry};
+use crate::routing::{HostTable, ServiceEntry, keeps_sessions};
 
 /// All services of one view.
 #[derive(Debug, Default)]
@@ -27,6 +27,8 @@ pub(super) struct Route {
     turn: AtomicUsize,
     /// Shared with the route that follows when the service's replicas change.
     affinity: Arc<Affinity>,
+    /// Whether ids of sessions name the replica that has them.
+    names_replicas: bool,
 }
 
 impl Routes {
@@ -72,7 +74,9 @@ impl Route {
         let upstreams = entry.ready.iter().map(|address| known(*address).unwrap_or_else(|| Upstream::new(*address)));
         let turn = before.map_or(0, |before| before.turn.load(Ordering::Relaxed));
         let affinity = before.map(|before| Arc::clone(&before.affinity)).unwrap_or_default();
-        Self { upstreams: upstreams.collect(), entry, turn: AtomicUsize::new(turn), affinity }
+        let spec = &entry.state.record.spec;
+        let names_replicas = spec.replicas > 1 && keeps_sessions(spec);
+        Self { upstreams: upstreams.collect(), turn: AtomicUsize::new(turn), affinity, names_replicas, entry }
     }
 
     pub(super) fn state(&self) -> &ServiceState {
@@ -84,14 +88,20 @@ impl Route {
         self.upstreams.len()
     }
 
-    /// The replica that has the session of a request with these headers, where there is a choice.
-    pub(super) fn owner(&self, headers: &HeaderMap) -> Option<Arc<Upstream>> {
-        if self.upstreams.len() > 1 { self.affinity.of(headers, &self.upstreams) } else { None }
+    /// The replica that has the session of a request, where there is a choice. An id that names it becomes the server's own.
+    pub(super) fn owner(&self, headers: &mut HeaderMap) -> Option<Arc<Upstream>> {
+        let named = affinity::replica_named(headers, &self.upstreams);
+        named.or_else(|| if self.upstreams.len() > 1 { self.affinity.of(headers, &self.upstreams) } else { None })
     }
 
-    /// Learns from the headers of an answer which session `upstream` has.
-    pub(super) fn learn(&self, headers: &HeaderMap, upstream: &Arc<Upstream>) {
-        self.affinity.learn(headers, upstream);
+    /// Learns from the headers of an answer which session `upstream` has. Where several replicas keep sessions of their own,
+    /// the id names the replica from here on.
+    pub(super) fn learn(&self, headers: &mut HeaderMap, upstream: &Arc<Upstream>) {
+        if self.names_replicas {
+            affinity::name_replica(headers, upstream);
+        } else {
+            self.affinity.learn(headers, upstream);
+        }
     }
 
     /// The replica for the next request: of those that are not in `tried`, the one with the fewest requests waiting for

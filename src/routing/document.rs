@@ -58,7 +58,8 @@ pub(super) fn host_rule(name: &ServiceName, settings: &Settings) -> String {
 
 /// Whether a client's MCP session may live in one of several replicas: a server of its own kind keeps it in memory,
 /// where the bridge's sessions find their owner by themselves.
-fn keeps_sessions(spec: &ServiceSpec) -> bool {
+#[must_use]
+pub fn keeps_sessions(spec: &ServiceSpec) -> bool {
     spec.transport == Transport::Http && spec.session_mode == SessionMode::PerSession && mcp_path(&spec.labels).is_some()
 }
 

@@ -60,6 +60,7 @@ use tokio::sync::{Mutex, broadcast, oneshot, watch as watch_channel};
 use tokio_util::sync::CancellationToken;
 
 pub use settings::{CredentialSource, LabelSource, SecretSource, Settings};
+pub use turns::session_key_file;
 
 use self::client::Engine;
 use self::images::{Fetched, Wanted};

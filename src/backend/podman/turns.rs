@@ -17,6 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(3);
 const LEADER: &str = "leader";
 const TURN: &str = "turn";
+const SESSIONS: &str = "sessions";
 
 /// The locks of one installation's managers.
 #[derive(Debug)]
@@ -29,10 +30,16 @@ pub(super) struct Turns {
     here: Arc<AsyncMutex<()>>,
 }
 
-/// What the locks leave in a folder that goes away.
+/// Where managers that share an engine, whose socket is in `folder`, keep the key of their sessions. It goes with the folder.
+#[must_use]
+pub fn session_key_file(folder: &Path, instance: &str) -> PathBuf {
+    folder.join(format!(".{instance}.{SESSIONS}"))
+}
+
+/// What managers leave in a folder that goes away.
 pub(super) fn remove_files(folder: &Path) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let ours = entry.path().extension().is_some_and(|ending| ending == LEADER || ending == TURN);
+        let ours = entry.path().extension().is_some_and(|ending| [LEADER, TURN, SESSIONS].iter().any(|own| ending == *own));
         if ours {
             let _ = std::fs::remove_file(entry.path());
         }

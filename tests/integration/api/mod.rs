@@ -12,6 +12,7 @@ mod images;
 mod lifecycle;
 mod limits;
 mod packages;
+mod peers;
 mod quick_start;
 mod stdio;
 mod streams;

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use reqwest::Method;
+use reqwest::{Client, Method};
 use rustix::process::Signal;
 use serde_json::json;
 
 use crate::support::eventually;
+use crate::support::mcp::Session;
 use crate::support::podman::{self, owned_by};
 use crate::support::product::{Options, Product, signal};
 
@@ -45,6 +46,31 @@ async fn a_manager_that_slept_through_a_deletion_does_not_bring_the_service_back
     assert_eq!(one.call(Method::DELETE, "/containers/echo").await.0, 204);
     signal(other.pid(), Signal::CONT);
     is_gone_for_good(&one, &other).await;
+    one.finish().await;
+    other.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_found_through_either_manager_that_of_a_replica_and_that_of_a_manager() {
+    if !podman::ready().await {
+        return;
+    }
+    let one = Product::start(options()).await;
+    let other = one.beside().await;
+    one.create_echo("echo", json!({"replicas": 3})).await;
+    other.until("echo", "it has all replicas", |service| service["ready_replicas"] == 3).await;
+    let by_name = Client::builder().no_proxy().resolve("echo.localhost", ([127, 0, 0, 1], 0).into()).build().unwrap();
+    let url = |product: &Product| format!("http://echo.localhost:{}/mcp", product.port);
+    for _ in 0..3 {
+        let session = Session::open(&by_name, &url(&one)).await;
+        let there = session.at(&by_name, &url(&other));
+        for _ in 0..6 {
+            assert_eq!(there.call("tools/list", json!({})).await.status, 200, "{}", other.log());
+        }
+    }
+    let session = Session::open(&one.client, &format!("{}/mcp", one.url)).await;
+    let there = session.at(&other.client, &format!("{}/mcp", other.url));
+    assert_eq!(there.call("tools/list", json!({})).await.status, 200, "{}", other.log());
     one.finish().await;
     other.finish().await;
 }

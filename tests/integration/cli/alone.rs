@@ -28,7 +28,7 @@ async fn settings_are_shown_with_their_sources_and_without_secrets() {
     assert_eq!(setting("redis.url").0, "(secret)");
     let table = user.run("config show --output table").await;
     assert!(!table.stdout.contains("hunter2") && !table.stderr.contains("hunter2"), "{table:#?}");
-    assert!(table.stderr.contains("ENABLE_REDIS and REDIS_URL have no effect"), "{table:#?}");
+    assert!(table.stderr.contains("REDIS_URL has no effect"), "{table:#?}");
 }
 
 #[tokio::test]

@@ -10,11 +10,12 @@ fn user() -> User {
 
 #[tokio::test]
 async fn the_unit_of_a_dry_run_is_one_that_systemd_takes_and_nothing_is_written() {
-    let user = user().with("MAX_CONTAINERS", "7");
+    let user = user().with("HEALTH_CHECK_INTERVAL", "7").with("MCP_MANAGER_SECRET_TOKEN", "hunter2");
     std::fs::create_dir(user.home.path().join("templates")).unwrap();
     let ran = user.run("install --dry-run --listen 127.0.0.1:8123 --set limits.max_containers=20").await;
     assert_eq!(ran.code, 0, "{ran:#?}");
-    assert!(ran.stderr.contains("in the unit") && ran.stderr.contains("enable mcp-manager.service"), "{ran:#?}");
+    assert!(ran.stderr.contains("not in the unit: HEALTH_CHECK_INTERVAL, MCP_MANAGER_SECRET_TOKEN;"), "{ran:#?}");
+    assert!(ran.stderr.contains("enable mcp-manager.service") && !ran.stderr.contains("hunter2"), "{ran:#?}");
     assert!(!user.home.path().join(".config").exists());
     let templates = user.home.path().join("templates");
     for words in

@@ -1,0 +1,176 @@
+# shellcheck shell=bash
+# Parts of test-compose.sh that every run has: data, replacement of each part, several managers, TLS.
+
+# writer: a service that writes its mark into a volume at its first start, and says the mark at each.
+writer() {
+  if [ -z "${MCP_TEST_HUB:-}" ]; then warn "left out: the data in volumes (MCP_TEST_HUB is not set)"; return; fi
+  # shellcheck disable=SC2016 # for the shell inside
+  ask POST http://localhost/api/mcp/containers/writer/start "${json[@]}" --data "$(printf '{"image": "docker.io/library/debian:13-slim",
+    "volumes": {"written": "/data"}, "command": ["bash", "-c", "%s"]}' \
+    'trap \"exit 0\" TERM; [ -e /data/mark ] || echo mark-$RANDOM$RANDOM$RANDOM >/data/mark; cat /data/mark; sleep infinity & wait')"
+  expect_status 201
+  mark=''
+  same_data
+}
+
+# same_data: the newest container of the writer finds what the first one wrote.
+same_data() {
+  [ -n "${MCP_TEST_HUB:-}" ] || return 0
+  local tries=0 said=''
+  until [ -n "$said" ]; do
+    tries=$((tries + 1))
+    [ "$tries" -lt 150 ] || fail "the service with a volume says nothing" "$(shown)"
+    sleep 0.2
+    ask GET http://localhost/api/mcp/containers/writer
+    case $(compact) in *'"status":"running"'*) ;; *) continue ;; esac
+    ask GET 'http://localhost/api/mcp/containers/writer/logs?stream=stdout&tail=1'
+    said=$(grep -oE 'mark-[0-9]+' <<<"$body" | tail -n 1 || true)
+  done
+  [ -z "$mark" ] || [ "$mark" = "$said" ] || fail "the volume holds something else than before" "before: $mark" "now: $said"
+  mark=$said
+  right "the volume holds $mark"
+}
+
+# replaced: a new manager disturbs no service, a new Traefik for its own moment only, a new engine restarts all with their data.
+replaced() {
+  step "a new manager, a new Traefik, a new engine"
+  meanwhile http://echo.localhost/health up --detach --force-recreate --no-deps --wait mcp-manager
+  [ "$unanswered" -le 1 ] || fail "$unanswered of $requests requests to a service were not answered while the manager was replaced"
+  until_answers http://localhost/api/mcp/ready
+  meanwhile http://echo.localhost/health up --detach --force-recreate --no-deps --wait traefik
+  until_answers http://echo.localhost/health
+  until_answers http://localhost/api/mcp/ready
+  meanwhile http://localhost:8000/health up --detach --force-recreate --no-deps --wait engine
+  until_answers http://echo.localhost/health
+  until_answers http://keeper.localhost/health
+  same_data
+}
+
+# meanwhile URL COMPOSE ARGUMENT...: asks the URL again and again while Compose works; $requests and $unanswered count.
+meanwhile() {
+  local url=$1 asking
+  shift
+  : >"$folder/asked"
+  : >"$folder/asking"
+  while [ -e "$folder/asking" ]; do
+    curl -s -o /dev/null --max-time 5 --write-out '%{http_code}\n' "$url" >>"$folder/asked" || true
+    sleep 0.05
+  done &
+  asking=$!
+  here "$@" >/dev/null 2>&1 || fail "compose $* failed"
+  rm "$folder/asking"
+  wait "$asking"
+  requests=$(wc -l <"$folder/asked") unanswered=$(grep -vc '^200$' "$folder/asked" || true)
+  note "ok  ${*: -1} replaced; $unanswered of $requests requests to $url went unanswered meanwhile"
+}
+
+# several_managers: what one is told all know, and a session is found by each, also when they have it from Redis how.
+several_managers() {
+  local redis=()
+  step "three managers"
+  three_sessions
+  if [ -z "${MCP_TEST_HUB:-}" ]; then warn "left out: the profile redis (MCP_TEST_HUB is not set)"; else
+    step "three managers and Redis"
+    redis=(ENABLE_REDIS=true REDIS_URL=redis://redis:6379/0)
+    (export "${redis[@]}"; here --profile redis up --detach --wait redis >"$folder/redis.log" 2>&1) ||
+      fail "Redis did not come up" "$(tail -n 5 "$folder/redis.log")" "$(here --profile redis logs --no-color --tail 5 redis)"
+    (export "${redis[@]}"; three_sessions) || exit 1
+    here --profile redis exec -T redis redis-cli --raw KEYS 'mcp-manager:*' | grep -q sessions || fail "nothing of the managers is in Redis"
+    here --profile redis rm --stop --force redis >/dev/null 2>&1
+  fi
+  here up --detach --scale mcp-manager=1 >/dev/null 2>&1
+  until_answers http://localhost/api/mcp/ready
+}
+
+three_sessions() {
+  local id address owner managers=()
+  here up --detach --wait --scale mcp-manager=3 >/dev/null 2>&1 || fail "three managers did not come up"
+  a_creation_is_seen_by_all
+  session=''
+  in_session http://localhost/api/mcp/mcp '{"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}}'
+  expect_status 200
+  session=$(header mcp-session-id)
+  in_session http://localhost/api/mcp/mcp '{"jsonrpc": "2.0", "method": "notifications/initialized"}'
+  expect_status 202
+  for id in $(here ps --quiet mcp-manager); do
+    address=$(docker inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' "$id")
+    case $session in *".${address//./-}-8000."*) owner=$id ;; *) managers+=("$address") ;; esac
+    in_session "http://$address:8000/mcp" '{"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}'
+    expect_status 200
+    expect_text container_list
+  done
+  [ "${#managers[@]}" = 2 ] || fail "the session's id names none of the managers: $session"
+  docker kill "$owner" >/dev/null
+  in_session "http://${managers[0]}:8000/mcp" '{"jsonrpc": "2.0", "id": 2, "method": "tools/list", "params": {}}'
+  expect_status 404
+  session=''
+}
+
+encrypted() {
+  step "TLS with a certificate of our own"
+  have openssl || { warn "left out: TLS (openssl is not installed)"; return; }
+  "$folder/scripts/make-certificate.sh" echo >/dev/null
+  TLS=own here up --detach --wait --wait-timeout 60 >/dev/null 2>&1 || fail "the composition did not come up with TLS=own"
+  local trusted=(--cacert "$folder/docker/traefik/certificates/ca.crt" --resolve localhost:443:127.0.0.1) tries=0
+  until curl -fs -o /dev/null "${trusted[@]}" --resolve echo.localhost:443:127.0.0.1 https://echo.localhost/health; do
+    tries=$((tries + 1))
+    [ "$tries" -lt 100 ] || fail "https://echo.localhost did not answer in time"
+    sleep 0.2
+  done
+  ask GET https://localhost/api/mcp/containers/echo "${trusted[@]}"
+  expect_member url '"https://echo.localhost"'
+  ask GET http://echo.localhost/health
+  expect_status 301
+  expect_header location https://echo.localhost
+  here up --detach --wait --wait-timeout 60 >/dev/null 2>&1
+  until_answers http://echo.localhost/health
+}
+
+# by_acme: Traefik gets certificates from an ACME server, for each name that a service has.
+by_acme() {
+  local gateway work=$folder/acme tries=0 domain=mcp.test trusted
+  step "TLS with certificates by ACME"
+  [ -n "$docker_folder" ] || { warn "left out: ACME (the Docker engine is not ours, so its ports are this machine's)"; return; }
+  ensure_packages "$cache/logs/apt.log" pebble openssl
+  mkdir -p "$work"
+  gateway=$(docker network inspect "${project}_edge" --format '{{(index .IPAM.Config 0).Gateway}}')
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=acme -addext "subjectAltName=IP:$gateway" \
+    -keyout "$work/key.pem" -out "$work/cert.pem" 2>/dev/null
+  chmod 644 "$work/cert.pem"
+  printf '{"pebble": {"listenAddress": "%s:14000", "managementListenAddress": "127.0.0.1:15000", "certificate": "%s", "privateKey": "%s",
+    "httpPort": 80, "tlsPort": 443, "ocspResponderURL": "", "externalAccountBindingRequired": false}}' \
+    "$gateway" "$work/cert.pem" "$work/key.pem" >"$work/config.json"
+  # Every name leads to the published ports.
+  "${on_docker[@]}" pebble-challtestsrv -defaultIPv4 127.0.0.1 -defaultIPv6 '' -dns01 127.0.0.1:8053 -http01 '' -https01 '' -tlsalpn01 '' \
+    -management 127.0.0.1:8055 >"$work/names.log" 2>&1 &
+  acme_pids=$!
+  PEBBLE_VA_NOSLEEP=1 PEBBLE_WFE_NONCEREJECT=0 "${on_docker[@]}" pebble -config "$work/config.json" -dnsserver 127.0.0.1:8053 \
+    >"$work/pebble.log" 2>&1 &
+  acme_pids+=" $!"
+  printf 'services: {traefik: {environment: {LEGO_CA_CERTIFICATES: /etc/acme.pem}, volumes: ["%s/cert.pem:/etc/acme.pem:ro"]}}\n' \
+    "$work" >"$folder/acme.yml"
+  (export TLS=acme DOMAIN=$domain ACME_EMAIL=me@$domain ACME_SERVER=https://$gateway:14000/dir
+    here --file docker-compose.yml --file acme.yml up --detach --wait --wait-timeout 60) >/dev/null 2>&1 ||
+    fail "the composition did not come up with TLS=acme"
+  until curl -fs -o "$work/root.pem" --insecure https://127.0.0.1:15000/roots/0; do
+    tries=$((tries + 1))
+    [ "$tries" -lt 100 ] || fail "the ACME server does not answer" "$(tail -n 5 "$work/pebble.log")"
+    sleep 0.2
+  done
+  trusted=(--cacert "$work/root.pem" --resolve "echo.$domain:443:127.0.0.1" --resolve "$domain:443:127.0.0.1")
+  tries=0
+  until curl -fs -o /dev/null "${trusted[@]}" "https://echo.$domain/health" && curl -fs -o /dev/null "${trusted[@]}" "https://$domain/api/mcp/health"; do
+    tries=$((tries + 1))
+    [ "$tries" -lt 150 ] || fail "no certificate that can be trusted came" "$(tail -n 5 "$work/pebble.log")" "$(here logs --no-color --tail 5 traefik)"
+    sleep 0.4
+  done
+  ask GET "https://$domain/api/mcp/containers/echo" "${trusted[@]}"
+  expect_member url "\"https://echo.$domain\""
+  ask GET "http://echo.$domain/health" --resolve "echo.$domain:80:127.0.0.1"
+  expect_status 301
+  # shellcheck disable=SC2086 # two process ids
+  kill $acme_pids 2>/dev/null || true
+  acme_pids=''
+  here up --detach --wait --wait-timeout 60 >/dev/null 2>&1
+  until_answers http://echo.localhost/health
+}
