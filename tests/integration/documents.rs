@@ -148,7 +148,8 @@ fn every_relative_link_leads_to_a_file_and_a_heading() {
 
 #[test]
 fn every_path_named_in_a_document_exists() {
-    let folders = ["src", "tests", "examples", "fuzz", "scripts", "docs", "docker", "templates", "traefik", ".ci", ".cargo"];
+    let folders =
+        ["src", "tests", "examples", "fuzz", "scripts", "docs", "docker", "templates", "traefik", "k8s", ".ci", ".cargo"];
     let (mut missing, mut seen) = (Vec::new(), 0);
     for file in markdown(root()) {
         let text = std::fs::read_to_string(&file).unwrap();
@@ -168,6 +169,61 @@ fn every_path_named_in_a_document_exists() {
     }
     assert!(seen > 50, "only {seen} paths were found");
     assert_eq!(missing, Vec::<String>::new());
+}
+
+#[test]
+fn the_manifests_carry_the_shipped_templates() {
+    let written = read("k8s/base/templates.yaml");
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(root().join("templates")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    for file in &files {
+        let name = file.file_name().unwrap().to_str().unwrap();
+        let text = std::fs::read_to_string(file).unwrap();
+        let lines: String =
+            text.lines().map(|line| if line.is_empty() { "\n".to_owned() } else { format!("    {line}\n") }).collect();
+        assert!(written.contains(&format!("  {name}: |\n{lines}")), "{name} differs; the file's head says how it is written");
+    }
+    assert_eq!(written.matches(".json: |").count(), files.len());
+    // The chart reads them where they are.
+    let linked = root().join("k8s/helm/mcp-manager/files").canonicalize().unwrap();
+    assert_eq!(linked, root().join("templates").canonicalize().unwrap());
+}
+
+#[test]
+fn the_chart_grants_what_the_manifests_grant_and_every_right_is_explained() {
+    let rules = |path: &str| -> Vec<String> {
+        let text = read(path);
+        // What OpenShift asks for stands under a condition.
+        let text = text
+            .split("{{- if .Values.finalizers }}")
+            .enumerate()
+            .map(|(index, part)| if index == 0 { part } else { part.split_once("{{- end }}").unwrap().1 });
+        let lines: String = text.collect();
+        let of_rules =
+            |line: &&str| ["- apiGroups:", "resources:", "verbs:"].iter().any(|key| line.trim_start().starts_with(key));
+        lines.lines().filter(of_rules).map(|line| line.trim().to_owned()).collect()
+    };
+    let granted = rules("k8s/base/rbac.yaml");
+    assert!(granted.len() > 20, "{granted:?}");
+    assert_eq!(rules("k8s/helm/mcp-manager/templates/rbac.yaml"), granted);
+    let list = |line: &str| line.split(['[', ']', ',']).skip(1).map(|word| word.trim().to_owned()).collect::<Vec<_>>();
+    let document = read("k8s/README.md");
+    for rule in granted.chunks(3) {
+        let verbs = list(&rule[2]);
+        for resource in list(&rule[1]).into_iter().filter(|resource| !resource.is_empty()) {
+            let group = if rule[0].contains("metrics") { " of `metrics.k8s.io`" } else { "" };
+            let explained = |line: &&str| {
+                let cells: Vec<&str> = line.split('|').collect();
+                let names = cells.get(1).is_some_and(|cell| cell.contains(&format!("`{resource}`{group}")));
+                names
+                    && cells
+                        .get(2)
+                        .is_some_and(|cell| verbs.iter().filter(|verb| !verb.is_empty()).all(|verb| cell.contains(verb)))
+            };
+            assert!(document.lines().any(|line| explained(&line)), "{resource}: {verbs:?} are not in k8s/README.md");
+        }
+    }
 }
 
 /// Whether a path has a place for a name (`docker/NAME/Dockerfile`, `templates/*.json`).

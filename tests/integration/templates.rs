@@ -71,14 +71,23 @@ fn every_shipped_template_makes_a_service_without_further_input() {
 }
 
 #[test]
-fn only_the_fetch_template_opens_the_way_out_and_only_nginx_keeps_capabilities() {
+fn only_the_fetch_template_opens_a_lock_and_servers_that_speak_stdio_say_their_program() {
     for (file, document) in shipped() {
         let spec = service(&Template::from_document(&document, None).unwrap());
         assert_eq!(spec.egress, file == "fetch", "{file}");
-        assert_eq!(spec.cap_add.is_empty(), file != "nginx", "{file}");
-        assert!(spec.read_only && spec.no_new_privileges, "{file}");
+        assert!(spec.cap_add.is_empty() && spec.read_only && spec.no_new_privileges, "{file}");
         let stdio = !["echo", "fastapi", "nginx"].contains(&file.as_str());
         assert_eq!(spec.transport == Transport::Stdio, stdio, "{file}");
+        // A cluster does not tell what an image would run. It is what the recipe says.
+        let program = spec.entrypoint.clone().unwrap_or_default();
+        assert_eq!(program.is_empty(), !stdio, "{file}");
+        if stdio {
+            let recipe = std::fs::read_to_string(root("docker").join(&file).join("Dockerfile")).unwrap();
+            assert!(recipe.contains(&format!("\nENTRYPOINT {}\n", serde_json::to_string(&program).unwrap())), "{file}");
+            let command =
+                recipe.lines().find_map(|line| line.strip_prefix("CMD ")).map(|line| serde_json::from_str(line).unwrap());
+            assert_eq!(spec.command, command.unwrap_or_else(Vec::<String>::new), "{file}");
+        }
     }
 }
 

@@ -11,8 +11,8 @@ use crate::error::{Error, Kind, Result};
 /// Longest time until a connection stands.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// A client of the cluster, and the namespace of all services.
-pub(super) async fn connect(settings: &Settings) -> Result<(Client, String)> {
+/// A client of the cluster, and the namespace of all services; says in the settings where the manager itself is.
+pub(super) async fn connect(settings: &mut Settings) -> Result<(Client, String)> {
     let wrong = |detail: String, error: Box<dyn std::error::Error + Send + Sync>| {
         Error::new(Kind::Invalid, format!("{detail}: {error}"))
             .remedy("run the manager in a pod with a service account, or set kubernetes.kubeconfig")
@@ -29,6 +29,9 @@ pub(super) async fn connect(settings: &Settings) -> Result<(Client, String)> {
         }
     };
     config.connect_timeout = Some(CONNECT);
+    if settings.access == Access::Account {
+        settings.manager_namespace = Some(config.default_namespace.clone());
+    }
     let namespace = settings.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
     let client = Client::try_from(config).map_err(|error| Error::internal("the cluster's client could not be made", error))?;
     Ok((client, namespace))

@@ -81,8 +81,8 @@ pub struct Kubernetes {
 
 impl Kubernetes {
     /// Finds the cluster. Its API server need not answer yet: it is waited for by [`Backend::run`].
-    pub async fn connect(settings: Settings, tasks: Tasks) -> Result<Arc<Self>> {
-        let (client, namespace) = connect::connect(&settings).await?;
+    pub async fn connect(mut settings: Settings, tasks: Tasks) -> Result<Arc<Self>> {
+        let (client, namespace) = connect::connect(&mut settings).await?;
         let names = Names { instance: settings.instance.clone(), namespace };
         Ok(Arc::new(Self { shared: Arc::new(Shared::new(client, names, settings, tasks)) }))
     }

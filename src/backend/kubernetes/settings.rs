@@ -17,6 +17,8 @@ pub struct Settings {
     pub access: Access,
     /// Namespace of all services; that of the account or the context unless set.
     pub namespace: Option<String>,
+    /// Namespace of the manager's own pods, where it runs in one; that of the services otherwise. Found out, not set.
+    pub manager_namespace: Option<String>,
     /// Name of this installation: prefix of everything it makes, and value of its owner's label.
     pub instance: String,
     /// Services answer at `NAME.DOMAIN`.
@@ -70,6 +72,7 @@ impl Settings {
         Self {
             access,
             namespace: None,
+            manager_namespace: None,
             instance: "mcp".to_owned(),
             domain: "localhost".to_owned(),
             bridge_image: None,

@@ -1,4 +1,4 @@
-//! Services from creation to deletion, on rootless Podman.
+//! Services from creation to deletion, on rootless Podman and in a cluster.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -6,18 +6,23 @@ use serde_json::{Value, json};
 use crate::support::podman;
 use crate::support::product::{Options, Product};
 
+everywhere! {
+    a_service_from_a_template_answers_at_its_name_when_post_returns,
+    a_service_from_an_inline_spec_starts_and_the_same_call_again_changes_nothing,
+    put_creates_then_leaves_alone_then_replaces_without_losing_the_name,
+    a_change_that_cannot_be_made_leaves_the_service_as_it_was,
+    patch_changes_replicas_limits_and_environment,
+    a_stopped_service_is_changed_at_once_and_stays_stopped_until_it_is_started,
+    what_the_user_stopped_stays_stopped_over_a_restart_and_starts_again_when_asked,
+}
+
 async fn echoed(product: &Product, name: &str) -> Option<String> {
     let answer = product.service(Method::GET, name, "/echo/hi").send().await.ok()?;
     let document: Value = if answer.status() == 200 { answer.json().await.ok()? } else { return None };
     document["echo"].as_str().map(str::to_owned)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_service_from_a_template_answers_at_its_name_when_post_returns() {
-    if !podman::ready().await {
-        return;
-    }
-    let product = Product::start(Options::podman()).await;
+async fn a_service_from_a_template_answers_at_its_name_when_post_returns(product: Product) {
     let created = product.create_echo("echo", json!({})).await;
     assert_eq!(created["status"], "running", "{created:#}");
     assert_eq!(created["url"], format!("http://echo.localhost:{}", product.port));
@@ -30,12 +35,7 @@ async fn a_service_from_a_template_answers_at_its_name_when_post_returns() {
     product.finish().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_service_from_an_inline_spec_starts_and_the_same_call_again_changes_nothing() {
-    if !podman::ready().await {
-        return;
-    }
-    let product = Product::start(Options::podman()).await;
+async fn a_service_from_an_inline_spec_starts_and_the_same_call_again_changes_nothing(product: Product) {
     let spec = json!({
         "image": podman::ECHO_IMAGE, "port": 8000, "environment": {"MCP_SERVICE_NAME": "inline"}, "memory_limit": "64m",
         "cpu_limit": "1.0", "restart_policy": "unless-stopped", "health_check_path": "/health", "health_check_interval": 30,
@@ -56,12 +56,7 @@ async fn a_service_from_an_inline_spec_starts_and_the_same_call_again_changes_no
     product.finish().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn put_creates_then_leaves_alone_then_replaces_without_losing_the_name() {
-    if !podman::ready().await {
-        return;
-    }
-    let product = Product::start(Options::podman()).await;
+async fn put_creates_then_leaves_alone_then_replaces_without_losing_the_name(product: Product) {
     let spec = json!({"template": "echo"});
     let (status, created) = product.send(Method::PUT, "/containers/echo", &spec).await;
     assert_eq!((status, created["outcome"].as_str()), (201, Some("created")), "{created:#}");
@@ -95,12 +90,7 @@ async fn put_creates_then_leaves_alone_then_replaces_without_losing_the_name() {
     product.finish().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_change_that_cannot_be_made_leaves_the_service_as_it_was() {
-    if !podman::ready().await {
-        return;
-    }
-    let product = Product::start(Options::podman()).await;
+async fn a_change_that_cannot_be_made_leaves_the_service_as_it_was(product: Product) {
     let before = product.create_echo("echo", json!({})).await;
     let broken = json!({"image": "localhost/no-such-image:1", "port": 8000, "pull_policy": "never"});
     let (status, problem) = product.send(Method::PUT, "/containers/echo", &broken).await;
@@ -111,12 +101,7 @@ async fn a_change_that_cannot_be_made_leaves_the_service_as_it_was() {
     product.finish().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn patch_changes_replicas_limits_and_environment() {
-    if !podman::ready().await {
-        return;
-    }
-    let product = Product::start(Options::podman()).await;
+async fn patch_changes_replicas_limits_and_environment(product: Product) {
     product.create_echo("echo", json!({"environment": {"MCP_ECHO_TEST_CONTROLS": "true", "GONE": "x"}})).await;
     let (status, scaled) = product.send(Method::PATCH, "/containers/echo", &json!({"replicas": 3})).await;
     assert_eq!((status, scaled["ready_replicas"].as_u64()), (200, Some(3)), "{scaled:#}");
@@ -136,12 +121,7 @@ async fn patch_changes_replicas_limits_and_environment() {
     product.finish().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_stopped_service_is_changed_at_once_and_stays_stopped_until_it_is_started() {
-    if !podman::ready().await {
-        return;
-    }
-    let product = Product::start(Options::podman()).await;
+async fn a_stopped_service_is_changed_at_once_and_stays_stopped_until_it_is_started(product: Product) {
     product.create_echo("echo", json!({})).await;
     assert_eq!(product.call(Method::POST, "/containers/echo/stop").await.0, 200);
     let patch = product.request(Method::PATCH, "/containers/echo").json(&json!({"replicas": 2})).send().await.unwrap();
@@ -151,12 +131,7 @@ async fn a_stopped_service_is_changed_at_once_and_stays_stopped_until_it_is_star
     product.finish().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_the_user_stopped_stays_stopped_over_a_restart_and_starts_again_when_asked() {
-    if !podman::ready().await {
-        return;
-    }
-    let product = Product::start(Options::podman()).await;
+async fn what_the_user_stopped_stays_stopped_over_a_restart_and_starts_again_when_asked(product: Product) {
     product.create_echo("stopped", json!({})).await;
     product.create_echo("running", json!({})).await;
     let (status, stopped) = product.call(Method::POST, "/containers/stopped/stop").await;

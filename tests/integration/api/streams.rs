@@ -1,4 +1,4 @@
-//! Logs and events, as pages and as they happen, on rootless Podman.
+//! Logs and events, as pages and as they happen, on rootless Podman and in a cluster.
 
 use std::time::Duration;
 
@@ -6,8 +6,13 @@ use futures_util::StreamExt as _;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::product::{Options, Product};
-use crate::support::{eventually, podman};
+use crate::support::eventually;
+use crate::support::product::Product;
+
+everywhere! {
+    logs_are_filtered_told_apart_and_followed,
+    events_tell_what_happens_to_a_service,
+}
 
 /// Reads server-sent events until one satisfies `wanted`; its name and data.
 async fn event_with(response: reqwest::Response, wanted: impl Fn(&str, &Value) -> bool) -> (String, Value) {
@@ -32,12 +37,8 @@ async fn event_with(response: reqwest::Response, wanted: impl Fn(&str, &Value) -
     tokio::time::timeout(Duration::from_secs(30), read).await.expect("the event comes")
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn logs_are_filtered_told_apart_and_followed() {
-    if !podman::ready().await {
-        return;
-    }
-    let product = Product::start(Options::podman()).await;
+async fn logs_are_filtered_told_apart_and_followed(product: Product) {
+    let streams_are_told = product.options.backend == "podman";
     product.create_echo("echo", json!({})).await;
     let write = |lines: Value| {
         let request = product.service(Method::POST, "echo", "/log").json(&lines);
@@ -61,11 +62,18 @@ async fn logs_are_filtered_told_apart_and_followed() {
     .await;
     let all = lines("tail=1000").await;
     let find = |text: &str| all.iter().find(|line| line["line"] == text).unwrap_or_else(|| panic!("{text}: {all:#?}"));
-    assert_eq!(find("to standard output")["stream"], "stdout");
-    assert_eq!(find("to standard error")["stream"], "stderr");
+    if streams_are_told {
+        assert_eq!(find("to standard output")["stream"], "stdout");
+        assert_eq!(find("to standard error")["stream"], "stderr");
+    }
     assert!(find("to standard error")["timestamp"].is_string());
-    let only = lines("tail=1000&stream=stdout&timestamps=false").await;
-    assert!(only.iter().all(|line| line["stream"] == "stdout" && line.get("timestamp").is_none()));
+    if streams_are_told {
+        let only = lines("tail=1000&stream=stdout&timestamps=false").await;
+        assert!(only.iter().all(|line| line["stream"] == "stdout" && line.get("timestamp").is_none()));
+    } else {
+        let (status, refused) = product.get("/containers/echo/logs?stream=stdout").await;
+        assert_eq!((status, refused["type"].as_str()), (422, Some("urn:mcp-manager:problem:not-supported")), "{refused:#}");
+    }
     assert_eq!(lines("tail=1").await.len(), 1);
     assert!(lines("until=1h").await.is_empty(), "nothing is older than an hour");
 
@@ -79,12 +87,7 @@ async fn logs_are_filtered_told_apart_and_followed() {
     product.finish().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn events_tell_what_happens_to_a_service() {
-    if !podman::ready().await {
-        return;
-    }
-    let product = Product::start(Options::podman()).await;
+async fn events_tell_what_happens_to_a_service(product: Product) {
     product.create_echo("echo", json!({})).await;
     let events = product.request(Method::GET, "/containers/echo/events").send().await.unwrap();
     let (_, first) = event_with(events, |_, _| true).await;

@@ -2,6 +2,7 @@
 //! why services fail, and how several managers share it.
 
 mod faults;
+mod manifests;
 mod reasons;
 mod sessions;
 

@@ -12,7 +12,9 @@ pub enum Part {
     /// The real Traefik. Value: path of the program.
     Traefik,
     /// A Kubernetes cluster that the tests may fill. Value: the file that leads to it, as kubectl reads it. Its nodes have the
-    /// image that `MCP_TEST_KUBE_IMAGE` names, which is the echo server's.
+    /// image that `MCP_TEST_KUBE_IMAGE` names, which is the echo server's, and the images of k8s/: `localhost/mcp/manager`,
+    /// `localhost/mcp/echo`, `docker.io/library/nginx` and `docker.io/library/traefik:v3.7`. `MCP_TEST_KUBECTL` is the
+    /// path of kubectl.
     Kubernetes,
     /// A registry that serves Docker Hub's names, which Podman here is set to use. Value: `HOST:PORT`.
     Hub,

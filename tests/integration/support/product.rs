@@ -12,6 +12,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use super::echo::status_and_json;
+use super::kubernetes::Namespace;
 use super::podman;
 
 /// How long a manager may take to come up, and a service to start.
@@ -20,7 +21,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// How to start one.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// `podman` or `memory`.
+    /// `podman`, `kubernetes` or `memory`.
     pub backend: &'static str,
     /// Name of the installation.
     pub instance: String,
@@ -39,6 +40,15 @@ impl Options {
     /// On rootless Podman, with an instance of its own.
     pub fn podman() -> Self {
         Self { backend: "podman", ..Self::memory() }
+    }
+
+    /// In a namespace of a cluster, with its pods within reach of this machine.
+    pub fn kubernetes(namespace: &Namespace) -> Self {
+        Self { backend: "kubernetes", ..Self::memory() }
+            .with("MCP_MANAGER_KUBERNETES_KUBECONFIG", namespace.kubeconfig().display().to_string())
+            .with("MCP_MANAGER_KUBERNETES_NAMESPACE", &namespace.name)
+            .with("MCP_MANAGER_KUBERNETES_BRIDGE_IMAGE", &namespace.image)
+            .with("MCP_MANAGER_KUBERNETES_ALLOW_FROM", "0.0.0.0/0")
     }
 
     /// With the engine for itself, for tests that count what is in it.

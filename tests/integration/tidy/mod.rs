@@ -61,7 +61,8 @@ fn modules_import_what_the_table_allows() {
 fn every_file_opens_with_what_it_is_for() {
     let violations = rust_files().into_iter().filter(|path| !read(path).strip_prefix("//! ").is_some_and(is_sentence));
     let rust = violations.map(|path| format!("{}:1: open with '//! ' and what the file is for", path.display()));
-    let others = ["scripts", "docker", "traefik", "templates", ".ci"].into_iter().flat_map(|folder| files(folder, has_comments));
+    let others =
+        ["scripts", "docker", "traefik", "templates", "k8s", ".ci"].into_iter().flat_map(|folder| files(folder, has_comments));
     let silent = others.filter(|path| !opening_comment(&read(path)).is_some_and(is_sentence));
     let others = silent.map(|path| format!("{}:1: open with a comment that says what the file is for", path.display()));
     none(&rust.chain(others).collect::<Vec<_>>());

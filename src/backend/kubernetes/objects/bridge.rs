@@ -57,6 +57,8 @@ pub(super) fn bridge(context: &Context<'_>, restrictions: &Value) -> Result<Brid
     let init = json!({
         "name": "mcp-bridge",
         "image": image,
+        // One that is tagged "latest" is looked for on the node first, too.
+        "imagePullPolicy": "IfNotPresent",
         "command": [settings.bridge_path, "--copy-to", program],
         "securityContext": restrictions,
         "resources": {

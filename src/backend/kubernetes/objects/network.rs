@@ -54,7 +54,10 @@ pub(super) fn policy(context: &Context<'_>) -> Object {
     let own = json!({"podSelector": {"matchLabels": context.names.pod_selector(&context.record.name)}});
     let mut ingress = Vec::new();
     if let Some(port) = spec.port {
-        let manager = json!({"podSelector": {"matchLabels": {"app.kubernetes.io/name": "mcp-manager"}}});
+        let mut manager = json!({"podSelector": {"matchLabels": {"app.kubernetes.io/name": "mcp-manager"}}});
+        if let Some(namespace) = &settings.manager_namespace {
+            manager["namespaceSelector"] = json!({"matchLabels": {"kubernetes.io/metadata.name": namespace}});
+        }
         let namespaces = settings
             .allow_from_namespaces
             .iter()

@@ -133,6 +133,19 @@ fn what_is_open_is_open_by_name_and_metadata_never_is() {
 }
 
 #[test]
+fn the_manager_is_let_in_from_its_own_namespace_alone() {
+    let ingress = |settings: &Settings| {
+        let objects = made(http(), settings);
+        of_kind(&objects, Owned::NetworkPolicy)["spec"]["ingress"][0]["from"][1].clone()
+    };
+    let pods = json!({"matchLabels": {"app.kubernetes.io/name": "mcp-manager"}});
+    assert_eq!(ingress(&settings()), json!({"podSelector": pods}));
+    let elsewhere = Settings { manager_namespace: Some("ops".into()), ..settings() };
+    let namespace = json!({"matchLabels": {"kubernetes.io/metadata.name": "ops"}});
+    assert_eq!(ingress(&elsewhere), json!({"podSelector": pods, "namespaceSelector": namespace}));
+}
+
+#[test]
 fn another_version_of_the_bridge_replaces_no_pods() {
     let newer = Settings { bridge_image: Some("example.org/mcp-manager:2".into()), ..settings() };
     let digest = |settings: &Settings| {
