@@ -171,6 +171,11 @@ async fn own_address(config: &Config, address: SocketAddr) -> Result<SocketAddr>
     }
 }
 
+/// A look at the cluster that services would run in.
+pub async fn examine_cluster(config: &Config) -> Result<Vec<kubernetes::Look>> {
+    Ok(kubernetes::examine(kubernetes_settings(config)?).await)
+}
+
 fn kubernetes_settings(config: &Config) -> Result<kubernetes::Settings> {
     let secrets = config.secret_source();
     let access = if config.in_cluster() {

@@ -3,22 +3,31 @@
 
 use std::time::Duration;
 
-use crate::domain::spec::{ServiceSpec, SessionMode};
+use crate::domain::spec::{ServiceSpec, SessionMode, Transport};
 
 /// Processes and threads that are reckoned for one session's server, for a cap on sessions that the process limit bears.
 const TASKS_PER_SESSION: u32 = 16;
 const MAX_SESSIONS: u32 = 64;
+/// The label that opens HTTP+SSE of 2024-11-05 to clients, and the one that says where a server of it has its stream.
+const SSE_CLIENTS: &str = "mcp.sse";
+const SSE_PATH: &str = "mcp.sse_path";
 
-/// Flags without their dashes, and their values, for a replica that is known to its peers as `owner` and listens on
-/// `port` like all of them.
-pub(super) fn flags(spec: &ServiceSpec, port: u16, owner: &str) -> [(&'static str, String); 7] {
+/// Whether the spec's server needs the bridge.
+pub(super) fn is_needed(spec: &ServiceSpec) -> bool {
+    matches!(spec.transport, Transport::Stdio | Transport::Sse)
+}
+
+/// The bridge's arguments up to and with `--`, for a replica that is known to its peers as `owner`. `hosts` are values of
+/// the Host header that it takes.
+pub(super) fn arguments(spec: &ServiceSpec, owner: &str, hosts: &[String]) -> Vec<String> {
     let mode = match spec.session_mode {
         SessionMode::Shared => "shared",
         SessionMode::PerSession => "per_session",
     };
+    let port = spec.front_port().unwrap_or_default();
     let sessions = (spec.pids_limit / TASKS_PER_SESSION).clamp(1, MAX_SESSIONS);
     let seconds = |span: Duration| span.as_secs().max(1);
-    [
+    let flags = [
         ("listen", format!("0.0.0.0:{port}")),
         ("session-mode", mode.to_owned()),
         ("max-sessions", sessions.to_string()),
@@ -27,5 +36,12 @@ pub(super) fn flags(spec: &ServiceSpec, port: u16, owner: &str) -> [(&'static st
         ("drain-timeout", seconds(spec.stop_timeout.duration()).saturating_sub(1).max(1).to_string()),
         ("owner", owner.to_owned()),
         ("peer", format!("http://{{owner}}:{port}")),
-    ]
+    ];
+    let path = spec.labels.get(SSE_PATH).map_or("/sse", String::as_str);
+    let inside = spec.port.filter(|_| spec.transport == Transport::Sse);
+    let server = inside.map(|inside| ("sse-server", format!("http://127.0.0.1:{inside}{path}")));
+    let clients = spec.labels.get(SSE_CLIENTS).is_some_and(|value| value == "true").then(|| "--sse".to_owned());
+    let hosts = hosts.iter().map(|host| ("allowed-host", host.clone()));
+    let flags = flags.into_iter().chain(server).chain(hosts).flat_map(|(name, value)| [format!("--{name}"), value]);
+    flags.chain(clients).chain(["--".to_owned()]).collect()
 }

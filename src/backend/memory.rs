@@ -283,6 +283,7 @@ impl Backend for Memory {
             failure: None,
             progress: None,
             warnings: Vec::new(),
+            reasons: Vec::new(),
         };
         state.services.insert(name.clone(), service);
         self.engine.emit(&mut state, name, "created", format!("{name} was created"), Some(Phase::Pending));
@@ -334,6 +335,9 @@ impl Backend for Memory {
 
     async fn logs(&self, name: &ServiceName, query: LogQuery) -> Result<LogStream> {
         self.service(name)?;
+        if query.previous {
+            return Err(super::no_previous());
+        }
         let wanted = {
             let query = query.clone();
             move |line: &LogLine| {

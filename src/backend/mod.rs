@@ -83,6 +83,12 @@ fn taken(name: &ServiceName) -> Error {
         .remedy("choose another name, or change that one")
 }
 
+/// Logs of the container before the present one are asked for, and there is none.
+fn no_previous() -> Error {
+    Error::new(Kind::NotSupported, "a container that is started again is the same here, and its log goes on")
+        .remedy("leave out 'previous'")
+}
+
 /// An image as the backend has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema, schemars::JsonSchema)]
 pub struct ImageInfo {
@@ -173,7 +179,7 @@ impl Places {
     /// What a view says, for a manager that has its backend to itself.
     #[must_use]
     pub fn of(view: &Snapshot) -> Self {
-        let replicas = view.services.iter().map(|(name, service)| (name.clone(), service.record.spec.replicas)).collect();
+        let replicas = view.services.iter().map(|(name, service)| (name.clone(), service.record.spec.most_replicas())).collect();
         Self { replicas, held: None }
     }
 

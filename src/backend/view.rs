@@ -237,7 +237,15 @@ mod tests {
             created_at: Timestamp::UNIX_EPOCH,
             updated_at: Timestamp::UNIX_EPOCH,
         };
-        ServiceState { record: Arc::new(record), phase, replicas, failure: None, progress: None, warnings: Vec::new() }
+        ServiceState {
+            record: Arc::new(record),
+            phase,
+            replicas,
+            failure: None,
+            progress: None,
+            warnings: Vec::new(),
+            reasons: Vec::new(),
+        }
     }
 
     #[test]

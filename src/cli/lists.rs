@@ -162,6 +162,9 @@ pub async fn status(client: &Client, output: &Output, name: &str) -> Outcome {
         Some(remedy) => format!("{} ({remedy})", failure.detail),
         None => failure.detail.clone(),
     });
+    // What the failure says is said there.
+    let reasons = detail.reasons.iter().filter(|reason| !reason.permanent);
+    let reasons: Vec<String> = reasons.map(|reason| format!("{reason} ({})", reason.remedy)).collect();
     // A failure is its own, longer message.
     let message = if failure.is_some() { None } else { summary.message.clone() };
     let progress = detail.progress.as_ref().map(|progress| progress.message.clone());
@@ -185,6 +188,7 @@ pub async fn status(client: &Client, output: &Output, name: &str) -> Outcome {
         ("created", format!("{:.0} ({} ago)", summary.created_at, age(summary.created_at))),
         ("changed", format!("{:.0} (generation {})", detail.updated_at, detail.generation)),
         ("warnings", detail.warnings.join("\n")),
+        ("reasons", reasons.join("\n")),
         ("loosened", detail.loosened.join("\n")),
     ])?;
     let detailed = detail.instances.iter().filter_map(|replica| {

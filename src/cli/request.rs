@@ -236,9 +236,11 @@ mod tests {
             "network",
             "transport",
             "session_mode",
+            "autoscaling",
             "stop_timeout",
             "no_new_privileges",
             "cap_add",
+            "kubernetes",
         ];
         for field in crate::domain::fields::field_names::<SpecInput>() {
             assert_ne!(value.contains_key(*field), left_out.contains(field), "{field}");

@@ -8,6 +8,7 @@ pub mod fields;
 pub mod name;
 pub mod package;
 pub mod quantity;
+pub mod reason;
 #[cfg(test)]
 pub mod samples;
 pub mod spec;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::name::ServiceName;
+use super::reason::Reason;
 use super::spec::ServiceSpec;
 use super::template::TemplateReference;
 use crate::error::Error;
@@ -232,6 +233,8 @@ pub struct ServiceState {
     pub progress: Option<Progress>,
     /// What the engine could not enforce or had to say.
     pub warnings: Vec<String>,
+    /// Why it is not as it should be, as far as its backend knows more of that than the replicas say.
+    pub reasons: Vec<Reason>,
 }
 
 impl ServiceState {
@@ -319,6 +322,8 @@ pub struct LogQuery {
     pub stream: Option<Stream>,
     /// Only this replica.
     pub replica: Option<u32>,
+    /// What the container before the present one logged, where the engine makes a new one for each start.
+    pub previous: bool,
     /// Go on with new lines until the caller goes away or the service is removed.
     pub follow: bool,
 }

@@ -88,7 +88,7 @@ impl Manager {
             let remedy = "'mcp-manager doctor' says what this machine lacks".to_owned();
             found(Severity::Warning, "limits".to_owned(), message, Some(remedy));
         }
-        let containers: u32 = snapshot.services.values().map(|service| service.record.spec.replicas).sum();
+        let containers: u32 = snapshot.services.values().map(|service| service.record.spec.most_replicas()).sum();
         let most = self.settings.max_containers;
         if containers >= most {
             let message = format!("all {most} places for containers are taken");
@@ -102,6 +102,9 @@ impl Manager {
             if let Some((severity, message)) = trouble(service) {
                 let remedy = service.failure.as_ref().and_then(|failure| failure.remedy.clone());
                 found(severity, subject.clone(), message, remedy);
+            }
+            for reason in service.reasons.iter().filter(|reason| !reason.permanent) {
+                found(Severity::Warning, subject.clone(), reason.to_string(), Some(reason.remedy.clone()));
             }
             for warning in &service.warnings {
                 found(Severity::Warning, subject.clone(), warning.clone(), None);

@@ -37,6 +37,8 @@ pub struct LogRequest {
     /// Only this replica.
     #[schemars(range(min = 1))]
     pub replica: Option<u32>,
+    /// What the container before the present one logged, where the engine makes a new one for each start (default false).
+    pub previous: Option<bool>,
     /// Whether lines carry their time (default true).
     pub timestamps: Option<bool>,
 }
@@ -65,10 +67,14 @@ impl LogRequest {
         {
             errors.push(FieldError::new("until", "is not after 'since'", "swap them, or leave one out"));
         }
+        let previous = self.previous.unwrap_or_default();
+        if previous && follow {
+            errors.push(FieldError::new("previous", "has ended and cannot be followed", "leave out 'follow' or 'previous'"));
+        }
         if !errors.is_empty() {
             return Err(Error::invalid("the parameters are not valid", errors));
         }
-        Ok(LogQuery { tail: Some(tail), since, until, stream: self.stream, replica: self.replica, follow })
+        Ok(LogQuery { tail: Some(tail), since, until, stream: self.stream, replica: self.replica, previous, follow })
     }
 }
 

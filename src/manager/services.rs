@@ -196,7 +196,7 @@ impl Manager {
         let (spec, template) = self.resolve(request).await?;
         let limit = spec.start_timeout.duration();
         let places = self.backend.places().await?;
-        let reservation = self.capacity.reserve(&places.replicas, name, spec.replicas)?;
+        let reservation = self.capacity.reserve(&places.replicas, name, spec.most_replicas())?;
         let change = Change { spec: Arc::new(spec), template, desired: Desired::Running };
         let record = self.backend.create(name, change).await?;
         drop((reservation, places));
@@ -252,9 +252,10 @@ impl Manager {
             let current = self.service(name)?.record.clone();
             let change = edit(&current);
             // Who takes no further places need not wait for a turn.
-            let grows = change.spec.replicas > current.spec.replicas;
+            let (wanted, had) = (change.spec.most_replicas(), current.spec.most_replicas());
+            let grows = wanted > had;
             let places = if grows { self.backend.places().await? } else { Places::of(&self.snapshot()) };
-            let reservation = self.capacity.reserve(&places.replicas, name, change.spec.replicas.max(current.spec.replicas))?;
+            let reservation = self.capacity.reserve(&places.replicas, name, wanted.max(had))?;
             match self.backend.update(name, current.generation, change).await {
                 Err(error) if error.kind == Kind::Conflict => {
                     drop((reservation, places));
@@ -366,6 +367,10 @@ impl Manager {
             if replicas > 1 && !spec.ports.is_empty() {
                 let remedy = "keep one replica, or apply the service without 'ports'";
                 return Err(Error::invalid_field("replicas", "fixed host ports cannot be shared by replicas", remedy));
+            }
+            if let Some(autoscaling) = spec.autoscaling.as_ref().filter(|one| !(one.min..=one.max).contains(&replicas)) {
+                let message = format!("is not within the service's autoscaling, {} to {}", autoscaling.min, autoscaling.max);
+                return Err(Error::invalid_field("replicas", message, "apply the service with another 'autoscaling'"));
             }
             spec.replicas = replicas;
         }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{Manager, redact};
+use crate::domain::reason::Reason;
 use crate::domain::spec::ServiceSpec;
 use crate::domain::status::{Desired, Phase, Progress, Replica, ReplicaState, ServiceState};
 use crate::domain::template::TemplateReference;
@@ -76,6 +77,9 @@ pub struct ServiceDetail {
     /// What the engine could not enforce or had to say.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// Why it is not as it should be, each with its remedy; those that do not pass by themselves first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<Reason>,
     /// Which locks of the default are open.
     pub loosened: Vec<String>,
     /// How it runs; secret values are replaced.
@@ -130,6 +134,7 @@ impl Manager {
             progress: service.progress.clone(),
             failure: service.failure.as_ref().map(Failure::from),
             warnings: service.warnings.clone(),
+            reasons: Reason::all(service),
             loosened: spec.loosened(),
             spec: ServiceSpec { environment: redact::environment(&spec.environment), ..(**spec).clone() },
         }
@@ -146,6 +151,10 @@ impl Manager {
 pub(super) fn message(service: &ServiceState) -> Option<String> {
     if let Some(failure) = &service.failure {
         return Some(failure.to_string());
+    }
+    // A backend that knows more than the replicas say knows it in every phase.
+    if let Some(reason) = service.reasons.first() {
+        return Some(reason.to_string());
     }
     let troubled = |phase| matches!(phase, Phase::CrashLoop | Phase::Exited | Phase::Unhealthy | Phase::Degraded);
     if !troubled(service.phase) {

@@ -64,7 +64,9 @@ pub async fn create(
     Body(body): Body,
 ) -> Answer<Response> {
     let request = ServiceRequest::read(&body, None)?;
-    Ok(answer(api.manager.create_service(&actor, request, parameters.wait).await?, parameters.wait))
+    // A request holds a whole spec, and what is done with it several.
+    let created = Box::pin(api.manager.create_service(&actor, request, parameters.wait)).await?;
+    Ok(answer(created, parameters.wait))
 }
 
 /// Everything about a service.

@@ -36,6 +36,8 @@ pub struct LogParameters {
     /// Only this replica.
     #[param(minimum = 1)]
     replica: Option<u32>,
+    /// What the container before the present one logged, where the engine makes a new one for each start.
+    previous: Option<bool>,
     /// Whether lines carry their time (default true).
     timestamps: Option<bool>,
     /// Go on with new lines, as server-sent events.
@@ -67,8 +69,8 @@ pub async fn logs(
     Name(name): Name,
     Parameters(parameters): Parameters<LogParameters>,
 ) -> Answer<Response> {
-    let LogParameters { tail, since, until, stream, replica, timestamps, follow } = parameters;
-    let request = LogRequest { tail, since, until, stream, replica, timestamps };
+    let LogParameters { tail, since, until, stream, replica, previous, timestamps, follow } = parameters;
+    let request = LogRequest { tail, since, until, stream, replica, previous, timestamps };
     if !follow {
         return Ok(Json(api.manager.service_log_page(&actor, &name, request).await?).into_response());
     }

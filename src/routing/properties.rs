@@ -45,6 +45,7 @@ pub(super) fn state(name: &str, replicas: &[(bool, Option<u16>)]) -> ServiceStat
         failure: None,
         progress: None,
         warnings: Vec::new(),
+        reasons: Vec::new(),
     }
 }
 

@@ -13,11 +13,12 @@ pub(super) enum Owned {
     StatefulSet,
     PodDisruptionBudget,
     Ingress,
+    HorizontalPodAutoscaler,
 }
 
 impl Owned {
     /// Every kind, in the order in which they are written: what pods need stands before them.
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::ServiceAccount,
         Self::Secret,
         Self::NetworkPolicy,
@@ -26,6 +27,7 @@ impl Owned {
         Self::StatefulSet,
         Self::PodDisruptionBudget,
         Self::Ingress,
+        Self::HorizontalPodAutoscaler,
     ];
 
     pub(super) fn resource(self) -> ApiResource {
@@ -38,6 +40,7 @@ impl Owned {
             Self::StatefulSet => ("apps", "v1", "StatefulSet", "statefulsets"),
             Self::PodDisruptionBudget => ("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets"),
             Self::Ingress => ("networking.k8s.io", "v1", "Ingress", "ingresses"),
+            Self::HorizontalPodAutoscaler => ("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
         };
         resource(group, version, kind, plural)
     }

@@ -59,6 +59,7 @@ async fn open(shared: &Shared, replica: &Replica, query: &LogQuery, tail: Option
     let parameters = LogParams {
         container: Some("service".to_owned()),
         follow: query.follow,
+        previous: query.previous,
         since_time: query.since,
         tail_lines: tail.map(i64::from),
         timestamps: true,
@@ -68,6 +69,8 @@ async fn open(shared: &Shared, replica: &Replica, query: &LogQuery, tail: Option
         Ok(reader) => reader.lines(),
         // A pod that has gone meanwhile has no logs.
         Err(error) if error.kind == Kind::NotFound => return Ok(stream::empty().boxed()),
+        // Nor has a container before the first.
+        Err(error) if query.previous && error.kind == Kind::Invalid => return Ok(stream::empty().boxed()),
         Err(error) => return Err(error),
     };
     let (ordinal, since, until) = (replica.ordinal, query.since, query.until);

@@ -12,6 +12,7 @@
 //! | `trouble` | what the cluster warns of, asked while something is wrong |
 //! | `leader` | which of several managers writes |
 //! | `logs`, `stats` | looking into pods |
+//! | `examine` | what `mcp-manager doctor` looks at |
 //! | `errors` | from the API server's words to errors of the product |
 //! | `shared` | what the parts share |
 //!
@@ -19,6 +20,7 @@
 
 mod connect;
 mod errors;
+mod examine;
 mod kinds;
 mod leader;
 mod logs;
@@ -49,6 +51,7 @@ use serde_json::{Value, json};
 use tokio::sync::{broadcast, watch as watch_channel};
 use tokio_util::sync::CancellationToken;
 
+pub use examine::{Look, examine};
 pub use settings::{Access, SecretSource, Settings};
 
 use self::names::Names;
@@ -59,7 +62,7 @@ use self::shared::Shared;
 use self::world::{Item, News, Source};
 use super::{Backend, BackendInfo, Build, Built, Change, ImageDetail, ImageInfo, LogStream, RegistryCredentials, taken};
 use crate::domain::name::ServiceName;
-use crate::domain::spec::{MountSource, PullPolicy, ServiceSpec, Transport};
+use crate::domain::spec::{MountSource, PullPolicy, ServiceSpec};
 use crate::domain::status::{Desired, LogQuery, Progress, Record, ReplicaStats, ServiceEvent, ServiceState, Snapshot};
 use crate::error::{Error, FieldError, Kind, Result};
 use crate::lifecycle::Tasks;
@@ -118,10 +121,6 @@ impl Kubernetes {
 /// What a spec asks for that a cluster does not do.
 fn check(spec: &ServiceSpec, settings: &Settings) -> Result<()> {
     let mut wrong = Vec::new();
-    if spec.transport == Transport::Sse {
-        return Err(Error::new(Kind::NotSupported, "servers of the old HTTP+SSE transport cannot be run here yet")
-            .remedy("use an image that serves Streamable HTTP (transport 'http') or speaks stdio (transport 'stdio')"));
-    }
     if !spec.ports.is_empty() {
         wrong.push(FieldError::new("ports", "a cluster has no loopback ports of a host", "use 'port' and the service's URL"));
     }
@@ -137,7 +136,7 @@ fn check(spec: &ServiceSpec, settings: &Settings) -> Result<()> {
     if !wrong.is_empty() {
         return Err(Error::invalid("the service cannot run on a cluster", wrong));
     }
-    if spec.transport == Transport::Stdio {
+    if super::bridge::is_needed(spec) {
         objects::check_bridge(spec, settings)?;
     }
     Ok(())

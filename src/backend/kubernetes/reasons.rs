@@ -4,6 +4,7 @@
 use super::observed::{Condition, Container, Pod, Terminated, Waiting};
 use super::trouble::Warning;
 use super::world::Objects;
+use crate::domain::reason::Reason as Shown;
 use crate::error::{Error, Kind};
 
 /// So many lines of what a container said last are shown.
@@ -20,6 +21,9 @@ pub(super) struct Reason {
     pub(super) detail: String,
     pub(super) remedy: String,
     pub(super) pod: Option<String>,
+    /// Exit code and number of restarts, where a process has ended, and what it said last.
+    pub(super) ended: Option<(i64, u32)>,
+    pub(super) words: Vec<String>,
 }
 
 impl Reason {
@@ -27,10 +31,18 @@ impl Reason {
         Error::new(self.kind, self.detail.clone()).remedy(self.remedy.clone())
     }
 
-    /// In one sentence.
-    pub(super) fn sentence(&self) -> String {
-        let pod = self.pod.as_ref().map_or_else(String::new, |pod| format!("pod {pod}: "));
-        format!("{}: {pod}{}; {}", self.code, self.detail, self.remedy)
+    /// As readers see it.
+    pub(super) fn shown(&self) -> Shown {
+        Shown {
+            code: self.code.to_owned(),
+            cause: self.detail.clone(),
+            remedy: self.remedy.clone(),
+            permanent: self.hard,
+            instance: self.pod.clone(),
+            exit_code: self.ended.map(|(code, _)| code),
+            restarts: self.ended.map(|(_, restarts)| restarts),
+            last_log_lines: self.words.clone(),
+        }
     }
 }
 
@@ -46,6 +58,8 @@ pub(super) fn reasons(objects: &Objects) -> Vec<Reason> {
             detail: error.detail.clone(),
             remedy: error.remedy.clone().unwrap_or_default(),
             pod: None,
+            ended: None,
+            words: Vec::new(),
         });
     }
     found.extend(
@@ -74,7 +88,7 @@ pub(super) fn reasons(objects: &Objects) -> Vec<Reason> {
 }
 
 fn reason(code: &'static str, kind: Kind, hard: bool, detail: impl Into<String>, remedy: impl Into<String>) -> Reason {
-    Reason { code, kind, hard, detail: detail.into(), remedy: remedy.into(), pod: None }
+    Reason { code, kind, hard, detail: detail.into(), remedy: remedy.into(), pod: None, ended: None, words: Vec::new() }
 }
 
 /// Pods that the cluster refuses to make: that answer goes to the controller, never to who wrote the workload.
@@ -168,21 +182,21 @@ fn of_container(container: &Container, image: &str) -> Option<Reason> {
 }
 
 fn ended_by_itself(container: &Container, ended: &Terminated) -> Reason {
-    let (code, restarts) = (ended.exit_code, container.restarts);
-    if ended.reason == "OOMKilled" {
-        let detail = format!("it needed more memory than its limit and was killed (exit code {code}, {restarts} restarts)");
-        return reason("out_of_memory", Kind::StartFailed, false, detail, "raise memory_limit, or find out what takes it");
-    }
+    let (code, restarts, words) = (ended.exit_code, container.restarts, last_words(ended));
     let looping = container.waiting.as_ref().is_some_and(|waiting| waiting.reason == "CrashLoopBackOff");
-    let words = last_words(ended).join(" | ");
-    let words = if words.is_empty() { String::new() } else { format!("; it said: {words}") };
-    let detail = format!("it ended with exit code {code} after {restarts} restarts{words}");
-    let (name, remedy) = if looping {
-        ("crash_loop", "look at its logs, those of the previous container too")
+    let (name, detail, remedy) = if ended.reason == "OOMKilled" {
+        let detail = format!("it needed more memory than its limit and was killed (exit code {code}, {restarts} restarts)");
+        ("out_of_memory", detail, "raise memory_limit, or find out what takes it")
     } else {
-        ("exited", "it is started again; look at its logs")
+        let said = if words.is_empty() { String::new() } else { format!("; it said: {}", words.join(" | ")) };
+        let detail = format!("it ended with exit code {code} after {restarts} restarts{said}");
+        if looping {
+            ("crash_loop", detail, "look at its logs, those of the previous container too")
+        } else {
+            ("exited", detail, "it is started again; look at its logs")
+        }
     };
-    reason(name, Kind::StartFailed, false, detail, remedy)
+    Reason { ended: Some((code, restarts)), words, ..reason(name, Kind::StartFailed, false, detail, remedy) }
 }
 
 /// Whether a pod has no container because its image cannot be had.

@@ -17,7 +17,8 @@ use super::reconcile::in_time;
 use super::root::Root;
 use super::shared::Shared;
 use super::world::Objects;
-use crate::domain::spec::{Transport, secret_remedy};
+use crate::backend::bridge::is_needed;
+use crate::domain::spec::secret_remedy;
 use crate::error::{Error, Result};
 
 /// What a service's Secret holds.
@@ -31,7 +32,7 @@ pub(super) struct Held {
 /// What the Secret of a service is to hold; `None` when it needs none.
 pub(super) async fn of(shared: &Shared, root: &Root, objects: &Objects) -> Result<Option<Held>> {
     let spec = &root.record.spec;
-    if spec.secrets.is_empty() && spec.transport != Transport::Stdio {
+    if spec.secrets.is_empty() && !is_needed(spec) {
         return Ok(None);
     }
     let mut values = BTreeMap::new();

@@ -18,15 +18,13 @@ pub(super) fn service(objects: &Objects) -> Option<ServiceState> {
     let failure = reasons.iter().find(|reason| reason.hard).map(reasons::Reason::to_error);
     let phase = if root.is_removed() { Phase::Deleting } else { phase(objects, &record, failure.is_some()) };
     let running = record.desired == Desired::Running;
-    let mut warnings = warnings(&record);
-    // What may yet pass, and what keeps ending, is said as well.
-    warnings.extend(reasons.iter().filter(|reason| running && !reason.hard).map(reasons::Reason::sentence));
     Some(ServiceState {
         phase,
         replicas: replicas(objects),
         failure: failure.filter(|_| running),
         progress: None,
-        warnings,
+        warnings: warnings(&record),
+        reasons: reasons.iter().filter(|_| running).map(reasons::Reason::shown).collect(),
         record,
     })
 }
@@ -127,7 +125,7 @@ fn replica(pod: &Pod, ordinal: u32, objects: &Objects) -> Replica {
         (false, true) => Health::Unhealthy,
         (false, false) => Health::Starting,
     };
-    let port = objects.root.as_ref().and_then(|root| root.record.spec.port);
+    let port = objects.root.as_ref().and_then(|root| root.record.spec.front_port());
     let address = pod.address.as_ref().and_then(|address| address.parse().ok()).zip(port);
     let last_exit = container.ended.as_ref().map(|ended| Exit {
         code: ended.exit_code,

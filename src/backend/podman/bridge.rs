@@ -14,23 +14,16 @@ use tokio_util::io::ReaderStream;
 use super::client::{Engine, EngineError};
 use super::images::Image;
 use crate::backend::bridge;
-use crate::domain::spec::{ServiceSpec, Transport};
+pub(super) use crate::backend::bridge::is_needed;
+use crate::domain::spec::ServiceSpec;
 use crate::error::{Error, Kind, Result};
 
 /// Where the program is inside.
 const INSIDE: &str = ".mcp-bridge";
 /// The variable with the service's key for session ids.
 pub(super) const KEY_VARIABLE: &str = "MCP_BRIDGE_SESSION_KEY";
-/// The label that opens HTTP+SSE of 2024-11-05 to clients, and the one that says where a server of it has its stream.
-const SSE_CLIENTS: &str = "mcp.sse";
-const SSE_PATH: &str = "mcp.sse_path";
 /// A tar archive consists of blocks of this size and ends with two empty ones.
 const BLOCK: u64 = 512;
-
-/// Whether the spec's server needs the bridge.
-pub(super) fn is_needed(spec: &ServiceSpec) -> bool {
-    matches!(spec.transport, Transport::Stdio | Transport::Sse)
-}
 
 /// The name of a replica in session ids, and among its peers: short enough for a DNS label whatever the service is
 /// called, and another one with each container, so that sessions of a container that is gone are nobody's.
@@ -55,15 +48,8 @@ pub(super) fn invocation(spec: &ServiceSpec, image: &Image, owner: &str, hosts: 
         let error = Error::new(Kind::StartFailed, format!("the image {} names no program", spec.image));
         return Err(error.remedy("set 'command' or 'entrypoint' to the server's command"));
     }
-    let port = spec.front_port().unwrap_or_default();
-    let flags = bridge::flags(spec, port, owner);
-    let path = spec.labels.get(SSE_PATH).map_or("/sse", String::as_str);
-    let inside = spec.port.filter(|_| spec.transport == Transport::Sse);
-    let server = inside.map(|inside| ("sse-server", format!("http://127.0.0.1:{inside}{path}")));
-    let clients = spec.labels.get(SSE_CLIENTS).is_some_and(|value| value == "true").then(|| "--sse".to_owned());
-    let hosts = hosts.iter().map(|host| ("allowed-host", host.clone()));
-    let flags = flags.into_iter().chain(server).chain(hosts).flat_map(|(name, value)| [format!("--{name}"), value]);
-    let entrypoint = [format!("/{INSIDE}")].into_iter().chain(flags).chain(clients).chain(["--".to_owned()]).collect();
+    let arguments = bridge::arguments(spec, owner, hosts);
+    let entrypoint = [format!("/{INSIDE}")].into_iter().chain(arguments).collect();
     Ok(Invocation { entrypoint, command })
 }
 
@@ -107,7 +93,7 @@ pub(super) async fn deliver(engine: &Engine, program: &Path, container: &str) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::spec::SessionMode;
+    use crate::domain::spec::{SessionMode, Transport};
 
     fn image(entrypoint: &[&str], command: &[&str]) -> Image {
         let json = serde_json::json!({"Config": {"Entrypoint": entrypoint, "Cmd": command}});

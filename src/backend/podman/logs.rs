@@ -39,6 +39,9 @@ pub(super) async fn stream(shared: Arc<Shared>, service: ServiceName, query: Log
     let state = shared.view.get(&service).ok_or_else(|| Error::not_found("service", service.as_str(), []))?;
     let wanted: Vec<Replica> =
         state.replicas.iter().filter(|one| query.replica.is_none_or(|wanted| wanted == one.ordinal)).cloned().collect();
+    if query.previous {
+        return Err(crate::backend::no_previous());
+    }
     if let Some(ordinal) = query.replica
         && wanted.is_empty()
         && !(1..=state.record.spec.replicas).contains(&ordinal)

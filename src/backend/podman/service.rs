@@ -337,6 +337,7 @@ impl Service {
             failure: self.failed.as_ref().map(|failed| failed.error.clone()),
             progress: self.progress.clone(),
             warnings: self.warnings.clone(),
+            reasons: Vec::new(),
         };
         let before = self.shared.view.get(&self.record.name);
         if !before.is_some_and(|before| same(&before, &state)) {

@@ -178,6 +178,9 @@ impl Shared {
     /// What the engine cannot or does not enforce of a spec.
     pub(super) fn warnings_for(&self, spec: &ServiceSpec) -> Vec<String> {
         let mut warnings = self.abilities().warnings_for(spec);
+        if spec.autoscaling.is_some() {
+            warnings.push(format!("autoscaling is a cluster's: here {} replicas run until somebody scales", spec.replicas));
+        }
         if !spec.egress && self.open_network.load(Ordering::Relaxed) {
             let network = &self.settings.network;
             warnings.push(format!(

@@ -1,6 +1,7 @@
-//! `mcp-manager doctor`: looks at everything that rootless containers need and says, for each, how it is, what that means
-//! and which command puts it right. It puts nothing right itself.
+//! `mcp-manager doctor`: looks at everything that rootless containers, or pods of a cluster, need and says, for each, how
+//! it is, what that means and which command puts it right. It puts nothing right itself.
 
+mod cluster;
 mod identity;
 mod kernel;
 pub(super) mod machine;
@@ -81,6 +82,8 @@ async fn look(config: &Config, wrong: Option<Error>) -> Vec<Finding> {
     if config.backend.kind == BackendKind::Memory {
         let message = "the memory backend is chosen: services are only pretended, and nothing below needs containers";
         findings.push(Finding::warn("backend", message, "set backend.kind to auto, or CONTAINER_RUNTIME=podman"));
+    } else if config.backend.kind == BackendKind::Kubernetes || config.backend.kind == BackendKind::Auto && config.in_cluster() {
+        findings.extend(cluster::check(config).await);
     } else {
         findings.extend(identity::check(&machine));
         findings.extend(kernel::check(&machine, config.backend.require_limits));

@@ -39,6 +39,7 @@ fn compared<'a>(field: &'a str, value: &'a Value) -> Vec<(String, Vec<&'a str>)>
     let inside = |key: &str| format!("{field}.{}", shown(key));
     match field {
         "environment" | "labels" | "secrets" => members().map(|key| (inside(key), vec![field, key.as_str()])).collect(),
+        "autoscaling" | "kubernetes" => members().map(|key| (inside(key), vec![field, key.as_str()])).collect(),
         "health_check" => {
             let place = |key: &'a str| if ["path", "command"].contains(&key) { "probe" } else { key };
             members().map(|key| (inside(key), vec![field, place(key)])).collect()

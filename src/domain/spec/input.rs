@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
+use super::autoscaling::AutoscalingInput;
+use super::placement::Placement;
 use super::spelling::{EnvironmentValue, PortNumber, Volumes, Words};
 use super::values::{PullPolicy, RestartPolicy, SessionMode, Transport};
 use crate::domain::quantity::{Bytes, MilliCpu, Span};
@@ -146,6 +148,8 @@ spec_input! {
     #[schemars(range(min = 1, max = 100))]
     #[schema(minimum = 1, maximum = 100)]
     replicas: u32,
+    /// Replicas by load, in a cluster.
+    autoscaling: AutoscalingInput,
     /// When its image is pulled.
     pull_policy: PullPolicy,
     /// How long a start may take (default 60 s).
@@ -160,4 +164,6 @@ spec_input! {
     cap_add: Vec<String>,
     /// May open connections to the outside (default false).
     egress: bool,
+    /// Which nodes of a cluster it may run on.
+    kubernetes: Placement,
 }

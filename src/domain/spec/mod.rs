@@ -4,9 +4,11 @@
 //! and valid, and nothing after it validates again. What needs a look at the machine (does a host path lead out of the
 //! allow-list through a symbolic link, does an image exist) is not decided here.
 
+mod autoscaling;
 mod difference;
 mod input;
 mod mounts;
+mod placement;
 mod resolve;
 mod rules;
 mod spelling;
@@ -22,8 +24,10 @@ use sha2::{Digest, Sha256};
 
 use crate::domain::quantity::{Bytes, MilliCpu, Span};
 
+pub use autoscaling::{Autoscaling, AutoscalingInput};
 pub use difference::differences;
 pub use input::{HealthCheckInput, SpecInput, also_named};
+pub use placement::{Placement, Toleration};
 pub(super) use resolve::member;
 pub use resolve::{Defaults, Variables, resolve, violations};
 pub use rules::is_image;
@@ -95,6 +99,9 @@ pub struct ServiceSpec {
     pub session_mode: SessionMode,
     /// How many containers run it.
     pub replicas: u32,
+    /// Replicas by load.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub autoscaling: Option<Autoscaling>,
     /// When its image is pulled.
     pub pull_policy: PullPolicy,
     /// How long a start may take before it counts as failed.
@@ -110,6 +117,9 @@ pub struct ServiceSpec {
     pub cap_add: Vec<String>,
     /// May open connections to the outside.
     pub egress: bool,
+    /// Which nodes of a cluster it may run on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kubernetes: Option<Placement>,
 }
 
 /// How a service's health is found out.
@@ -173,6 +183,7 @@ impl Default for ServiceSpec {
             transport: Transport::default(),
             session_mode: SessionMode::default(),
             replicas: 1,
+            autoscaling: None,
             pull_policy: PullPolicy::default(),
             start_timeout: Span(60_000),
             stop_timeout: Span(10_000),
@@ -180,6 +191,7 @@ impl Default for ServiceSpec {
             no_new_privileges: true,
             cap_add: Vec::new(),
             egress: false,
+            kubernetes: None,
         }
     }
 }
@@ -199,11 +211,17 @@ impl ServiceSpec {
         (BRIDGE_PORT..=u16::MAX).find(|front| *front != port && !self.ports.contains_key(front))
     }
 
+    /// Most containers that may run it.
+    #[must_use]
+    pub fn most_replicas(&self) -> u32 {
+        self.autoscaling.as_ref().map_or(self.replicas, |autoscaling| autoscaling.max.max(self.replicas))
+    }
+
     /// A digest of everything that a running container embodies: equal digests mean that no container must be replaced.
-    /// The number of replicas and the time-outs of the manager's own waiting are left out.
+    /// The number of replicas, what changes it, and the time-outs of the manager's own waiting are left out.
     #[must_use]
     pub fn container_digest(&self) -> String {
-        let embodied = Self { replicas: 1, start_timeout: Span(0), ..self.clone() };
+        let embodied = Self { replicas: 1, autoscaling: None, start_timeout: Span(0), ..self.clone() };
         // A struct of plain values always serialises; an empty digest would only cause one replacement too many.
         let text = serde_json::to_vec(&embodied).unwrap_or_default();
         Sha256::digest(&text).iter().take(16).fold(String::new(), |digest, byte| format!("{digest}{byte:02x}"))

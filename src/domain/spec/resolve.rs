@@ -66,7 +66,7 @@ pub fn resolve(
         // The bridge knows how its server is.
         health_check.probe = Probe::Http("/health".to_owned());
     }
-    let replicas = input.replicas.unwrap_or(base.replicas);
+    let (autoscaling, replicas) = check.autoscaling(input.autoscaling, input.replicas);
     let environment = check.environment(input.environment.unwrap_or_default(), allowed_env, variables);
     let volumes = check.volumes(input.volumes.unwrap_or_default(), defaults);
     let spec = ServiceSpec {
@@ -80,7 +80,7 @@ pub fn resolve(
         working_dir: check.working_dir(input.working_dir),
         user: check.user(input.user),
         port,
-        ports: check.ports(input.ports.unwrap_or_default(), replicas),
+        ports: check.ports(input.ports.unwrap_or_default(), autoscaling.as_ref().map_or(replicas, |autoscaling| autoscaling.max)),
         secrets: check.secrets(input.secrets.unwrap_or_default(), &environment),
         tmpfs: check.tmpfs(input.tmpfs.unwrap_or_default(), &volumes),
         environment,
@@ -96,6 +96,7 @@ pub fn resolve(
         transport,
         session_mode: input.session_mode.unwrap_or_default(),
         replicas: check.within("replicas", replicas, rules::REPLICAS),
+        autoscaling,
         pull_policy: input.pull_policy.unwrap_or_default(),
         start_timeout: check.within("start_timeout", input.start_timeout.unwrap_or(defaults.start_timeout), rules::START),
         stop_timeout: check.within("stop_timeout", input.stop_timeout.unwrap_or(base.stop_timeout), rules::UP_TO_AN_HOUR),
@@ -103,6 +104,7 @@ pub fn resolve(
         no_new_privileges: input.no_new_privileges.unwrap_or(base.no_new_privileges),
         cap_add: check.capabilities(input.cap_add.unwrap_or_default()),
         egress: input.egress.unwrap_or(base.egress),
+        kubernetes: check.placement(input.kubernetes),
     };
     if check.errors.is_empty() {
         check.size(&spec);

@@ -105,6 +105,11 @@ fn said(spec: ServiceSpec) -> SpecInput {
         transport: Some(spec.transport),
         session_mode: Some(spec.session_mode),
         replicas: Some(spec.replicas),
+        autoscaling: spec.autoscaling.map(|autoscaling| AutoscalingInput {
+            min: Some(autoscaling.min),
+            max: Some(autoscaling.max),
+            cpu_percent: Some(autoscaling.cpu_percent),
+        }),
         pull_policy: Some(spec.pull_policy),
         start_timeout: Some(spec.start_timeout),
         stop_timeout: Some(spec.stop_timeout),
@@ -112,6 +117,7 @@ fn said(spec: ServiceSpec) -> SpecInput {
         no_new_privileges: Some(spec.no_new_privileges),
         cap_add: Some(spec.cap_add),
         egress: Some(spec.egress),
+        kubernetes: spec.kubernetes,
     }
 }
 

@@ -119,7 +119,7 @@ async fn the_manager_runs_in_a_cluster_as_k8s_has_it_and_its_services_answer_thr
         assert_eq!(api.call(Method::DELETE, &format!("/containers/{service}?volumes=true"), None).await.0, 204, "{service}");
     }
     let kinds = "deployments,statefulsets,pods,services,ingresses,networkpolicies,secrets,configmaps,serviceaccounts,\
-                 persistentvolumeclaims,poddisruptionbudgets";
+                 persistentvolumeclaims,poddisruptionbudgets,horizontalpodautoscalers";
     eventually("nothing of the services is left", async || {
         kubectl.run(&format!("get {kinds} --namespace mcp-services -l io.mcp-manager.owner -o name")).await.is_empty()
     })

@@ -1,9 +1,11 @@
 //! Claims about the Kubernetes backend alone, on a real cluster: what it makes there, how it takes what others do there,
 //! why services fail, and how several managers share it.
 
+mod doctor;
 mod faults;
 mod manifests;
 mod reasons;
+mod scaling;
 mod sessions;
 
 use std::sync::Arc;

@@ -1,8 +1,10 @@
 //! Why services fail, each cause brought about for real.
 
+use futures_util::TryStreamExt as _;
 use mcp_manager::domain::quantity::Bytes;
+use mcp_manager::domain::reason::Reason;
 use mcp_manager::domain::spec::{HealthCheck, Mount, MountSource, Probe, PullPolicy, ServiceSpec};
-use mcp_manager::domain::status::{Phase, ServiceState};
+use mcp_manager::domain::status::{LogQuery, Phase, ServiceState};
 use mcp_manager::error::Kind;
 use serde_json::json;
 
@@ -10,16 +12,17 @@ use super::QUOTA;
 use crate::contract::{Manager, name, running, spec};
 use crate::support::kubernetes::Namespace;
 
-/// Creates `echo` and waits until it says `code` of itself, as its failure or as a warning; the words.
-async fn reason(namespace: &Namespace, spec: ServiceSpec, code: &str) -> String {
+/// Creates `echo` and waits until it gives this reason.
+async fn reason(namespace: &Namespace, spec: ServiceSpec, code: &str) -> Reason {
     let (manager, echo) = (Manager::start(namespace).await, name("echo"));
     manager.backend.create(&echo, running(spec)).await.unwrap();
-    let begins = |warning: &&String| warning.starts_with(&format!("{code}: "));
-    let service = manager.service(&echo, code, |service| service.warnings.iter().any(|warning| begins(&warning))).await;
-    let words = service.warnings.iter().find(begins).unwrap().clone();
+    let is = |reason: &&Reason| reason.code == code;
+    let service = manager.service(&echo, code, |service| service.reasons.iter().any(|reason| is(&reason))).await;
+    let reason = service.reasons.iter().find(is).unwrap().clone();
+    assert!(!reason.permanent && !reason.remedy.is_empty() && reason.instance.is_some(), "{reason:?}");
     manager.backend.remove(&echo, false).await.unwrap();
     manager.stop().await;
-    words
+    reason
 }
 
 /// Creates `echo` and waits until it has failed; with what kind of error.
@@ -44,31 +47,41 @@ fn shell(namespace: &Namespace, script: &str) -> ServiceSpec {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_loop_says_exit_code_and_last_words() {
     let Some(namespace) = Namespace::new().await else { return };
-    let words = reason(&namespace, shell(&namespace, "echo no configuration; exit 3"), "crash_loop").await;
-    assert!(words.contains("exit code 3") && words.contains("no configuration"), "{words}");
+    let (manager, echo) = (Manager::start(&namespace).await, name("echo"));
+    manager.backend.create(&echo, running(shell(&namespace, "echo no configuration; exit 3"))).await.unwrap();
+    let looping = |service: &ServiceState| service.reasons.iter().any(|reason| reason.code == "crash_loop");
+    let service = manager.service(&echo, "it crashes in a loop", looping).await;
+    let reason = &service.reasons[0];
+    assert_eq!((reason.exit_code, reason.last_log_lines.as_slice()), (Some(3), &["no configuration".to_owned()][..]));
+    assert!(reason.restarts.is_some() && reason.instance.is_some() && reason.cause.contains("exit code 3"), "{reason:?}");
+    let query = LogQuery { previous: true, ..LogQuery::default() };
+    let lines: Vec<_> = manager.backend.logs(&echo, query).await.unwrap().try_collect().await.unwrap();
+    assert!(lines.iter().any(|line| line.line == "no configuration"), "{lines:?}");
+    manager.backend.remove(&echo, false).await.unwrap();
+    manager.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn too_much_memory_is_named() {
     let Some(namespace) = Namespace::new().await else { return };
     let hungry = ServiceSpec { memory_limit: Bytes(32 << 20), ..shell(&namespace, "exec /busybox tail /dev/zero") };
-    let words = reason(&namespace, hungry, "out_of_memory").await;
-    assert!(words.contains("memory_limit") && words.contains("137"), "{words}");
+    let reason = reason(&namespace, hungry, "out_of_memory").await;
+    assert!(reason.remedy.contains("memory_limit") && reason.exit_code == Some(137), "{reason:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_resource_that_no_node_has_is_named() {
     let Some(namespace) = Namespace::new().await else { return };
-    let words = reason(&namespace, ServiceSpec { memory_limit: Bytes(64 << 40), ..spec(&namespace) }, "unschedulable").await;
-    assert!(words.contains("Insufficient memory") && words.contains("memory_limit"), "{words}");
+    let reason = reason(&namespace, ServiceSpec { memory_limit: Bytes(64 << 40), ..spec(&namespace) }, "unschedulable").await;
+    assert!(reason.cause.contains("Insufficient memory") && reason.remedy.contains("memory_limit"), "{reason:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failing_health_check_is_named_with_its_answer() {
     let Some(namespace) = Namespace::new().await else { return };
     let health_check = HealthCheck { probe: Probe::Http("/nope".into()), ..spec(&namespace).health_check };
-    let words = reason(&namespace, ServiceSpec { health_check, ..spec(&namespace) }, "probe_failing").await;
-    assert!(words.contains("404"), "{words}");
+    let reason = reason(&namespace, ServiceSpec { health_check, ..spec(&namespace) }, "probe_failing").await;
+    assert!(reason.cause.contains("404"), "{reason:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -116,6 +129,6 @@ async fn a_volume_that_is_not_provided_is_named() {
         "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": "nobody-provides", "resources": {"requests": {"storage": "1Mi"}}},
     });
     namespace.create(("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims"), claim).await;
-    let words = reason(&namespace, ServiceSpec { volumes: vec![mount], ..spec(&namespace) }, "volume_pending").await;
-    assert!(words.contains("storage_class"), "{words}");
+    let reason = reason(&namespace, ServiceSpec { volumes: vec![mount], ..spec(&namespace) }, "volume_pending").await;
+    assert!(reason.remedy.contains("storage_class"), "{reason:?}");
 }

@@ -1,4 +1,4 @@
-//! Servers that speak stdio, in a cluster: the bridge comes into their pods, and sessions find the replica that has them.
+//! Servers that need the bridge, in a cluster: it comes into their pods, and sessions find the replica that has them.
 
 use mcp_manager::backend::kubernetes::{Kubernetes, Settings};
 use mcp_manager::domain::spec::{ServiceSpec, Transport};
@@ -30,4 +30,23 @@ async fn a_session_of_a_stdio_server_is_served_whichever_replica_is_asked() {
     manager.backend.remove(&name("echo"), false).await.unwrap();
     manager.stop().await;
     assert_eq!(namespace.owned().await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_of_the_old_transport_runs_behind_the_bridge() {
+    let Some(namespace) = Namespace::new().await else { return };
+    let settings = Settings { bridge_image: Some(namespace.image.clone()), ..namespace.settings() };
+    let manager = Manager::start_with(|tasks| Kubernetes::connect(settings, tasks)).await;
+    // A bridge that serves clients of 2024-11-05 is a server of theirs.
+    let server = ["/usr/local/bin/mcp-bridge", "--sse", "--listen", "127.0.0.1:9000", "--", "/mcp-echo", "--stdio"];
+    let entrypoint = Some(server.map(str::to_owned).to_vec());
+    let old = ServiceSpec { transport: Transport::Sse, port: Some(9000), entrypoint, ..spec(&namespace) };
+    manager.backend.create(&name("echo"), running(old)).await.unwrap();
+    let service = manager.service(&name("echo"), "it is ready", |service| service.ready().count() == 1).await;
+    let url = format!("http://{}/mcp", service.replicas[0].address.unwrap());
+    let session = Session::open(&reqwest::Client::new(), &url).await;
+    let answer = session.call("tools/list", json!({})).await;
+    assert!(answer.result()["tools"].as_array().is_some_and(|tools| !tools.is_empty()), "{answer:?}");
+    manager.backend.remove(&name("echo"), false).await.unwrap();
+    manager.stop().await;
 }

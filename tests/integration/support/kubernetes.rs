@@ -13,7 +13,7 @@ use super::machine::{self, Part};
 use super::podman::unique;
 
 /// Every kind of object that a service may consist of: group, version, kind, plural.
-const KINDS: [(&str, &str, &str, &str); 12] = [
+const KINDS: [(&str, &str, &str, &str); 13] = [
     ("", "v1", "ConfigMap", "configmaps"),
     ("", "v1", "Pod", "pods"),
     ("", "v1", "Secret", "secrets"),
@@ -26,6 +26,7 @@ const KINDS: [(&str, &str, &str, &str); 12] = [
     ("networking.k8s.io", "v1", "Ingress", "ingresses"),
     ("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies"),
     ("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets"),
+    ("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
 ];
 
 /// A namespace of one test's own; it goes with everything in it when the test ends.

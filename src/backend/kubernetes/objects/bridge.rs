@@ -1,5 +1,5 @@
-//! The bridge in pods of servers that speak stdio: an init container brings its program, and it runs in front of the
-//! server's own command.
+//! The bridge in pods of servers that speak stdio or the old HTTP+SSE: an init container brings its program, and it runs
+//! in front of the server's own command.
 
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ use super::super::settings::Settings;
 const FOLDER: &str = "/.mcp-bridge";
 /// Room for the program.
 const ROOM: &str = "64Mi";
-/// What a stdio service needs beside what all have.
+/// What a service behind the bridge needs beside what all have.
 pub(super) struct Bridge {
     /// The container's command.
     pub(super) command: Vec<String>,
@@ -26,33 +26,30 @@ pub(super) struct Bridge {
     pub(super) mount: Value,
 }
 
-/// Whether a stdio service of this spec can be run with these settings; the image that has the bridge.
+/// Whether a service of this spec that needs the bridge can be run with these settings; the image that has the bridge.
 pub(in crate::backend::kubernetes) fn check<'a>(spec: &ServiceSpec, settings: &'a Settings) -> Result<&'a str> {
     if spec.entrypoint.as_ref().is_none_or(Vec::is_empty) {
         return Err(Error::invalid_field(
             "entrypoint",
-            "a server that speaks stdio must say its program here: a cluster does not tell what an image would run",
+            "a server behind the bridge must say its program here: a cluster does not tell what an image would run",
             "set 'entrypoint' to the image's entrypoint, and 'command' to its arguments",
         ));
     }
     settings.bridge_image.as_deref().ok_or_else(|| {
-        Error::new(Kind::NotSupported, "servers that speak stdio need the bridge, and no image with it is set")
+        Error::new(Kind::NotSupported, "servers that speak stdio or HTTP+SSE need the bridge, and no image with it is set")
             .remedy("set kubernetes.bridge_image to an image that has mcp-bridge, such as the manager's own")
     })
 }
 
-/// What a stdio service needs; `restrictions` is the security context of all its containers.
+/// What a service behind the bridge needs; `restrictions` is the security context of all its containers.
 pub(super) fn bridge(context: &Context<'_>, restrictions: &Value) -> Result<Bridge> {
     let (spec, settings) = (&context.record.spec, context.settings);
     let image = check(spec, settings)?;
-    let port = spec.port.unwrap_or_default();
     // Its peers find it by its address: names of pods cannot be looked up.
-    let flags = bridge::flags(spec, port, "$(MCP_BRIDGE_ADDRESS)");
-    let hosts = [("allowed-host", format!("*.{}", settings.domain))];
+    let arguments = bridge::arguments(spec, "$(MCP_BRIDGE_ADDRESS)", &[format!("*.{}", settings.domain)]);
     let program = format!("{FOLDER}/mcp-bridge");
-    let flags = flags.into_iter().chain(hosts).flat_map(|(name, value)| [format!("--{name}"), value]);
     let server = spec.entrypoint.iter().flatten().chain(&spec.command).map(|word| escaped(word));
-    let command = [program.clone()].into_iter().chain(flags).chain(["--".to_owned()]).chain(server).collect();
+    let command = [program.clone()].into_iter().chain(arguments).chain(server).collect();
     let mount = json!({"name": "mcp-bridge", "mountPath": FOLDER, "readOnly": true});
     let init = json!({
         "name": "mcp-bridge",

@@ -88,6 +88,7 @@ pub(super) fn objects(context: &Context<'_>) -> Result<Vec<Object>> {
     objects.push(workload::workload(context)?);
     objects.extend(workload::disruption_budget(context));
     objects.extend(network::ingress(context));
+    objects.extend(workload::autoscaler(context));
     Ok(objects)
 }
 

@@ -15,7 +15,7 @@ const NODE_LOCAL_DNS: &str = "169.254.20.10/32";
 pub(super) fn services(context: &Context<'_>) -> Vec<Object> {
     let (spec, selector) = (&context.record.spec, context.names.pod_selector(&context.record.name));
     let mut services = Vec::new();
-    if let Some(port) = spec.port {
+    if let Some(port) = spec.front_port() {
         let ports = json!([{"name": "http", "port": 80, "targetPort": port, "protocol": "TCP"}]);
         let body = json!({"spec": {"type": "ClusterIP", "selector": selector, "ports": ports}});
         services.push(context.object(Owned::Service, &context.name(), body));
@@ -53,7 +53,7 @@ pub(super) fn policy(context: &Context<'_>) -> Object {
     let (settings, spec) = (context.settings, &context.record.spec);
     let own = json!({"podSelector": {"matchLabels": context.names.pod_selector(&context.record.name)}});
     let mut ingress = Vec::new();
-    if let Some(port) = spec.port {
+    if let Some(port) = spec.front_port() {
         let mut manager = json!({"podSelector": {"matchLabels": {"app.kubernetes.io/name": "mcp-manager"}}});
         if let Some(namespace) = &settings.manager_namespace {
             manager["namespaceSelector"] = json!({"matchLabels": {"kubernetes.io/metadata.name": namespace}});
@@ -68,7 +68,7 @@ pub(super) fn policy(context: &Context<'_>) -> Object {
     }
     let dns = json!([{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]);
     let mut egress = vec![json!({"to": [{"namespaceSelector": {}}, {"ipBlock": {"cidr": NODE_LOCAL_DNS}}], "ports": dns})];
-    if let Some(port) = spec.port {
+    if let Some(port) = spec.front_port() {
         egress.push(json!({"to": [own], "ports": [{"protocol": "TCP", "port": port}]}));
     }
     if spec.egress {

@@ -6,7 +6,7 @@ use super::super::names;
 use super::Context;
 use super::bridge::{self, Bridge};
 use crate::domain::quantity::{Bytes, Span};
-use crate::domain::spec::{MountSource, Probe, PullPolicy, ServiceSpec, Transport};
+use crate::domain::spec::{MountSource, Probe, PullPolicy, ServiceSpec};
 use crate::error::Result;
 
 /// Where HOME is; the root file system is read-only, and many programs insist on writing there.
@@ -22,10 +22,7 @@ const LEAVE: u64 = 2;
 pub(super) fn template(context: &Context<'_>) -> Result<Value> {
     let spec = &context.record.spec;
     let restrictions = restrictions(spec);
-    let bridge = match spec.transport {
-        Transport::Stdio => Some(bridge::bridge(context, &restrictions)?),
-        Transport::Http | Transport::Sse => None,
-    };
+    let bridge = crate::backend::bridge::is_needed(spec).then(|| bridge::bridge(context, &restrictions)).transpose()?;
     let mut annotations = json!({names::DIGEST: spec.container_digest()});
     if !context.secrets_digest.is_empty() {
         annotations[names::SECRETS] = json!(context.secrets_digest);
@@ -49,6 +46,16 @@ pub(super) fn template(context: &Context<'_>) -> Result<Value> {
     });
     if !init.is_empty() {
         pod["initContainers"] = json!(init);
+    }
+    if let Some(placement) = &spec.kubernetes {
+        let tolerations: Vec<Value> = placement.tolerations.iter().map(|toleration| json!(toleration)).collect();
+        for (field, value) in [
+            ("nodeSelector", json!(placement.node_selector)),
+            ("tolerations", json!(tolerations)),
+            ("affinity", json!(placement.affinity)),
+        ] {
+            pod[field] = value;
+        }
     }
     if !context.settings.image_pull_secrets.is_empty() {
         let secrets: Vec<Value> = context.settings.image_pull_secrets.iter().map(|name| json!({"name": name})).collect();
@@ -159,7 +166,7 @@ fn container(context: &Context<'_>, restrictions: &Value, mounts: &[Value], brid
     if let Some(directory) = &spec.working_dir {
         container["workingDir"] = json!(directory);
     }
-    if let Some(port) = spec.port {
+    if let Some(port) = spec.front_port() {
         container["ports"] = json!([{"name": "http", "containerPort": port, "protocol": "TCP"}]);
         container["lifecycle"] = json!({"preStop": {"sleep": {"seconds": LEAVE}}});
     }
@@ -213,9 +220,9 @@ fn resources(spec: &ServiceSpec) -> Value {
 /// that is slow or broken for a while is taken out of the routes, not killed.
 fn probes(spec: &ServiceSpec, container: &mut Value) {
     let check = &spec.health_check;
-    let port = spec.port;
-    let question = match (&check.probe, spec.transport, port) {
-        (_, Transport::Stdio, Some(port)) => json!({"httpGet": {"path": "/health", "port": port}}),
+    let (port, bridged) = (spec.front_port(), crate::backend::bridge::is_needed(spec));
+    let question = match (&check.probe, bridged, port) {
+        (_, true, Some(port)) => json!({"httpGet": {"path": "/health", "port": port}}),
         (Probe::Http(path), _, Some(port)) => json!({"httpGet": {"path": path, "port": port}}),
         (Probe::Tcp, _, Some(port)) => json!({"tcpSocket": {"port": port}}),
         (Probe::Command(command), ..) => json!({"exec": {"command": command}}),
@@ -230,7 +237,7 @@ fn probes(spec: &ServiceSpec, container: &mut Value) {
     };
     container["startupProbe"] = with(1, whole_seconds(spec.start_timeout));
     container["readinessProbe"] = with(whole_seconds(check.interval), u64::from(check.retries.max(1)));
-    if let (Transport::Stdio, Some(port)) = (spec.transport, port) {
+    if let (true, Some(port)) = (bridged, port) {
         container["livenessProbe"] =
             json!({"tcpSocket": {"port": port}, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 3});
     }

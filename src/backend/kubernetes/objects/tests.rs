@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::super::settings::Access;
 use super::*;
-use crate::domain::spec::{HealthCheck, Mount, MountSource, Probe, ServiceSpec, Transport};
+use crate::domain::quantity::MilliCpu;
+use crate::domain::spec::{Autoscaling, HealthCheck, Mount, MountSource, Probe, ServiceSpec, Transport};
 use crate::domain::status::{Desired, Record};
 
 fn settings() -> Settings {
@@ -106,6 +107,51 @@ fn every_container_keeps_to_the_restricted_profile_and_has_limits() {
             assert!(bounded, "{volume}");
         }
     }
+}
+
+#[test]
+fn load_is_measured_against_what_a_replica_may_take() {
+    let autoscaling = Some(Autoscaling { min: 1, max: 3, cpu_percent: 60 });
+    let objects = made(ServiceSpec { autoscaling, cpu_limit: MilliCpu(500), ..http() }, &settings());
+    insta::assert_json_snapshot!(of_kind(&objects, Owned::HorizontalPodAutoscaler)["spec"], @r#"
+    {
+      "maxReplicas": 3,
+      "metrics": [
+        {
+          "resource": {
+            "name": "cpu",
+            "target": {
+              "averageValue": "300m",
+              "type": "AverageValue"
+            }
+          },
+          "type": "Resource"
+        }
+      ],
+      "minReplicas": 1,
+      "scaleTargetRef": {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "name": "mcp-echo"
+      }
+    }
+    "#);
+    assert!(objects.iter().any(|object| object.kind == Owned::PodDisruptionBudget), "there may be several");
+}
+
+#[test]
+fn a_template_says_on_which_nodes_and_changes_nothing_else() {
+    let section = json!({"node_selector": {"disk": "fast"}, "tolerations": [{"key": "gpu", "operator": "Exists"}],
+        "affinity": {"nodeAffinity": {}}});
+    let placed = ServiceSpec { kubernetes: serde_json::from_value(section).unwrap(), ..http() };
+    let pod = |spec: ServiceSpec| {
+        of_kind(&made(spec, &settings()), Owned::Deployment)["spec"]["template"]["spec"].as_object().unwrap().clone()
+    };
+    let (plain, mut placed) = (pod(http()), pod(placed));
+    assert_eq!(placed.remove("nodeSelector"), Some(json!({"disk": "fast"})));
+    assert_eq!(placed.remove("tolerations"), Some(json!([{"key": "gpu", "operator": "Exists"}])));
+    assert_eq!(placed.remove("affinity"), Some(json!({"nodeAffinity": {}})));
+    assert_eq!(placed, plain);
 }
 
 #[test]

@@ -22,7 +22,7 @@ pub(in crate::backend::kubernetes) fn kind(spec: &ServiceSpec) -> Owned {
 /// Whether each replica has volumes of its own: several of them cannot write to one.
 pub(super) fn has_own_claims(spec: &ServiceSpec) -> bool {
     let writes = |mount: &crate::domain::spec::Mount| !mount.read_only && matches!(mount.source, MountSource::Volume(_));
-    spec.replicas > 1 && spec.volumes.iter().any(writes)
+    spec.most_replicas() > 1 && spec.volumes.iter().any(writes)
 }
 
 /// The workload. Its digest is that of what the pods embody, not of its text: a manager that writes pods in another way
@@ -66,7 +66,24 @@ pub(in crate::backend::kubernetes) fn asked_for(record: &Record) -> u32 {
 pub(super) fn disruption_budget(context: &Context<'_>) -> Option<Object> {
     let selector = json!({"matchLabels": context.names.pod_selector(&context.record.name)});
     let body = json!({"spec": {"maxUnavailable": 1, "selector": selector}});
-    (context.record.spec.replicas > 1).then(|| context.object(Owned::PodDisruptionBudget, &context.name(), body))
+    (context.record.spec.most_replicas() > 1).then(|| context.object(Owned::PodDisruptionBudget, &context.name(), body))
+}
+
+/// What changes the number of replicas by their load. That is measured against what they may take, not against the part
+/// of it that they are promised.
+pub(super) fn autoscaler(context: &Context<'_>) -> Option<Object> {
+    let spec = &context.record.spec;
+    let autoscaling = spec.autoscaling.as_ref()?;
+    let resource = kind(spec).resource();
+    let load = (spec.cpu_limit.0 * autoscaling.cpu_percent / 100).max(1);
+    let target = json!({"type": "AverageValue", "averageValue": format!("{load}m")});
+    let body = json!({"spec": {
+        "scaleTargetRef": {"apiVersion": resource.api_version, "kind": resource.kind, "name": context.name()},
+        "minReplicas": autoscaling.min,
+        "maxReplicas": autoscaling.max,
+        "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": target}}],
+    }});
+    Some(context.object(Owned::HorizontalPodAutoscaler, &context.name(), body))
 }
 
 /// The claims that a service shares with others and leaves behind, as they are created when they are missing.
