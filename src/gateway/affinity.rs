@@ -15,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use super::upstream::Upstream;
+use crate::routing::NAMED_SESSION;
 
 /// The header that names a session, in answers that open one and in requests that belong to it.
 pub(super) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -22,13 +23,10 @@ pub(super) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-i
 /// So many sessions are remembered for one service; then the half that was used longest ago is forgotten.
 const REMEMBERED: usize = 10_000;
 
-/// How ids begin that name their replica.
-const MARK: &str = "r1.";
-
 /// Names the replica in the id of a session that it opened.
 pub(super) fn name_replica(headers: &mut HeaderMap, upstream: &Upstream) {
     let id = headers.get(SESSION_ID).and_then(|id| id.to_str().ok());
-    let named = id.and_then(|id| HeaderValue::from_str(&format!("{MARK}{}.{id}", tag(upstream))).ok());
+    let named = id.and_then(|id| HeaderValue::from_str(&format!("{NAMED_SESSION}{}.{id}", tag(upstream))).ok());
     if let Some(named) = named {
         headers.insert(SESSION_ID, named);
     }
@@ -37,7 +35,7 @@ pub(super) fn name_replica(headers: &mut HeaderMap, upstream: &Upstream) {
 /// Gives the server its own id back, if the request's id names a replica; which of `upstreams` that is.
 pub(super) fn replica_named(headers: &mut HeaderMap, upstreams: &[Arc<Upstream>]) -> Option<Arc<Upstream>> {
     let id = headers.get(SESSION_ID)?.to_str().ok()?;
-    let (replica, own) = id.strip_prefix(MARK)?.split_once('.')?;
+    let (replica, own) = id.strip_prefix(NAMED_SESSION)?.split_once('.')?;
     let found = upstreams.iter().find(|upstream| tag(upstream) == replica).cloned();
     let own = HeaderValue::from_str(own).ok()?;
     headers.insert(SESSION_ID, own);

@@ -10,6 +10,9 @@ use crate::domain::status::Snapshot;
 /// Name of the objects that are always in the document. A service cannot be called so.
 const MANAGER: &str = "manager";
 
+/// How ids of sessions begin that name the replica that has the session.
+pub const NAMED_SESSION: &str = "r1.";
+
 /// The routes to all ready replicas, as one Traefik document.
 ///
 /// Traefik drops a document without a single object and goes on with the one before, and it refuses one that holds an
@@ -26,8 +29,8 @@ pub fn traefik_document(snapshot: &Snapshot, settings: &Settings) -> Value {
         routers.insert(name.to_string(), router(name.as_str(), &host_rule(name, settings), settings));
         let several = servers.len() > 1;
         services.insert(name.to_string(), json!({ "loadBalancer": { "servers": servers } }));
-        if several && settings.fallback_url.is_some() && keeps_sessions(&state.record.spec) {
-            let rule = session_rule(name, &state.record.spec, settings);
+        if settings.fallback_url.is_some() && keeps_sessions(&state.record.spec) {
+            let rule = session_rule(name, &state.record.spec, several, settings);
             // No service has an underscore in its name.
             routers.insert(format!("{name}_sessions"), router(MANAGER, &rule, settings));
         }
@@ -64,10 +67,16 @@ pub fn keeps_sessions(spec: &ServiceSpec) -> bool {
 }
 
 /// Matches requests for MCP of the revisions with sessions. Traefik can choose a replica by cookie or by the client's
-/// address, neither of which tells a session of MCP, so the manager's gateway chooses for it.
-fn session_rule(name: &ServiceName, spec: &ServiceSpec, settings: &Settings) -> String {
+/// address, neither of which tells a session of MCP, so the manager's gateway chooses for it. Of a single replica only
+/// what belongs to a session whose id names its replica goes there: the server knows it by its own id alone.
+fn session_rule(name: &ServiceName, spec: &ServiceSpec, several: bool, settings: &Settings) -> String {
     let path = mcp_path(&spec.labels).unwrap_or_default();
-    format!("{} && Path(`{path}`) && !Header(`Mcp-Protocol-Version`, `2026-07-28`)", host_rule(name, settings))
+    let sessions = if several {
+        "!Header(`Mcp-Protocol-Version`, `2026-07-28`)".to_owned()
+    } else {
+        format!("HeaderRegexp(`Mcp-Session-Id`, `^{}`)", NAMED_SESSION.replace('.', "[.]"))
+    };
+    format!("{} && Path(`{path}`) && {sessions}", host_rule(name, settings))
 }
 
 /// Matches every host below the domain but those of the installation itself.
@@ -117,10 +126,11 @@ mod tests {
         };
         let gateway = Settings { fallback_url: Some("http://127.0.0.1:8000".into()), ..Settings::default() };
         let found = sessions(&gateway);
-        assert_eq!(found.len(), 1, "{found:#?}");
-        assert_eq!(found[0].1["service"], MANAGER);
-        let rule = "Host(`two.localhost`) && Path(`/mcp`) && !Header(`Mcp-Protocol-Version`, `2026-07-28`)";
-        assert_eq!(found[0].1["rule"], rule);
+        assert!(found.iter().all(|(_, router)| router["service"] == MANAGER), "{found:#?}");
+        let rules: Vec<_> = found.iter().map(|(_, router)| router["rule"].as_str().unwrap()).collect();
+        let left_of_several = "Host(`one.localhost`) && Path(`/mcp`) && HeaderRegexp(`Mcp-Session-Id`, `^r1[.]`)";
+        let all = "Host(`two.localhost`) && Path(`/mcp`) && !Header(`Mcp-Protocol-Version`, `2026-07-28`)";
+        assert_eq!(rules, [left_of_several, all]);
         assert_eq!(sessions(&Settings::default()), []);
     }
 

@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 
 use crate::domain::status::{Desired, ServiceState};
 
-pub use document::{keeps_sessions, traefik_document};
+pub use document::{NAMED_SESSION, keeps_sessions, traefik_document};
 pub use domain::{Domain, without_port};
 pub use hosts::{HostTable, ServiceEntry, unready_reason};
 pub use labels::traefik_labels;

@@ -230,6 +230,29 @@ async fn traefik_shares_the_load_over_healthy_replicas_and_leads_to_the_manager(
         assert_ne!(traefik.get("localhost", path).await.1, document, "{path}");
     }
 
+    // When replicas go, the sessions of the one that stays go on.
+    let url = format!("http://echo.localhost:{}/mcp", traefik.web);
+    let mut sessions = Vec::new();
+    for _ in 0..9 {
+        sessions.push(Session::open(&by_name, &url).await);
+    }
+    let (status, _) = product.send(reqwest::Method::PATCH, "/containers/echo", &json!({"replicas": 1})).await;
+    assert_eq!(status, 200);
+    let gone = [1, 2].map(|number| service["instances"][number]["address"].as_str().unwrap());
+    eventually("Traefik leads to one replica only", async || {
+        let services = traefik.services().await;
+        gone.iter().all(|address| !services.contains(address))
+    })
+    .await;
+    eventually("a third of the sessions, or so, go on", async || {
+        let mut go_on = 0;
+        for session in &sessions {
+            go_on += usize::from(session.call("tools/list", json!({})).await.status == 200);
+        }
+        (1..9).contains(&go_on)
+    })
+    .await;
+
     // A service without a healthy replica, and a name that nobody has, are answered for by the manager.
     let (status, _) = product.send(reqwest::Method::POST, "/containers/echo/stop", &json!({})).await;
     assert_eq!(status, 200);
