@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::process::Stdio;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
@@ -18,8 +19,9 @@ fn terminal(columns: u16) -> (OwnedFd, File) {
     unlockpt(&shown).unwrap();
     tcsetwinsize(&shown, Winsize { ws_row: 50, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
     let path = ptsname(&shown, Vec::new()).unwrap();
-    let written = File::options().read(true).write(true).open(path.to_str().unwrap()).unwrap();
-    (written.into(), File::from(shown))
+    // It is not to become the terminal of the tests themselves: they would end with it.
+    let written = rustix::fs::open(path, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty()).unwrap();
+    (written, File::from(shown))
 }
 
 /// Runs a command on a terminal, and gives what it shows and its exit code.
