@@ -1,6 +1,7 @@
 //! Composition root: from a [`Config`] to a running manager. The only place that names concrete backends.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -118,11 +119,8 @@ async fn backend(config: &Config, routing: &routing::Settings, tasks: &Tasks, me
             tracing::warn!("the memory backend runs nothing: services are only pretended");
             Ok(Arc::new(Memory::over(Engine::new(Duration::from_millis(20)), tasks.clone())))
         }
-        BackendKind::Kubernetes => Ok(Kubernetes::connect(kubernetes_settings(config)?, tasks.clone()).await?),
-        BackendKind::Auto if config.in_cluster() => Ok(Kubernetes::connect(kubernetes_settings(config)?, tasks.clone()).await?),
-        BackendKind::Auto | BackendKind::Podman => {
-            Ok(Podman::connect(podman_settings(config, routing), tasks.clone(), metrics.clone()).await?)
-        }
+        _ if config.uses_cluster() => Ok(Kubernetes::connect(kubernetes_settings(config)?, tasks.clone()).await?),
+        _ => Ok(Podman::connect(podman_settings(config, routing), tasks.clone(), metrics.clone()).await?),
     }
 }
 
@@ -137,38 +135,30 @@ fn key_place(config: &Config) -> peers::key::Place {
     if let Some(url) = config.redis.url.as_ref().filter(|_| config.redis.enabled) {
         return Place::Redis { url: url.clone(), name: format!("mcp-manager:{instance}:sessions") };
     }
-    let folder = match config.backend.kind {
-        BackendKind::Memory | BackendKind::Kubernetes => return Place::Here,
-        BackendKind::Auto if config.in_cluster() => return Place::Here,
-        _ => match config.backend.socket.as_ref().and_then(|socket| socket.parent()) {
-            Some(folder) => folder.to_owned(),
-            None => config.directories.runtime().join(instance),
-        },
-    };
+    if config.backend.kind == BackendKind::Memory || config.uses_cluster() {
+        return Place::Here;
+    }
+    let beside_socket = config.backend.socket.as_ref().and_then(|socket| socket.parent());
+    let folder = beside_socket.map_or_else(|| config.directories.runtime().join(instance), Path::to_owned);
     Place::File(podman::session_key_file(&folder, instance))
 }
 
 /// Where other managers reach this one, which listens at `address`.
 async fn own_address(config: &Config, address: SocketAddr) -> Result<SocketAddr> {
-    let name = match &config.peers.address {
-        Some(named) => named.clone(),
-        None if !address.ip().is_unspecified() => return Ok(address),
-        // In a container or pod the machine's name leads to its own address.
-        None => format!("{}:{}", rustix::system::uname().nodename().to_string_lossy(), address.port()),
-    };
-    let found = tokio::net::lookup_host(&name).await.ok();
-    let found = match &config.peers.address {
-        Some(_) => found.and_then(|mut found| found.next()),
-        None => found.and_then(|mut found| found.find(|found| !found.ip().is_loopback())),
-    };
-    match (found, &config.peers.address) {
-        (Some(found), _) => Ok(found),
-        (None, None) => Ok(SocketAddr::from(([127, 0, 0, 1], address.port()))),
-        (None, Some(named)) => {
+    if let Some(named) = &config.peers.address {
+        let found = tokio::net::lookup_host(named).await.ok().and_then(|mut found| found.next());
+        return found.ok_or_else(|| {
             let message = format!("'{}' is not an address that others reach", crate::domain::shown(named));
-            Err(Error::invalid_field("peers.address", message, "write HOST:PORT, with a name that can be looked up"))
-        }
+            Error::invalid_field("peers.address", message, "write HOST:PORT, with a name that can be looked up")
+        });
     }
+    if !address.ip().is_unspecified() {
+        return Ok(address);
+    }
+    // In a container or pod the machine's name leads to its own address.
+    let name = format!("{}:{}", rustix::system::uname().nodename().to_string_lossy(), address.port());
+    let found = tokio::net::lookup_host(&name).await.ok().and_then(|mut found| found.find(|found| !found.ip().is_loopback()));
+    Ok(found.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], address.port()))))
 }
 
 /// A look at the cluster that services would run in.

@@ -296,8 +296,7 @@ impl Backend for Memory {
     async fn update(&self, name: &ServiceName, expected: u64, change: Change) -> Result<Arc<Record>> {
         let current = self.service(name)?.record;
         if current.generation != expected {
-            return Err(Error::new(Kind::Conflict, format!("'{name}' was changed by somebody else meanwhile"))
-                .remedy("look at it again and repeat the change"));
+            return Err(super::overtaken(name));
         }
         let record = Arc::new(change.after(&current));
         self.engine.change(name, |service| {

@@ -83,6 +83,12 @@ fn taken(name: &ServiceName) -> Error {
         .remedy("choose another name, or change that one")
 }
 
+/// A change was made from a record that is not the present one any more.
+fn overtaken(name: &ServiceName) -> Error {
+    Error::new(Kind::Conflict, format!("'{name}' was changed by somebody else meanwhile"))
+        .remedy("look at it again and repeat the change")
+}
+
 /// Logs of the container before the present one are asked for, and there is none.
 fn no_previous() -> Error {
     Error::new(Kind::NotSupported, "a container that is started again is the same here, and its log goes on")

@@ -34,6 +34,7 @@ pub mod splice;
 pub mod stateless;
 pub mod stragglers;
 pub mod stream;
+pub mod way;
 
 #[cfg(test)]
 mod tests;

@@ -29,7 +29,7 @@ pub fn make(output: &Output, arguments: &Key) -> Outcome {
         None => settings::load(&Settings::default())?.auth.keys_file,
     };
     // 256 bits of the system's randomness.
-    let secret = rand::random::<[u8; 32]>().iter().fold("mcpm_".to_owned(), |text, byte| format!("{text}{byte:02x}"));
+    let secret = format!("mcpm_{}", crate::domain::hex(&rand::random::<[u8; 32]>()));
     add_line(&file, &arguments.name, &auth::key_line(&arguments.name, role, &secret))?;
     output.note(&format!(
         "added to {}; restart the manager with ENABLE_AUTH=true to make it count. The key is shown this once:",

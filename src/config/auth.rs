@@ -24,7 +24,7 @@ section! {
 /// The line of `secret`, the key of `name`, in the file of keys.
 #[must_use]
 pub fn key_line(name: &str, role: Role, secret: &str) -> String {
-    let digest = Sha256::digest(secret).iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+    let digest = crate::domain::hex(&Sha256::digest(secret));
     format!("{name}:{}:{digest}", role_name(role))
 }
 

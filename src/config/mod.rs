@@ -62,7 +62,7 @@ pub use peers::Peers;
 pub use redis::Redis;
 pub use secrets::{SecretSource, Secrets};
 pub use section::Setting;
-pub use server::{Scheme, Server};
+pub use server::{Scheme, Server, reachable};
 pub use telemetry::{LogFormat, Telemetry};
 pub use templates::Templates;
 
@@ -337,6 +337,16 @@ impl Config {
     #[must_use]
     pub fn in_cluster(&self) -> bool {
         self.environment.get("KUBERNETES_SERVICE_HOST").is_some() && std::path::Path::new(ACCOUNT).exists()
+    }
+
+    /// Whether services run in a cluster.
+    #[must_use]
+    pub fn uses_cluster(&self) -> bool {
+        match self.backend.kind {
+            BackendKind::Kubernetes => true,
+            BackendKind::Auto => self.in_cluster(),
+            BackendKind::Memory | BackendKind::Podman => false,
+        }
     }
 
     /// Where the values of secrets are looked up.

@@ -106,11 +106,7 @@ impl Server {
     /// Where Traefik sends requests for services that are down, for a manager that listens on `listening`.
     #[must_use]
     pub fn fallback_url(&self, listening: SocketAddr) -> String {
-        let mut address = listening;
-        if address.ip().is_unspecified() {
-            address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
-        }
-        self.traefik_fallback_url.clone().unwrap_or_else(|| format!("http://{address}"))
+        self.traefik_fallback_url.clone().unwrap_or_else(|| format!("http://{}", reachable(listening)))
     }
 
     /// The port in the URLs of services, for a manager that listens on `listening`; `None` when it is the scheme's own.
@@ -120,6 +116,15 @@ impl Server {
         let own = if self.public_scheme == Scheme::Http { 80 } else { 443 };
         (port != own).then_some(port)
     }
+}
+
+/// An address to connect to from this machine, where `listening` may be all of them.
+#[must_use]
+pub fn reachable(mut listening: SocketAddr) -> SocketAddr {
+    if listening.ip().is_unspecified() {
+        listening.set_ip(if listening.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+    }
+    listening
 }
 
 /// `SCHEME://HOST[:PORT]` and nothing after it, as browsers send it.

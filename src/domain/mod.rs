@@ -32,6 +32,12 @@ pub fn shown(text: &str) -> String {
     shown
 }
 
+/// Bytes as lower-case hexadecimal digits, two for each.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |text, byte| text + &format!("{byte:02x}"))
+}
+
 /// Shortest beginning of a name for which the whole is suggested.
 const MIN_BEGINNING: usize = 3;
 

@@ -229,8 +229,7 @@ fn is_version(text: &str) -> bool {
 /// Digest of a document's meaning. `serde_json` maps are sorted by key, so equal documents print equally.
 fn digest(document: &Value) -> String {
     use sha2::{Digest, Sha256};
-    let text = document.to_string();
-    Sha256::digest(text.as_bytes()).iter().take(8).fold(String::new(), |digest, byte| format!("{digest}{byte:02x}"))
+    super::hex(&Sha256::digest(document.to_string())[..8])
 }
 
 /// The JSON Schema of a template document (draft 2020-12), in both shapes.

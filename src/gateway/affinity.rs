@@ -11,7 +11,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use super::upstream::Upstream;
@@ -26,7 +25,7 @@ const REMEMBERED: usize = 10_000;
 /// Names the replica in the id of a session that it opened.
 pub(super) fn name_replica(headers: &mut HeaderMap, upstream: &Upstream) {
     let id = headers.get(SESSION_ID).and_then(|id| id.to_str().ok());
-    let named = id.and_then(|id| HeaderValue::from_str(&format!("{NAMED_SESSION}{}.{id}", tag(upstream))).ok());
+    let named = id.and_then(|id| HeaderValue::from_str(&format!("{NAMED_SESSION}{}.{id}", upstream.tag)).ok());
     if let Some(named) = named {
         headers.insert(SESSION_ID, named);
     }
@@ -36,16 +35,10 @@ pub(super) fn name_replica(headers: &mut HeaderMap, upstream: &Upstream) {
 pub(super) fn replica_named(headers: &mut HeaderMap, upstreams: &[Arc<Upstream>]) -> Option<Arc<Upstream>> {
     let id = headers.get(SESSION_ID)?.to_str().ok()?;
     let (replica, own) = id.strip_prefix(NAMED_SESSION)?.split_once('.')?;
-    let found = upstreams.iter().find(|upstream| tag(upstream) == replica).cloned();
+    let found = upstreams.iter().find(|upstream| upstream.tag == replica).cloned();
     let own = HeaderValue::from_str(own).ok()?;
     headers.insert(SESSION_ID, own);
     found
-}
-
-/// What a replica is called in ids: the same for every manager, and nothing about the machine.
-fn tag(upstream: &Upstream) -> String {
-    let digest = Sha256::digest(upstream.address.to_string().as_bytes());
-    digest.iter().take(6).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 /// The sessions of one service.

@@ -16,9 +16,11 @@ use std::time::{Duration, Instant};
 
 use hyper::client::conn::http1::{Connection, SendRequest};
 use hyper_util::rt::TokioIo;
+use sha2::{Digest as _, Sha256};
 use tokio::net::TcpStream;
 
 use super::body::RequestBody;
+use crate::domain::hex;
 
 /// Kept connections are closed after so long. Common servers close theirs after two seconds and more, and a connection
 /// that both ends close at once costs a request.
@@ -34,6 +36,8 @@ type Kept = Vec<Box<Link>>;
 #[derive(Debug)]
 pub(super) struct Upstream {
     pub(super) address: SocketAddr,
+    /// What it is called in ids of sessions: the same for every manager, and nothing about the machine.
+    pub(super) tag: String,
     waiting: AtomicUsize,
     /// The most recently used last. A plain lock: it is held for a push or a pop.
     kept: Mutex<Kept>,
@@ -41,7 +45,8 @@ pub(super) struct Upstream {
 
 impl Upstream {
     pub(super) fn new(address: SocketAddr) -> Arc<Self> {
-        Arc::new(Self { address, waiting: AtomicUsize::new(0), kept: Mutex::default() })
+        let tag = hex(&Sha256::digest(address.to_string())[..6]);
+        Arc::new(Self { address, tag, waiting: AtomicUsize::new(0), kept: Mutex::default() })
     }
 
     /// How many requests wait for this replica's answer.

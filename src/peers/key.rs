@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::domain::hex;
 use crate::error::{Error, Kind, Result};
 
 /// Longest time that Redis may take at the start of a manager.
@@ -41,7 +42,7 @@ pub async fn shared(place: &Place) -> Result<Vec<u8>> {
 
 /// 256 bits of the system's randomness.
 fn fresh() -> String {
-    rand::random::<[u8; 32]>().iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+    hex(&rand::random::<[u8; 32]>())
 }
 
 fn of_file(path: &Path) -> Result<Vec<u8>> {

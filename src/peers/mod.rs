@@ -16,15 +16,13 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::uri::PathAndQuery;
-use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use serde_json::json;
 
 use crate::bridge::owner::{Ids, Whose, host, of_address};
+use crate::bridge::way::Way;
 
 /// The header that names a session.
 const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -37,18 +35,14 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Peers {
     ids: Ids,
-    client: Client<HttpConnector, Body>,
+    way: Way<Body>,
 }
 
 impl Peers {
     /// The manager that its peers reach at `address`, and that shares `key` with them.
     #[must_use]
     pub fn new(key: &[u8], address: SocketAddr) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(16).build(connector);
-        Self { ids: Ids::new(key, &name_of(address)), client }
+        Self { ids: Ids::new(key, &name_of(address)), way: Way::new(FORWARDED, CONNECT_TIMEOUT) }
     }
 
     /// The same routes, whose sessions are found from every manager.
@@ -56,23 +50,13 @@ impl Peers {
         router.layer(middleware::from_fn_with_state(Arc::new(self), pass))
     }
 
-    async fn forward(&self, owner: &str, mut request: Request) -> Response {
+    async fn forward(&self, owner: &str, request: Request) -> Response {
         let Some(uri) = address_of(owner).and_then(|address| uri_at(address, request.uri())) else { return no_session() };
-        if request.headers().contains_key(FORWARDED) {
+        if self.way.was_gone(request.headers()) {
             return no_session();
         }
-        *request.uri_mut() = uri;
-        let headers = request.headers_mut();
-        headers.insert(FORWARDED, HeaderValue::from_static("1"));
-        for name in [header::CONNECTION, header::TE, header::UPGRADE] {
-            headers.remove(name);
-        }
-        match self.client.request(request).await {
-            Ok(mut response) => {
-                response.headers_mut().remove(header::CONNECTION);
-                response.headers_mut().remove(header::TRANSFER_ENCODING);
-                response.map(Body::new)
-            }
+        match self.way.go(uri, request).await {
+            Ok(response) => response.map(Body::new),
             Err(error) => {
                 tracing::info!(owner, %error, "the manager of a session cannot be reached");
                 no_session()

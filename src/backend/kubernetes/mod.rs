@@ -60,7 +60,9 @@ use self::reconcile::in_time;
 use self::root::Root;
 use self::shared::Shared;
 use self::world::{Item, News, Source};
-use super::{Backend, BackendInfo, Build, Built, Change, ImageDetail, ImageInfo, LogStream, RegistryCredentials, taken};
+use super::{
+    Backend, BackendInfo, Build, Built, Change, ImageDetail, ImageInfo, LogStream, RegistryCredentials, overtaken, taken,
+};
 use crate::domain::name::ServiceName;
 use crate::domain::spec::{MountSource, PullPolicy, ServiceSpec};
 use crate::domain::status::{Desired, LogQuery, Progress, Record, ReplicaStats, ServiceEvent, ServiceState, Snapshot};
@@ -140,11 +142,6 @@ fn check(spec: &ServiceSpec, settings: &Settings) -> Result<()> {
         objects::check_bridge(spec, settings)?;
     }
     Ok(())
-}
-
-fn overtaken(name: &ServiceName) -> Error {
-    Error::new(Kind::Conflict, format!("'{name}' was changed by somebody else meanwhile"))
-        .remedy("look at it again and repeat the change")
 }
 
 fn parameters() -> PostParams {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use sha2::{Digest as _, Sha256};
 
+use crate::domain::hex;
 use crate::domain::name::ServiceName;
 
 /// Label: which installation owns it.
@@ -92,10 +93,6 @@ impl Names {
 /// A digest as objects carry it: 16 hexadecimal digits.
 pub(super) fn digest(text: &str) -> String {
     hex(&Sha256::digest(text)[..8])
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 fn short(name: &str) -> String {

@@ -11,13 +11,13 @@ use serde_json::Value;
 use sha2::Sha256;
 
 use super::kinds::Owned;
-use super::names;
 use super::objects::{SESSION_KEY, secret_key};
 use super::reconcile::in_time;
 use super::root::Root;
 use super::shared::Shared;
 use super::world::Objects;
 use crate::backend::bridge::is_needed;
+use crate::domain::hex;
 use crate::domain::spec::secret_remedy;
 use crate::error::{Error, Result};
 
@@ -46,7 +46,7 @@ pub(super) async fn of(shared: &Shared, root: &Root, objects: &Objects) -> Resul
     let name = shared.names.object(root.record.name.as_str());
     let there = objects.written.contains_key(&(Owned::Secret, name.clone()));
     let known = if there { session_key(shared, &name).await? } else { None };
-    let key = known.unwrap_or_else(|| STANDARD.encode(names::hex(&rand::random::<[u8; 32]>())));
+    let key = known.unwrap_or_else(|| STANDARD.encode(hex(&rand::random::<[u8; 32]>())));
     let digest = if values.is_empty() { String::new() } else { keyed(&key, &values) };
     values.insert(SESSION_KEY.to_owned(), key);
     Ok(Some(Held { digest, data: values }))
@@ -64,5 +64,5 @@ fn keyed(key: &str, values: &BTreeMap<String, String>) -> String {
         // The HMAC takes keys of any length, so its making cannot fail.
         .unwrap_or_else(|_| Hmac::new(&hmac::digest::Key::<Hmac<Sha256>>::default()));
     mac.update(Value::from_iter(values.clone()).to_string().as_bytes());
-    names::hex(&mac.finalize().into_bytes()[..8])
+    hex(&mac.finalize().into_bytes()[..8])
 }

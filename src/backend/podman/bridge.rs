@@ -15,6 +15,7 @@ use super::client::{Engine, EngineError};
 use super::images::Image;
 use crate::backend::bridge;
 pub(super) use crate::backend::bridge::is_needed;
+use crate::domain::hex;
 use crate::domain::spec::ServiceSpec;
 use crate::error::{Error, Kind, Result};
 
@@ -28,8 +29,7 @@ const BLOCK: u64 = 512;
 /// The name of a replica in session ids, and among its peers: short enough for a DNS label whatever the service is
 /// called, and another one with each container, so that sessions of a container that is gone are nobody's.
 pub(super) fn owner(container: &str) -> String {
-    let digest = Sha256::digest(container);
-    digest.iter().take(8).fold("r".to_owned(), |name, byte| format!("{name}{byte:02x}"))
+    format!("r{}", hex(&Sha256::digest(container)[..8]))
 }
 
 /// What the container runs.

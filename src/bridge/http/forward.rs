@@ -1,17 +1,15 @@
-//! The way to the replica that has a session: a request is forwarded once, and a replica that does not accept soon is
-//! gone. Leaves out whose session it is (see [`super::super::owner`]).
+//! Requests for the replica that has a session. Leaves out the way there (see [`super::super::way`]), and whose session it
+//! is (see [`super::super::owner`]).
 
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue, Uri};
+use http::{HeaderName, Uri};
 use hyper::body::Incoming;
 use hyper::{Request, header};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 
 use super::super::Context;
 use super::super::options::Options;
+use super::super::way::Way;
 use super::Payload;
 use super::response::{Response, no_session};
 
@@ -21,18 +19,14 @@ const FORWARDED: HeaderName = HeaderName::from_static("mcp-bridge-forwarded");
 /// The other replicas of the service.
 #[derive(Debug)]
 pub struct Peers {
-    client: Client<HttpConnector, Payload>,
+    way: Way<Payload>,
     pattern: Option<String>,
 }
 
 impl Peers {
     /// As the options say.
     pub fn new(options: &Options) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(options.peer_timeout));
-        let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(16).build(connector);
-        Self { client, pattern: options.peer.clone() }
+        Self { way: Way::new(FORWARDED, options.peer_timeout), pattern: options.peer.clone() }
     }
 
     /// Forwards a request to its owner. An owner that cannot be reached is gone, and so is its session.
@@ -42,26 +36,18 @@ impl Peers {
 
     /// As [`Peers::forward`], for a request whose body was read already.
     pub async fn send(&self, context: &Arc<Context>, owner: &str, mut request: Request<Payload>) -> Response {
-        let Some(pattern) = self.pattern.as_ref().filter(|_| !request.headers().contains_key(FORWARDED)) else {
+        let Some(pattern) = self.pattern.as_ref().filter(|_| !self.way.was_gone(request.headers())) else {
             return no_session();
         };
         let path = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         let Ok(uri) = format!("{}{path}", pattern.replace("{owner}", &super::super::owner::host(owner))).parse::<Uri>() else {
             return no_session();
         };
-        *request.uri_mut() = uri;
-        let headers = request.headers_mut();
-        headers.insert(FORWARDED, HeaderValue::from_static("1"));
-        for name in [header::CONNECTION, header::TE, header::UPGRADE, header::HOST] {
-            headers.remove(name);
-        }
+        // A replica takes requests under its own name.
+        request.headers_mut().remove(header::HOST);
         context.metrics.forwarded.add(1);
-        match self.client.request(request).await {
-            Ok(mut response) => {
-                response.headers_mut().remove(header::CONNECTION);
-                response.headers_mut().remove(header::TRANSFER_ENCODING);
-                response.map(Payload::Foreign)
-            }
+        match self.way.go(uri, request).await {
+            Ok(response) => response.map(Payload::Foreign),
             Err(error) => {
                 tracing::info!(owner, %error, "the replica of a session cannot be reached");
                 no_session()

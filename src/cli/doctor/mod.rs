@@ -82,7 +82,7 @@ async fn look(config: &Config, wrong: Option<Error>) -> Vec<Finding> {
     if config.backend.kind == BackendKind::Memory {
         let message = "the memory backend is chosen: services are only pretended, and nothing below needs containers";
         findings.push(Finding::warn("backend", message, "set backend.kind to auto, or CONTAINER_RUNTIME=podman"));
-    } else if config.backend.kind == BackendKind::Kubernetes || config.backend.kind == BackendKind::Auto && config.in_cluster() {
+    } else if config.uses_cluster() {
         findings.extend(cluster::check(config).await);
     } else {
         findings.extend(identity::check(&machine));

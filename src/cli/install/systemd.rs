@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::cli::doctor::machine::Machine;
+use crate::config::reachable;
 use crate::error::{Error, Kind, Result};
 
 /// Longest time until the manager listens; its first start may set up Podman's storage.
@@ -94,17 +95,6 @@ pub fn wait(unit: &str, address: SocketAddr) -> Result<()> {
 /// Whether somebody has the address.
 pub fn is_taken(address: SocketAddr) -> bool {
     TcpListener::bind(address).is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
-}
-
-/// An address to connect to, where `address` may be all of them.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
-    if address.ip().is_unspecified() {
-        address.set_ip(match address {
-            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    address
 }
 
 fn command(words: &[&str]) -> Command {

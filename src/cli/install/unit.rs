@@ -4,6 +4,7 @@ use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
+use crate::domain::hex;
 use crate::error::{Error, Result};
 
 /// How the first line of a unit begins that was made here; the digest of all other lines follows.
@@ -64,7 +65,7 @@ pub fn whose(text: &str) -> Whose {
 }
 
 fn digest(body: &str) -> String {
-    Sha256::digest(body.as_bytes()).iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+    hex(&Sha256::digest(body))
 }
 
 /// One word of a command line in a unit.

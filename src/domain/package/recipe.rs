@@ -147,8 +147,7 @@ pub fn recipe(package: &Package, options: &Options) -> Recipe {
     let capabilities = if options.system.is_empty() { &[][..] } else { &SYSTEM_CAPABILITIES[..] };
     let entrypoint = vec![format!("{DIRECTORY}/run")];
     let whole = json!([options.base_image, script.text, environment, entrypoint, capabilities, USER]);
-    let digest = Sha256::digest(whole.to_string().as_bytes());
-    let tag = digest.iter().take(6).fold(String::new(), |tag, byte| tag + &format!("{byte:02x}"));
+    let tag = crate::domain::hex(&Sha256::digest(whole.to_string())[..6]);
     let path = name.trim_start_matches('@').to_ascii_lowercase().replace(['/', '_', '.'], "-");
     Recipe {
         image: format!("localhost/mcp-manager/{}-{path}:{tag}", ecosystem.as_str()),

@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::domain::hex;
 use crate::domain::quantity::{Bytes, MilliCpu, Span};
 
 pub use autoscaling::{Autoscaling, AutoscalingInput};
@@ -224,7 +225,7 @@ impl ServiceSpec {
         let embodied = Self { replicas: 1, autoscaling: None, start_timeout: Span(0), ..self.clone() };
         // A struct of plain values always serialises; an empty digest would only cause one replacement too many.
         let text = serde_json::to_vec(&embodied).unwrap_or_default();
-        Sha256::digest(&text).iter().take(16).fold(String::new(), |digest, byte| format!("{digest}{byte:02x}"))
+        hex(&Sha256::digest(&text)[..16])
     }
 
     /// Which locks of the default this spec opens, in words for the API and the dashboard.

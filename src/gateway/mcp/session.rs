@@ -19,6 +19,7 @@ use super::look::{Line, Unknown, within};
 use super::raw::{Message, Object, Raw, raw};
 use super::upstream::{Answers, Unanswered, Upstream};
 use crate::domain::aggregate::{Scope, shown_uri};
+use crate::domain::hex;
 use crate::domain::name::ServiceName;
 use crate::lifecycle::Tasks;
 
@@ -68,7 +69,7 @@ struct State {
 
 impl Session {
     pub(super) fn new(scope: Scope, actor: String, introduction: Object, seen: Version) -> Self {
-        let id = rand::random::<[u8; 16]>().iter().fold(String::new(), |id, byte| format!("{id}{byte:02x}"));
+        let id = hex(&rand::random::<[u8; 16]>());
         let state = State {
             lines: HashMap::new(),
             asked: HashMap::new(),

@@ -48,14 +48,9 @@ pub(super) fn template(context: &Context<'_>) -> Result<Value> {
         pod["initContainers"] = json!(init);
     }
     if let Some(placement) = &spec.kubernetes {
-        let tolerations: Vec<Value> = placement.tolerations.iter().map(|toleration| json!(toleration)).collect();
-        for (field, value) in [
-            ("nodeSelector", json!(placement.node_selector)),
-            ("tolerations", json!(tolerations)),
-            ("affinity", json!(placement.affinity)),
-        ] {
-            pod[field] = value;
-        }
+        pod["nodeSelector"] = json!(placement.node_selector);
+        pod["tolerations"] = json!(placement.tolerations);
+        pod["affinity"] = json!(placement.affinity);
     }
     if !context.settings.image_pull_secrets.is_empty() {
         let secrets: Vec<Value> = context.settings.image_pull_secrets.iter().map(|name| json!({"name": name})).collect();
