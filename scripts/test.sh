@@ -222,8 +222,10 @@ tests() {
   [ ${#programs[@]} -gt 0 ] || fail "cargo built no test program" "See $cache/logs/test-build.json"
   as_target test -x "${programs[0]}" || fail "$target cannot read $CARGO_TARGET_DIR" \
     "Set CARGO_TARGET_DIR to a folder below which everybody can read, for example /var/tmp/mcp-manager-target."
+  # Most tests wait for something most of the time: for an engine, a health check, a build.
+  export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))}
   export CARGO_MANIFEST_DIR=$checkout INSTA_WORKSPACE_ROOT=$checkout INSTA_UPDATE=no RUST_BACKTRACE=${RUST_BACKTRACE:-1}
-  mapfile -t hand_over < <(compgen -e | grep -E '^(MCP_TEST_.*|INSTA_.*|PROPTEST_.*|CARGO_MANIFEST_DIR|CONTAINERS_REGISTRIES_CONF|RUST_BACKTRACE|CI)$')
+  mapfile -t hand_over < <(compgen -e | grep -E '^(MCP_TEST_.*|INSTA_.*|PROPTEST_.*|CARGO_MANIFEST_DIR|CONTAINERS_REGISTRIES_CONF|RUST_BACKTRACE|RUST_TEST_THREADS|CI)$')
   clean_podman
   for program in "${programs[@]}"; do
     step "running $(basename "$program") as $target"

@@ -17,7 +17,7 @@ use tokio::sync::{broadcast, watch};
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_util::sync::CancellationToken;
 
-use super::{Backend, BackendInfo, Build, Built, Change, ImageDetail, ImageInfo, LogStream, RegistryCredentials};
+use super::{Backend, BackendInfo, Build, Built, Change, ImageDetail, ImageInfo, LogStream, RegistryCredentials, taken};
 use crate::domain::name::ServiceName;
 use crate::domain::spec::PullPolicy;
 use crate::domain::status::{
@@ -274,7 +274,7 @@ impl Backend for Memory {
         let record = Arc::new(change.first(name));
         let mut state = self.engine.lock();
         if state.services.contains_key(name) {
-            return Err(Error::new(Kind::AlreadyExists, format!("there is a service '{name}' already")));
+            return Err(taken(name));
         }
         let service = ServiceState {
             record: record.clone(),

@@ -257,6 +257,14 @@ pub struct Snapshot {
     pub as_of: Option<Timestamp>,
 }
 
+impl Snapshot {
+    /// Containers that all services together may come to.
+    #[must_use]
+    pub fn most_containers(&self) -> u32 {
+        self.services.values().map(|service| service.record.spec.most_replicas()).sum()
+    }
+}
+
 /// What happens to a service, for `GET /containers/{name}/events`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
 pub struct ServiceEvent {

@@ -88,7 +88,7 @@ impl Manager {
             let remedy = "'mcp-manager doctor' says what this machine lacks".to_owned();
             found(Severity::Warning, "limits".to_owned(), message, Some(remedy));
         }
-        let containers: u32 = snapshot.services.values().map(|service| service.record.spec.most_replicas()).sum();
+        let containers = snapshot.most_containers();
         let most = self.settings.max_containers;
         if containers >= most {
             let message = format!("all {most} places for containers are taken");

@@ -93,7 +93,7 @@ impl Manager {
         self.perform(actor, Operation::SystemInfo, "", async move {
             let snapshot = manager.snapshot();
             let backend = manager.backend.info().await?;
-            let containers = snapshot.services.values().map(|service| service.record.spec.most_replicas()).sum();
+            let containers = snapshot.most_containers();
             Ok(SystemInfo { health: manager.health(), backend, max_containers: manager.settings.max_containers, containers })
         })
         .await

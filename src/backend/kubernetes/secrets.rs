@@ -18,8 +18,8 @@ use super::shared::Shared;
 use super::world::Objects;
 use crate::backend::bridge::is_needed;
 use crate::domain::hex;
-use crate::domain::spec::secret_remedy;
-use crate::error::{Error, Result};
+use crate::domain::spec::unknown_secrets;
+use crate::error::Result;
 
 /// What a service's Secret holds.
 pub(super) struct Held {
@@ -35,13 +35,15 @@ pub(super) async fn of(shared: &Shared, root: &Root, objects: &Objects) -> Resul
     if spec.secrets.is_empty() && !is_needed(spec) {
         return Ok(None);
     }
-    let mut values = BTreeMap::new();
+    let (mut values, mut missing) = (BTreeMap::new(), Vec::new());
     for (variable, name) in &spec.secrets {
-        let value = shared.settings.secret(name).await?.ok_or_else(|| {
-            let field = format!("secrets.{variable}");
-            Error::invalid_field(field, format!("there is no secret '{name}'"), secret_remedy(name))
-        })?;
-        values.insert(secret_key(variable), STANDARD.encode(value));
+        match shared.settings.secret(name).await? {
+            Some(value) => drop(values.insert(secret_key(variable), STANDARD.encode(value))),
+            None => missing.push((variable.as_str(), name.as_str())),
+        }
+    }
+    if !missing.is_empty() {
+        return Err(unknown_secrets(missing, None));
     }
     let name = shared.names.object(root.record.name.as_str());
     let there = objects.written.contains_key(&(Owned::Secret, name.clone()));

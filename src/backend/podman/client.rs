@@ -314,6 +314,14 @@ impl Engine {
         self.post(&path, Payload::Text(value.as_bytes().to_vec()), SHORT).await.map(|_| ())
     }
 
+    pub(super) async fn has_secret(&self, name: &str) -> Answer<bool> {
+        match within(SHORT, async { self.podman.secrets().get(name).inspect().await }).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_missing() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     pub(super) async fn remove_secret(&self, name: &str) -> Answer<()> {
         let answer = within(SHORT, async { self.podman.secrets().get(name).delete().await }).await;
         answer.or_else(|error| if error.is_missing() { Ok(()) } else { Err(error) })

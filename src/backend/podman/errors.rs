@@ -4,7 +4,7 @@
 //! Each pattern below was seen; what matches none keeps the engine's own words.
 
 use super::client::EngineError;
-use crate::domain::spec::{ServiceSpec, secret_remedy};
+use crate::domain::spec::{ServiceSpec, unknown_secrets};
 use crate::error::{Error, Kind};
 
 /// An error of the engine outside of creating and starting; `doing` completes "cannot …".
@@ -49,6 +49,18 @@ fn quoted(message: &str) -> Option<&str> {
     before.rsplit_once('"').map(|(_, quoted)| quoted)
 }
 
+/// The secret, with its variable, that somebody took out of the engine just before a start.
+fn lost_secret<'a>(message: &str, spec: &'a ServiceSpec) -> Option<(&'a str, &'a str)> {
+    let name = if message.contains("no such secret") { quoted(message)? } else { return None };
+    let (variable, name) = spec.secrets.iter().find(|(_, secret)| *secret == name)?;
+    Some((variable, name))
+}
+
+/// Variables, with their secrets, of which neither the manager nor the engine knows the value.
+pub(super) fn no_secrets<'a>(missing: impl IntoIterator<Item = (&'a str, &'a str)>) -> Error {
+    unknown_secrets(missing, Some(|name| format!("podman secret create {name} FILE")))
+}
+
 /// A container that could not be created or started.
 pub(super) fn start(error: EngineError, spec: &ServiceSpec) -> Error {
     let EngineError::Refused { message, .. } = &error else { return engine(error, "start the service") };
@@ -57,12 +69,8 @@ pub(super) fn start(error: EngineError, spec: &ServiceSpec) -> Error {
     let failed = |detail: String| Error::new(Kind::StartFailed, detail);
     let told = if no_space(message) {
         space()
-    } else if has("no such secret") {
-        let secret = quoted(message).unwrap_or_default();
-        let variable = spec.secrets.iter().find(|(_, name)| name.as_str() == secret).map(|(variable, _)| variable.as_str());
-        let field = variable.map_or_else(|| "secrets".to_owned(), |variable| format!("secrets.{variable}"));
-        let remedy = format!("{}, or create it: podman secret create {secret} FILE", secret_remedy(secret));
-        Error::invalid_field(field, format!("there is no secret '{secret}'"), remedy)
+    } else if let Some(missing) = lost_secret(message, spec) {
+        no_secrets([missing])
     } else if has("network not found") {
         let network = message.split("name or ID ").nth(1).and_then(|rest| rest.split(':').next()).unwrap_or_default();
         let remedy = format!("create it (podman network create {network}) or leave it out");

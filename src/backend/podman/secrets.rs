@@ -29,19 +29,25 @@ pub(super) struct Held<'a> {
 }
 
 impl Secrets {
-    /// Makes sure that the engine has the secrets of a spec whose values the manager knows.
+    /// Makes sure that the engine has the secrets of a spec whose values the manager knows. Those that neither has are
+    /// one error.
     pub(super) async fn hold(&self, engine: &Engine, names: &Names, settings: &Settings, spec: &ServiceSpec) -> Result<Held<'_>> {
-        let mut held = BTreeMap::new();
+        let (mut held, mut missing) = (BTreeMap::new(), Vec::new());
         for (variable, secret) in &spec.secrets {
-            let name = match settings.secret(secret).await? {
-                Some(value) => {
-                    let name = names.secret(secret);
-                    self.write(engine, &name, &value).await?;
-                    name
+            let name = if let Some(value) = settings.secret(secret).await? {
+                let name = names.secret(secret);
+                self.write(engine, &name, &value).await?;
+                name
+            } else {
+                if !engine.has_secret(secret).await.map_err(|error| errors::engine(error, "look for a secret"))? {
+                    missing.push((variable.as_str(), secret.as_str()));
                 }
-                None => secret.clone(),
+                secret.clone()
             };
             held.insert(variable.clone(), name);
+        }
+        if !missing.is_empty() {
+            return Err(errors::no_secrets(missing));
         }
         let guard = if held.is_empty() { None } else { Some(self.written.read().await) };
         Ok(Held { names: held, _written: guard })

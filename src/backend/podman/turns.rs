@@ -7,13 +7,15 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
-/// How long a turn is waited for. A manager that was halted with the lock in its hands must not stop the others.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the end of one turn is waited for. A manager that was halted with the lock in its hands must not stop the
+/// others, and one that is slow on a busy machine must not be taken for halted.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Between two looks whether a turn has ended.
 const PAUSE: Duration = Duration::from_millis(3);
 const LEADER: &str = "leader";
 const TURN: &str = "turn";
@@ -26,8 +28,8 @@ pub(super) struct Turns {
     turn: PathBuf,
     /// Held from the moment it could be had.
     leading: Mutex<Option<File>>,
-    /// Requests of this manager take turns among themselves first.
-    here: Arc<AsyncMutex<()>>,
+    /// Requests of this manager take turns among themselves first. Says when the last of these turns ended.
+    here: Arc<AsyncMutex<Option<Instant>>>,
 }
 
 /// Where managers that share an engine, whose socket is in `folder`, keep the key of their sessions. It goes with the folder.
@@ -49,8 +51,15 @@ pub(super) fn remove_files(folder: &Path) {
 /// A turn; it ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct Turn {
-    _file: Option<File>,
-    _here: OwnedMutexGuard<()>,
+    file: Option<File>,
+    here: OwnedMutexGuard<Option<Instant>>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        drop(self.file.take());
+        *self.here = Some(Instant::now());
+    }
 }
 
 impl Turns {
@@ -82,19 +91,34 @@ impl Turns {
     /// Waits until no other manager is in between.
     pub(super) async fn wait(&self) -> Turn {
         let here = self.here.clone().lock_owned().await;
-        let began = Instant::now();
+        if let Some(ended) = *here {
+            // Who has just had a turn leaves the next to a manager that waits: those look at intervals and would else
+            // come too late as long as this one has requests.
+            tokio::time::sleep_until((ended + PAUSE * 2).into()).await;
+        }
         let file = lock_file(&self.turn);
         if let Some(file) = &file {
+            let (mut turn, mut since) = (beginning(file), Instant::now());
             while flock(file, FlockOperation::NonBlockingLockExclusive).is_err() {
-                if began.elapsed() > PATIENCE {
+                let current = beginning(file);
+                if turn != current {
+                    (turn, since) = (current, Instant::now());
+                }
+                if since.elapsed() > PATIENCE {
                     tracing::warn!("another manager holds up the others; this one goes on without waiting for it");
                     break;
                 }
                 tokio::time::sleep(PAUSE).await;
             }
+            let _ = file.set_modified(SystemTime::now());
         }
-        Turn { _file: file, _here: here }
+        Turn { file, here }
     }
+}
+
+/// When the turn began that is under way, or that was the last: each is marked on the lock's file.
+fn beginning(file: &File) -> Option<SystemTime> {
+    file.metadata().and_then(|about| about.modified()).ok()
 }
 
 fn lock_file(path: &Path) -> Option<File> {
@@ -127,6 +151,24 @@ mod tests {
         assert!(early.is_err());
         drop(turn);
         other.wait().await;
+    }
+
+    #[tokio::test]
+    async fn a_manager_with_many_requests_lets_others_in_between() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, other) = (Turns::new(folder.path(), "mcp"), Turns::new(folder.path(), "mcp"));
+        let many = async {
+            for _ in 0..1000 {
+                let _turn = one.wait().await;
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = other.wait() => {}
+            () = many => panic!("it never had its turn"),
+        }
+        drop(one.wait().await);
     }
 
     #[tokio::test]

@@ -35,7 +35,7 @@ pub use rules::is_image;
 pub(super) use rules::is_variable;
 pub use spelling::{EnvironmentValue, PortNumber, VolumeInput, Volumes, Words};
 pub use values::{Mount, MountSource, PullPolicy, RestartPolicy, SessionMode, Transport};
-pub use variables::{SECRET_VARIABLES, secret_remedy, secret_variable};
+pub use variables::{SECRET_VARIABLES, secret_variable, unknown_secrets};
 
 /// A complete, valid description of how a service runs.
 ///

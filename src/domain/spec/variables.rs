@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::rules::{Check, MAX_ENTRIES, MAX_TEXT, NAME_REMEDY, is_plain_name, is_variable};
 use super::{EnvironmentValue, Variables};
 use crate::domain::shown;
+use crate::error::{Error, FieldError};
 
 const VARIABLE_REMEDY: &str = "use letters, digits and '_', 256 characters at most";
 
@@ -76,13 +77,22 @@ pub fn secret_variable(name: &str) -> String {
     SECRET_VARIABLES.chars().chain(upper).collect()
 }
 
-/// What to do about a secret that nobody knows.
+/// One error for all secrets that nobody knows, which come as variable and name. `way` is the backend's own way to create
+/// one, where it has any.
 #[must_use]
-pub fn secret_remedy(name: &str) -> String {
-    format!(
-        "write its value into the file {name} of the setting secrets.dir, or set {} where the manager runs",
-        secret_variable(name)
-    )
+pub fn unknown_secrets<'a>(missing: impl IntoIterator<Item = (&'a str, &'a str)>, way: Option<fn(&str) -> String>) -> Error {
+    let field = |(variable, name): (&str, &str)| {
+        let mut remedy = format!(
+            "write its value into the file {name} of the setting secrets.dir, or set {} where the manager runs",
+            secret_variable(name)
+        );
+        if let Some(way) = way {
+            remedy = format!("{remedy}, or create it: {}", way(name));
+        }
+        FieldError::new(format!("secrets.{variable}"), format!("there is no secret '{name}'"), remedy)
+    };
+    let fields: Vec<FieldError> = missing.into_iter().map(field).collect();
+    Error::invalid("the service", fields)
 }
 
 /// Replaces `${NAME}` and `${NAME:-default}`; `$$` is a dollar sign. Anything else stands as it is.

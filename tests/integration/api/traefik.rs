@@ -12,11 +12,11 @@ use reqwest::Client;
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
-use crate::support::eventually;
 use crate::support::machine::{Part, offered};
 use crate::support::mcp::Session;
 use crate::support::podman;
 use crate::support::product::{Options, Product};
+use crate::support::{eventually, stretched};
 
 /// A running Traefik.
 struct Traefik {
@@ -210,7 +210,10 @@ async fn traefik_shares_the_load_over_healthy_replicas_and_leads_to_the_manager(
     product.until("echo", "one replica is out", |service| service["ready_replicas"] == 2).await;
     eventually("Traefik uses two only", async || traefik.answers(6).await.len() == 2).await;
     let took = began.elapsed();
-    assert!(took < Duration::from_secs(3), "two intervals, Traefik's poll and the requests of this test took {took:?}");
+    assert!(
+        took < stretched(Duration::from_secs(3)).await,
+        "two intervals, Traefik's poll and the requests of this test took {took:?}"
+    );
     client.post(format!("http://{address}/health/ok")).send().await.unwrap();
     eventually("the third is back", async || traefik.answers(9).await.len() == 3).await;
 

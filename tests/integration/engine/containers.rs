@@ -87,6 +87,10 @@ async fn what_a_spec_names_and_the_engine_does_not_have_is_an_error_in_that_fiel
         assert_eq!((error.kind, error.fields[0].field.as_str()), (Kind::Invalid, field), "{error}");
         assert!(error.fields[0].remedy.is_some(), "{error}");
     }
+    let secrets = [("KEY".into(), "no-key".into()), ("TOKEN".into(), "no-such".into())].into();
+    let error = fail(&manager, ServiceSpec { secrets, ..base.clone() }).await;
+    let fields: Vec<&str> = error.fields.iter().map(|field| field.field.as_str()).collect();
+    assert_eq!(fields, ["secrets.KEY", "secrets.TOKEN"], "all at once: {error}");
     let error = fail(&manager, ServiceSpec { entrypoint: Some(vec!["/no-such-program".into()]), ..base }).await;
     assert_eq!(error.kind, Kind::StartFailed, "{error}");
     assert!(error.remedy.is_some(), "{error}");

@@ -15,7 +15,7 @@ pub mod product;
 use std::time::{Duration, Instant};
 
 /// Longest time anything in these tests may take before it counts as hanging.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Asks again and again until `holds` is true; fails the test when that takes too long.
 pub async fn eventually(claim: &str, mut holds: impl AsyncFnMut() -> bool) {
@@ -24,6 +24,34 @@ pub async fn eventually(claim: &str, mut holds: impl AsyncFnMut() -> bool) {
         assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {claim}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// `limit`, or more of it by as much as this machine, busy with other tests, is slower than an idle one at starting
+/// programs just now: for promises of the product in seconds.
+pub async fn stretched(limit: Duration) -> Duration {
+    const PROGRAMS: u32 = 20;
+    /// Of one program; measured on two idle cores it is 1 ms.
+    const IDLE: Duration = Duration::from_millis(4);
+    let began = Instant::now();
+    for _ in 0..PROGRAMS {
+        tokio::process::Command::new("true").status().await.unwrap();
+    }
+    limit.mul_f64((began.elapsed().as_secs_f64() / (IDLE * PROGRAMS).as_secs_f64()).clamp(1.0, 10.0))
+}
+
+/// Shows each failure when it happens, not only when the whole run, which takes minutes, has ended.
+pub fn tell_failures_at_once() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |about| {
+            // Written in one piece, past the harness, which keeps what `eprintln!` is given.
+            let thread = std::thread::current();
+            let line = format!("FAILURE in {}: {about}\n", thread.name().unwrap_or("a task"));
+            let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
+            usual(about);
+        }));
+    });
 }
 
 /// Process ids of this user's processes, zombies left out, whose command line contains both texts.

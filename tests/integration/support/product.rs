@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::echo::status_and_json;
 use super::kubernetes::Namespace;
-use super::podman;
+use super::{podman, tell_failures_at_once};
 
 /// How long a manager may take to come up, and a service to start.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -88,6 +88,7 @@ impl Product {
     }
 
     async fn in_turn(options: Options, turn: Option<podman::Turn>) -> Self {
+        tell_failures_at_once();
         let folder = tempfile::tempdir().unwrap();
         let templates = folder.path().join("templates");
         std::fs::create_dir(&templates).unwrap();
