@@ -173,6 +173,7 @@ clean_podman() {
   as_target podman rm --all --force --time 0 >/dev/null 2>&1 || true
   as_target podman volume rm --all --force >/dev/null 2>&1 || true
   as_target podman network prune --force >/dev/null 2>&1 || true
+  as_target podman secret rm --all >/dev/null 2>&1 || true
 }
 
 # command_of PID: its command line; nothing when it has ended meanwhile.
@@ -186,13 +187,14 @@ strangers() {
   done
 }
 
-# nothing_left: fails when the tests left containers, volumes, networks or processes behind.
+# nothing_left: fails when the tests left containers, volumes, secrets, networks or processes behind.
 nothing_left() {
   local tries=0 left
   while true; do
     left=$(
       as_target podman ps --all --format 'container {{.Names}}'
       as_target podman volume ls --format 'volume {{.Name}}'
+      as_target podman secret ls --format 'secret {{.Name}}'
       as_target podman network ls --format 'network {{.Name}}' | grep -vxE 'network (podman|mcp-network(-egress)?)'
       for pid in $(strangers); do echo "process $pid $(command_of "$pid" | cut -c 1-100)"; done
     ) || true

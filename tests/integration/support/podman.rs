@@ -45,7 +45,13 @@ async fn build_echo() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::copy(env!("CARGO_BIN_EXE_mcp-echo"), folder.path().join("mcp-echo")).unwrap();
     let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/docker/echo/Dockerfile");
+    let present = async || podman(&["images", "--quiet", "--no-trunc", ECHO_IMAGE]).await;
+    let before = present().await;
     podman(&["build", "--quiet", "--tag", ECHO_IMAGE, "--file", recipe, &folder.path().display().to_string()]).await;
+    if !before.is_empty() && before != present().await {
+        // Nobody needs the one that has lost its name, unless another run uses it just now.
+        let _ = Command::new("podman").args(["rmi", &before]).output().await;
+    }
 }
 
 /// Output of a Podman command that has to succeed.
@@ -85,11 +91,12 @@ impl Drop for Sweep {
     fn drop(&mut self) {
         let Some(instance) = &self.instance else { return };
         let filter = format!("label=io.mcp-manager.owner={instance}");
-        let list = |arguments: &[&str]| {
-            let output = std::process::Command::new("podman").args(arguments).args(["--quiet", "--filter", &filter]).output();
+        let lines = |arguments: &[&str]| {
+            let output = std::process::Command::new("podman").args(arguments).output();
             let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
             text.lines().map(str::to_owned).collect::<Vec<_>>()
         };
+        let list = |arguments: &[&str]| lines(&[arguments, &["--quiet", "--filter", &filter]].concat());
         let remove = |arguments: &[&str], names: Vec<String>| {
             if !names.is_empty() {
                 // What is gone already is what is wanted.
@@ -98,6 +105,8 @@ impl Drop for Sweep {
         };
         remove(&["rm", "--force", "--time", "0"], list(&["ps", "--all"]));
         remove(&["volume", "rm", "--force"], list(&["volume", "ls"]));
+        let secrets = lines(&["secret", "ls", "--format", "{{.Name}}"]);
+        remove(&["secret", "rm"], secrets.into_iter().filter(|name| name.starts_with(&format!("{instance}."))).collect());
         for engine in super::processes(&format!("/{instance}/"), "system service") {
             let pid = rustix::process::Pid::from_raw(engine);
             let _ = pid.map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::TERM));
