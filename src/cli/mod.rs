@@ -21,6 +21,7 @@ mod services;
 mod settings;
 mod sse;
 mod templates;
+mod whole_file;
 
 use std::process::ExitCode;
 

@@ -4,14 +4,15 @@
 //! back exactly: if the copy with our entries is what the file says now, nothing else was changed, and the copy is put back
 //! byte for byte. Otherwise our entries are taken out of what the file has become.
 
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::fs::{self, Permissions};
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::form::Client;
 use super::format::{Read, Refusal};
 use super::node::Node;
+use crate::cli::whole_file;
 use crate::error::{Error, FieldError, Kind, Result};
 
 /// What the copy of a file is called: its name with this behind it.
@@ -187,30 +188,15 @@ fn read(path: &Path) -> Result<Option<String>> {
     fs::read_to_string(path).map(Some).map_err(|error| fault(path, "cannot be read", error))
 }
 
-/// Writes a file whole or not at all.
-fn write(path: &Path, text: &str, permissions: Permissions) -> Result<()> {
-    if let Some(directory) = path.parent() {
-        fs::create_dir_all(directory).map_err(|error| fault(directory, "cannot be made", error))?;
-    }
-    let unfinished = with_ending(path, &format!(".mcp-manager-{:08x}", rand::random::<u32>()));
-    let written = || -> std::io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
-        file.write_all(text.as_bytes())?;
-        file.set_permissions(permissions)?;
-        file.sync_all()?;
-        fs::rename(&unfinished, path)?;
-        path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
-    };
-    written().map_err(|error| {
-        let _ = fs::remove_file(&unfinished);
-        fault(path, "cannot be written", error)
-    })
-}
-
 fn with_ending(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(ending);
     path.with_file_name(name)
+}
+
+/// Writes a file whole or not at all, in a folder that is made when it is missing.
+fn write(path: &Path, text: &str, permissions: Permissions) -> Result<()> {
+    whole_file::write(path, text.as_bytes(), permissions).map_err(|error| fault(path, "cannot be written", error))
 }
 
 fn fault(path: &Path, what: &str, error: std::io::Error) -> Error {

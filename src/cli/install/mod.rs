@@ -5,6 +5,8 @@ pub mod arguments;
 mod systemd;
 mod unit;
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -13,7 +15,7 @@ use super::arguments::Settings;
 use super::doctor::machine::Machine;
 use super::exit::Outcome;
 use super::output::Output;
-use super::settings;
+use super::{settings, whole_file};
 use crate::config::{Config, Directories, Environment, Origin};
 use crate::error::{Error, Kind, Result};
 use arguments::{Install, InstallCommand, Removal};
@@ -211,12 +213,9 @@ impl Installation {
             }
             None => Done::Installed,
         };
-        let unfinished = self.file.with_extension("service.new");
-        let folder = self.file.parent().unwrap_or(Path::new("/"));
-        std::fs::create_dir_all(folder)
-            .and_then(|()| std::fs::write(&unfinished, text))
-            .and_then(|()| std::fs::rename(&unfinished, &self.file))
-            .map_err(|error| self.fault("cannot be written", error))?;
+        // A unit is read by systemd and by whoever looks after it; a mode that somebody gave it stays.
+        let permissions = std::fs::metadata(&self.file).map_or_else(|_| Permissions::from_mode(0o644), |of| of.permissions());
+        whole_file::write(&self.file, text.as_bytes(), permissions).map_err(|error| self.fault("cannot be written", error))?;
         Ok(done)
     }
 
@@ -288,6 +287,13 @@ mod tests {
         let other = unit::text("/y".as_ref(), &[]).unwrap();
         assert_eq!(installation.put(&other, false).unwrap(), Done::Changed);
         assert_eq!(installation.present().unwrap().as_deref(), Some(other.as_str()));
+        std::fs::set_permissions(&installation.file, Permissions::from_mode(0o600)).unwrap();
+        installation.put(&text, false).unwrap();
+        assert_eq!(
+            std::fs::metadata(&installation.file).unwrap().permissions().mode() & 0o777,
+            0o600,
+            "a mode of one's own stays"
+        );
         installation.remove().unwrap();
         assert_eq!(std::fs::read_dir(home.path().join(".config")).unwrap().count(), 0);
     }
