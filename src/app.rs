@@ -46,7 +46,7 @@ pub async fn run(config: Config) -> Result<()> {
 
     let settings = registry::Settings { dir: config.templates.dir.clone(), debounce: TEMPLATE_DEBOUNCE };
     let registry = Registry::open(settings, &tasks, &metrics).await?;
-    let audit = Audit::open(config.audit.file.clone()).await?;
+    let audit = Audit::open(config.audit.file.clone(), config.audit.database_url.as_deref(), &tasks).await?;
     let backend = backend(&config, &routing, &tasks, &metrics).await?;
     let gateway =
         config.gateway.enabled.then(|| Gateway::new(backend.view(), gateway_settings(&config, domain.clone()), &metrics, &tasks));

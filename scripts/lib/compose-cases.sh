@@ -138,6 +138,11 @@ settled() {
   done
 }
 
+# settled_at_once METHOD PATH BODY STATUS: whether one request gets this answer.
+settled_at_once() {
+  [ "$(curl -s -o /dev/null --write-out '%{http_code}' --max-time 60 -X "$1" "${json[@]}" --data "$3" "http://localhost/api/mcp$2" || true)" = "$4" ]
+}
+
 # start_up_time: from `up`, with images built and volumes there, to the first answer of the manager through Traefik; and from
 # `docker run` of one container with a static program to its first answer. Milliseconds, five rounds each.
 start_up_time() {

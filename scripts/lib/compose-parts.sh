@@ -61,8 +61,11 @@ meanwhile() {
   rm "$folder/asking"
   wait "$asking"
   requests=$(wc -l <"$folder/asked") unanswered=$(grep -vc '^200$' "$folder/asked" || true)
-  note "ok  ${*: -1} replaced; $unanswered of $requests requests to $url went unanswered meanwhile"
+  note "ok  ${*: -1} replaced; $unanswered of $requests requests to $url went unanswered meanwhile$(other_answers)"
 }
+
+# other_answers: what there was in place of 200, where 000 is no answer.
+other_answers() { grep -v '^200$' "$folder/asked" | sort | uniq -c | awk '{ printf "%s%d times %s", NR == 1 ? ": " : ", ", $1, $2 }' || true; }
 
 # several_managers: what one is told all know, and a session is found by each, also when they have it from Redis how.
 several_managers() {
@@ -78,8 +81,44 @@ several_managers() {
     here --profile redis exec -T redis redis-cli --raw KEYS 'mcp-manager:*' | grep -q sessions || fail "nothing of the managers is in Redis"
     here --profile redis rm --stop --force redis >/dev/null 2>&1
   fi
+  step "three managers and PostgreSQL"
+  audited_in_postgres
   here up --detach --scale mcp-manager=1 >/dev/null 2>&1
   until_answers http://localhost/api/mcp/ready
+}
+
+# audited_in_postgres: the audit of three managers is in one table, and what it cannot take is not done.
+audited_in_postgres() {
+  local password tries=0 rows settings
+  password=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
+  settings=(POSTGRES_PASSWORD="$password" AUDIT_DATABASE_URL="postgres://mcp:$password@postgres:5432/mcp")
+  (export "${settings[@]}"; here --profile postgres up --detach --wait postgres >"$folder/postgres.log" 2>&1) ||
+    fail "PostgreSQL did not come up" "$(tail -n 5 "$folder/postgres.log")" "$(here --profile postgres logs --no-color --tail 5 postgres)"
+  (export "${settings[@]}"; here up --detach --wait --scale mcp-manager=3) >/dev/null 2>&1 || fail "three managers did not come up with PostgreSQL"
+  a_creation_is_seen_by_all
+  in_table() { here --profile postgres exec -T postgres psql --no-align --tuples-only mcp --command "$1"; }
+  rows=$(in_table "SELECT string_agg(event || ' ' || operation || ' ' || coalesce(result, '-'), ', ' ORDER BY at) FROM mcp_audit WHERE target = 'seen'")
+  [ "$rows" = 'begin service_create -, end service_create ok, begin service_delete -, end service_delete ok' ] ||
+    fail "the audit's table says something else than what was done" "it says: $rows"
+  right "the table has: $rows"
+  here --profile postgres stop postgres >/dev/null 2>&1
+  ask POST 'http://localhost/api/mcp/containers?wait=none' "${json[@]}" --data '{"service_name": "unseen", "template": "echo"}'
+  expect_status 500
+  expect_text 'the audit cannot be written, so the operation was not done'
+  ask GET http://localhost/api/mcp/containers
+  expect_status 200
+  case $body in *unseen*) wrong "no service whose creation could not be audited" "$(shown)" ;; esac
+  here --profile postgres start postgres >/dev/null 2>&1
+  until settled_at_once POST /containers '{"service_name": "unseen", "template": "echo"}' 201; do
+    tries=$((tries + 1))
+    [ "$tries" -lt 120 ] || fail "the managers did not find PostgreSQL again"
+    sleep 0.5
+  done
+  right "the managers find PostgreSQL again"
+  settled DELETE /containers/unseen '' 204 404
+  # The other managers are told to do without it, before it goes.
+  here up --detach --wait --scale mcp-manager=1 >/dev/null 2>&1 || fail "the manager did not come up without PostgreSQL"
+  here --profile postgres rm --stop --force postgres >/dev/null 2>&1
 }
 
 three_sessions() {
