@@ -31,13 +31,18 @@ same_data() {
   right "the volume holds $mark"
 }
 
-# replaced: a new manager disturbs no service, a new Traefik for its own moment only, a new engine restarts all with their data.
+# replaced: a new manager disturbs no service, a new Traefik for its own moment only, also when a stream is open, a new engine
+# restarts all with their data.
 replaced() {
+  local stream
   step "a new manager, a new Traefik, a new engine"
   meanwhile http://echo.localhost/health up --detach --force-recreate --no-deps --wait mcp-manager
   [ "$unanswered" -le 1 ] || fail "$unanswered of $requests requests to a service were not answered while the manager was replaced"
   until_answers http://localhost/api/mcp/ready
+  curl -s -N -o /dev/null http://localhost/api/mcp/events &
+  stream=$!
   meanwhile http://echo.localhost/health up --detach --force-recreate --no-deps --wait traefik
+  wait "$stream" || true
   until_answers http://echo.localhost/health
   until_answers http://localhost/api/mcp/ready
   meanwhile http://localhost:8000/health up --detach --force-recreate --no-deps --wait engine
