@@ -7,6 +7,8 @@
 #       gateway   the embedded gateway against a direct call and against Traefik
 #       memory    the manager's memory with no services and with many
 #       list      GET /containers with twice as many
+#       compose   from 'up' of the composition to its first answer, against one container; only when named, since it needs
+#                 a Docker engine: one that runs, or one that root can start
 #   ./scripts/bench.sh --down      remove the user that it runs as (root) or the settings made for it
 #
 # Options:
@@ -34,7 +36,7 @@ set -euo pipefail
 parts=() quick='' rounds='' services='' json='' binaries='' action=measure
 while [ $# -gt 0 ]; do
   case $1 in
-    start | gateway | memory | list) parts+=("$1") ;;
+    start | gateway | memory | list | compose) parts+=("$1") ;;
     --quick) quick=--quick ;;
     --rounds | --services | --json | --binaries)
       [ $# -ge 2 ] || fail "$1 needs a value" "See: $0 --help"
@@ -174,6 +176,24 @@ part_list() {
   bench fill --part list --manager "127.0.0.1:$port" --services $((2 * services))
   bench list --manager "127.0.0.1:$port" --services $((2 * services)) --label "real containers" --goal 5
   as_target "$bench" empty --manager "127.0.0.1:$port" --services $((2 * services))
+}
+
+# part_compose: on a Docker engine, with the same programs; and one container by the target's own Podman.
+part_compose() {
+  local from times=()
+  "$checkout/scripts/test-compose.sh" --binaries "$binaries" --figures "$figures" >"$cache/logs/bench-compose.log" 2>&1 ||
+    fail "the composition could not be measured; the log: $cache/logs/bench-compose.log" "$(tail -n 3 "$cache/logs/bench-compose.log")"
+  port=$(free_port 8100)
+  for _ in 1 2 3 4 5; do
+    from=$(date +%s%N)
+    as_target podman run --detach --name bench-start-plain --publish "127.0.0.1:$port:8000" "$image" >/dev/null
+    until curl -fs -o /dev/null --max-time 2 "http://127.0.0.1:$port/health"; do sleep 0.02; done
+    times+=("$((($(date +%s%N) - from) / 1000000))")
+    as_target podman rm --force --time 0 bench-start-plain >/dev/null
+  done
+  printf 'compose\tone container by podman run on this machine, to its first answer: median of 5\t%d\tms\t\n' \
+    "$(printf '%s\n' "${times[@]}" | sort -n | sed -n 3p)" >>"$figures"
+  grep '^compose' "$figures" | indented
 }
 
 # part_gateway: the shipped Traefik has the same routes from the manager, but for its ports.

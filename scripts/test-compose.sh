@@ -11,6 +11,7 @@
 #   --managers          three managers under a mixed load while one is killed every ten seconds
 #   --acme              certificates from an ACME server of our own (Debian's pebble)
 #   --measure           time from 'up' to the first answer, beside one container of the same engine, five times each
+#   --figures FILE      measure alone, and add the medians to FILE as scripts/bench.sh reads them
 #   --keep              leave the composition and the Docker engine running, and say how to reach them
 #   --help              this text
 #
@@ -25,7 +26,7 @@ set -euo pipefail
 . "$(dirname "$0")/lib/build.sh"
 . "$(dirname "$0")/lib/docker.sh"
 
-binaries='' rights='' managers='' acme='' measure='' keep=''
+binaries='' rights='' managers='' acme='' measure='' figures='' keep=''
 while [ $# -gt 0 ]; do
   case $1 in
     --binaries) [ $# -ge 2 ] || fail "$1 needs a folder"; binaries=$(realpath "$2"); shift ;;
@@ -33,6 +34,7 @@ while [ $# -gt 0 ]; do
     --managers) managers=yes ;;
     --acme) acme=yes ;;
     --measure) measure=yes ;;
+    --figures) [ $# -ge 2 ] || fail "$1 needs a file"; figures=$(realpath "$2"); shift ;;
     --keep) keep=yes ;;
     -h | --help) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;;
     *) fail "unknown option $1" "See: $0 --help" ;;
@@ -90,6 +92,7 @@ main() {
   configure
   build
   up
+  if [ -n "$figures" ]; then start_up_time; down; return; fi
   calls
   rights_as_they_are
   volumes_stay
