@@ -59,7 +59,7 @@ pub struct Export {
     /// Name of the server in the registry, e.g. io.github.me/weather.
     #[arg(long, value_name = "NAME")]
     pub name: String,
-    /// Its version [default: the template's]
+    /// Its version [default: the template's, or that of its package]
     #[arg(long, value_name = "VERSION")]
     pub version: Option<String>,
 }

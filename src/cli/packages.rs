@@ -257,6 +257,7 @@ pub async fn export(client: &Client, output: &Output, wanted: &Export) -> Outcom
         // The version that was asked for may mean another one tomorrow.
         package.version = Some(version.to_owned());
     }
+    let version = wanted.version.clone().or_else(|| published_version(&document, &source)).ok_or_else(unversioned)?;
     let mut server = Imported::of(&wanted.name, source);
     server.description = detail.summary.description;
     server.transport = detail.summary.transport;
@@ -267,6 +268,24 @@ pub async fn export(client: &Client, output: &Output, wanted: &Export) -> Outcom
     }
     server.secrets = spec.secrets.into_iter().flatten().map(|(variable, _)| (variable, None)).collect();
     server.required = detail.summary.required_env_vars;
-    let version = wanted.version.clone().or(detail.summary.version).unwrap_or_else(|| "0.0.0".to_owned());
     output.document(&server_json::write(&wanted.name, &version, &server))
+}
+
+/// The version under which a template is published: its own if it says one, otherwise that of the package it was made of.
+/// (A template that says none is version 0 here, which is nothing that anybody chose.)
+fn published_version(document: &Value, source: &Source) -> Option<String> {
+    let package = match source {
+        Source::Package(package) => package.version.clone(),
+        Source::Image(_) => None,
+    };
+    document["version"].as_str().map(str::to_owned).or(package)
+}
+
+fn unversioned() -> Error {
+    let remedy = "give --version, or write a version into the template";
+    Error::invalid_field(
+        "version",
+        "is missing: the registry wants one, and neither the template nor its package says it",
+        remedy,
+    )
 }

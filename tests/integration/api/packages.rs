@@ -82,6 +82,11 @@ async fn servers_that_people_have_become_templates_and_their_secrets_secrets() {
     assert_eq!(exported["packages"][0]["identifier"], "mcp-server-time", "{exported:#}");
     std::fs::write(user.home.path().join("server.json"), exported.to_string().replace("io.github.me/time", "io.github.me/clock"))
         .unwrap();
+    // Without --version it is the template's, or that of its package; a server without any is nothing for the registry.
+    let pinned = user.document("export git-hub --name io.github.me/hub").await;
+    assert_eq!((&pinned["version"], &pinned["packages"][0]["version"]), (&"1.0.0".into(), &"1.0.0".into()), "{pinned:#}");
+    let refused = user.run("export wall-clock --name io.github.me/time").await;
+    assert!(refused.code != 0 && refused.stderr.contains("give --version"), "{refused:#?}");
     let back = user.document("import server.json --templates-only").await;
     assert_eq!((&back[0]["name"], &back[0]["outcome"]), (&"clock".into(), &"template made".into()), "{back:#}");
     product.finish().await;
