@@ -173,7 +173,7 @@ impl Child {
             self.process.signal(signal);
         }
         self.process.wait().await;
-        stragglers::end(&self.mark, self.inherits);
+        stragglers::end(&self.mark, self.inherits).await;
     }
 
     async fn write(self: Arc<Self>, mut pipe: pipe::Sender) {

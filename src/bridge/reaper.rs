@@ -139,7 +139,9 @@ impl Processes {
             sender.send_replace(Some(ended));
             false
         });
-        if self.orphans && orphans {
+        // Most of the time nobody else has ended, which is known without a look at the table of processes.
+        let any = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        if self.orphans && orphans && matches!(rustix::process::waitid(WaitId::All, any), Ok(Some(_))) {
             // Asked one by one, because waiting for any process could take the status of a known one.
             for pid in super::stragglers::children_of_this_process() {
                 if !known.contains_key(&pid) {

@@ -82,7 +82,7 @@ impl Program {
                     break;
                 }
             }
-            stragglers::end(&mark, inherits);
+            stragglers::end(&mark, inherits).await;
         });
     }
 

@@ -9,8 +9,16 @@ use rustix::process::{Pid, Signal};
 pub const MARK: &str = "MCP_BRIDGE_CHILD";
 
 /// Ends every process that carries this mark. With `inherited` only descendants of this process are looked at, which are
-/// all there can be where it inherits orphans.
-pub fn end(mark: &str, inherited: bool) {
+/// all there can be where it inherits orphans. The look takes milliseconds on a machine with many processes, so it has a
+/// thread of its own.
+pub async fn end(mark: &str, inherited: bool) {
+    let mark = mark.to_owned();
+    if let Err(error) = tokio::task::spawn_blocking(move || end_now(&mark, inherited)).await {
+        tracing::debug!(%error, "nobody looked for what a server left behind");
+    }
+}
+
+fn end_now(mark: &str, inherited: bool) {
     let wanted = format!("{MARK}={mark}");
     let descendants = if inherited { descendants_of_this_process() } else { None };
     for pid in descendants.unwrap_or_else(|| processes().collect()) {
