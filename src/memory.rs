@@ -52,6 +52,20 @@ pub fn settle(program: Program) {
     let _failed = command.args(words).env(VARIABLE, program.settings()).exec();
 }
 
+// The declaration of a function that takes a number, touches nothing of ours and may be called at any time.
+#[cfg(target_env = "gnu")]
+#[expect(unsafe_code, reason = "the C library's own way to give memory back has no other door, and Rust's library none at all")]
+unsafe extern "C" {
+    safe fn malloc_trim(keep: usize) -> std::ffi::c_int;
+}
+
+/// Gives what is free in the heap back to the system, also where something small that is still in use lies behind it. Takes
+/// a millisecond for some megabytes, so it is for moments in which nothing else is to be done.
+pub fn give_back() {
+    #[cfg(target_env = "gnu")]
+    let _given = malloc_trim(0);
+}
+
 /// Keeps our own settings from another program, which has its own ways.
 pub fn keep_from(command: &mut Command) {
     let ours = [Program::Bridge, Program::Manager].map(Program::settings);

@@ -29,6 +29,12 @@ macro_rules! counters {
         }
 
         impl Metrics {
+            /// All counters together: as long as it stays the same, nothing happens.
+            #[must_use]
+            pub fn happened(&self) -> u64 {
+                0 $(+ self.$field.value())*
+            }
+
             fn write_counters(&self, text: &mut String) {
                 // Writing to memory does not fail.
                 $(let _ok = writeln!(

@@ -124,8 +124,15 @@ impl Bridge {
         let sweeping = Arc::clone(&bridge);
         bridge.context.tasks.spawn("sweeper", async move {
             let stopping = sweeping.context.tasks.stopping();
+            let (mut seen, mut given_at) = (0, 0);
             while tokio::time::timeout(SWEEP, stopping.cancelled()).await.is_err() {
                 sweeping.sweep();
+                // What a load took lies between what is still in use, and goes back once nothing has happened for a while.
+                let before = std::mem::replace(&mut seen, sweeping.context.metrics.happened());
+                if seen == before && given_at != seen {
+                    given_at = seen;
+                    crate::memory::give_back();
+                }
             }
         });
         let first = Arc::clone(&bridge);

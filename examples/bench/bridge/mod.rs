@@ -19,6 +19,9 @@ use work::Work;
 /// How much faster ours shall be than the fastest peer.
 const GOAL: &str = ">= 1.2";
 
+/// How long nothing is asked of anybody until memory is looked at again.
+const REST: Duration = Duration::from_secs(5);
+
 #[derive(Args)]
 pub struct Arguments {
     /// The part's name in the figures, for example the server's.
@@ -133,6 +136,7 @@ async fn compare(arguments: Arguments) -> anyhow::Result<()> {
             }
         }
     }
+    tokio::time::sleep(REST).await;
     for target in &targets {
         memory_of(part, target, "at rest after")?;
         opening(part, target, arguments.opened).await;
