@@ -19,7 +19,7 @@ use super::frame::Line;
 use super::json;
 use super::rpc;
 use super::scan::{Kind, Message, Refused, scan};
-use super::splice::{Edit, apply, one_line};
+use super::splice::{Edit, Pieces, apply, apply_in_pieces, one_line};
 use super::stream::Stream;
 use crate::error::{Error, Kind as ErrorKind, Result};
 
@@ -329,21 +329,23 @@ impl Link {
         let mut edits = Vec::new();
         if raw != waiting.id {
             edits.push(Edit::replace(id, &waiting.id[..]));
-            let [meta] = if self.shared { json::find(&text, message.result, ["_meta"]) } else { [None] };
+            // Only the end of a subscription names it, and only there a look into the result is worth its time.
+            let subscribed = message.result.filter(|_| self.shared && waiting.endless);
+            let [meta] = json::find(&text, subscribed, ["_meta"]);
             let [subscription] = json::find(&text, meta, [SUBSCRIPTION]);
             edits.extend(subscription.map(|subscription| Edit::replace(subscription, &waiting.id[..])));
         }
         let [code] = json::find(&text, message.error, ["code"]);
         let code = code.and_then(|code| std::str::from_utf8(code.of(&text)).ok()?.parse().ok());
         waiting.dress.answer(&text, message, &mut edits);
-        let text = if edits.is_empty() { text } else { apply(&text, &mut edits) };
+        let text = if edits.is_empty() { Pieces::from(text) } else { apply_in_pieces(&text, &mut edits) };
         match waiting.reply {
             Reply::Stream(stream) => {
                 stream.note_error(code.unwrap_or(0));
                 stream.finish(text);
             }
             // Nobody waits any more.
-            Reply::Own(sender) => drop(sender.send(text)),
+            Reply::Own(sender) => drop(sender.send(text.whole())),
         }
     }
 

@@ -11,6 +11,7 @@ use bytes::{Bytes, BytesMut};
 use http_body::Frame;
 use tokio::time::Sleep;
 
+use super::splice::Pieces;
 use super::stream::{BATCH, End, Stream, wake};
 
 /// A comment is sent after this much silence, so that nobody on the way takes the connection for dead.
@@ -57,8 +58,8 @@ impl Reader {
         if let Some(after) = after {
             let from = (after + 1).clamp(state.first, state.first + state.frames.len() as u64);
             let skip = usize::try_from(from - state.first).unwrap_or(usize::MAX);
-            let unread = state.frames.iter().skip(skip).map(Bytes::len).sum();
-            let all: usize = state.frames.iter().map(Bytes::len).sum();
+            let unread = state.frames.iter().skip(skip).map(Pieces::len).sum();
+            let all: usize = state.frames.iter().map(Pieces::len).sum();
             state.next = from;
             state.unread = unread;
             state.kept = all - unread;
@@ -90,20 +91,21 @@ impl Reader {
         let mut batch = BytesMut::new();
         while let Some(frame) = usize::try_from(state.next - state.first).ok().and_then(|index| state.frames.get(index)).cloned()
         {
-            if !batch.is_empty() && batch.len() + frame.len() > BATCH {
+            let length = frame.len();
+            if !batch.is_empty() && batch.len() + length > BATCH {
                 break;
             }
             self.begin(&mut batch, state.next);
-            if frame.len() > BATCH {
+            if length > BATCH {
                 self.parts.push_back(batch.split().freeze());
-                self.parts.push_back(frame.clone());
+                self.parts.extend(frame);
             } else {
-                batch.extend_from_slice(&frame);
+                frame.for_each(|piece| batch.extend_from_slice(&piece));
             }
             batch.extend_from_slice(b"\n\n");
             state.next += 1;
-            state.unread -= frame.len();
-            state.kept += frame.len();
+            state.unread -= length;
+            state.kept += length;
             while state.kept > stream.limits.replay && state.first < state.next {
                 stream.drop_first(&mut state);
             }

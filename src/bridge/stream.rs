@@ -9,6 +9,8 @@ use std::task::{Poll, Waker};
 
 use bytes::Bytes;
 
+use super::splice::Pieces;
+
 /// Larger messages are handed on as they are instead of being copied into the batch.
 pub(super) const BATCH: usize = 32 * 1024;
 
@@ -34,7 +36,7 @@ pub(super) enum End {
 
 #[derive(Debug)]
 pub(super) struct State {
-    pub(super) frames: VecDeque<Bytes>,
+    pub(super) frames: VecDeque<Pieces>,
     /// Number of the first frame; numbers start at 1.
     pub(super) first: u64,
     /// Number of the first frame that was not read.
@@ -67,7 +69,7 @@ pub struct Stream {
 #[derive(Debug, PartialEq, Eq)]
 pub enum First {
     /// The answer, and nothing else.
-    Answer(Bytes),
+    Answer(Pieces),
     /// Something before the answer.
     Events,
     /// The stream ended without an answer.
@@ -140,14 +142,19 @@ impl Stream {
     }
 
     /// Adds a message. False if messages were lost, or the stream has ended.
-    pub fn push(&self, message: Bytes) -> bool {
-        // A small message must not keep the whole block alive that it was read with, if it is to wait for a reader.
-        let is_small = message.len() < BATCH / 2 && !self.limits.solo;
-        self.push_shared(if is_small && self.has_events() { Bytes::copy_from_slice(&message) } else { message })
+    pub fn push(&self, message: impl Into<Pieces>) -> bool {
+        let message = message.into();
+        self.push_shared(if self.limits.solo { message } else { self.kept_apart(message) })
+    }
+
+    /// A small message must not keep the whole block alive that it was read with, if it is to wait for a reader.
+    fn kept_apart(&self, message: Pieces) -> Pieces {
+        let is_small = message.len() < BATCH / 2 && self.has_events();
+        if is_small { Bytes::copy_from_slice(&message.whole()).into() } else { message }
     }
 
     /// As [`Stream::push`], for a message that many streams share; none of them copies it.
-    pub fn push_shared(&self, message: Bytes) -> bool {
+    pub fn push_shared(&self, message: impl Into<Pieces>) -> bool {
         if let Some(other) = self.joined.get() {
             return other.push_shared(message);
         }
@@ -155,19 +162,18 @@ impl Stream {
             return false;
         }
         let mut state = self.state();
-        let whole = self.add(&mut state, message);
+        let whole = self.add(&mut state, message.into());
         wake(&mut state);
         whole
     }
 
     /// Adds the answer, the last message.
-    pub fn finish(&self, answer: Bytes) {
+    pub fn finish(&self, answer: impl Into<Pieces>) {
         if let Some(other) = self.joined.get() {
             other.push(answer);
             return self.close();
         }
-        let is_small = answer.len() < BATCH / 2 && self.has_events();
-        let answer = if is_small { Bytes::copy_from_slice(&answer) } else { answer };
+        let answer = self.kept_apart(answer.into());
         let mut state = self.state();
         if self.add(&mut state, answer) || state.end == End::Open {
             state.end = End::Done;
@@ -235,7 +241,7 @@ impl Stream {
                 state.next = state.first;
                 state.unread -= frame.len();
                 let last = state.end != End::Open && state.frames.is_empty();
-                return Poll::Ready(Some((frame, last)));
+                return Poll::Ready(Some((frame.whole(), last)));
             }
             if state.end != End::Open {
                 return Poll::Ready(None);
@@ -252,7 +258,7 @@ impl Stream {
         !self.limits.solo
     }
 
-    fn add(&self, state: &mut State, message: Bytes) -> bool {
+    fn add(&self, state: &mut State, message: Pieces) -> bool {
         if state.end != End::Open {
             return false;
         }
@@ -319,17 +325,17 @@ mod tests {
     #[tokio::test]
     async fn an_answer_alone_is_no_event() {
         let stream = Stream::new(1, LIMITS);
-        stream.finish("{}".into());
-        assert_eq!(stream.first().await, First::Answer("{}".into()));
+        stream.finish(Bytes::from("{}"));
+        assert_eq!(stream.first().await, First::Answer(Bytes::from("{}").into()));
     }
 
     #[tokio::test]
     async fn events_come_in_order_and_again_for_who_comes_back() {
         let stream = Stream::new(3, LIMITS);
-        stream.push("a".into());
+        stream.push(Bytes::from("a"));
         assert_eq!(stream.first().await, First::Events);
-        stream.push("b".into());
-        stream.finish("c".into());
+        stream.push(Bytes::from("b"));
+        stream.finish(Bytes::from("c"));
         let whole = text(Reader::open(Arc::clone(&stream), IDS, None, None)).await;
         assert_eq!(whole, "id: 3-1\ndata: a\n\nid: 3-2\ndata: b\n\nid: 3-3\ndata: c\n\n");
         let again = text(Reader::open(Arc::clone(&stream), IDS, Some(2), None)).await;
@@ -351,7 +357,7 @@ mod tests {
     async fn a_lossy_stream_keeps_what_is_new() {
         let stream = Stream::new(0, Limits { unread: 4, replay: 0, lossy: true, solo: false });
         for message in ["aa", "bb", "cc"] {
-            stream.push(message.into());
+            stream.push(Bytes::from(message));
         }
         stream.close();
         assert_eq!(text(Reader::open(stream, IDS, None, None)).await, "id: 0-2\ndata: bb\n\nid: 0-3\ndata: cc\n\n");
@@ -361,10 +367,10 @@ mod tests {
     async fn one_message_may_be_larger_than_the_queue() {
         let stream = Stream::new(1, LIMITS);
         let large = "x".repeat(200_000);
-        stream.push("a".into());
+        stream.push(Bytes::from("a"));
         drop(Reader::open(Arc::clone(&stream), IDS, None, None));
         let stream = Stream::new(1, LIMITS);
-        stream.finish(large.clone().into());
+        stream.finish(Bytes::from(large.clone()));
         assert_eq!(text(Reader::open(stream, IDS, None, None)).await, format!("id: 1-1\ndata: {large}\n\n"));
     }
 }

@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 
 use super::response::{Response, plain};
 use crate::bridge::reader::Reader;
+use crate::bridge::splice::Pieces;
 
 /// A body that is worth less than a new buffer for the connection.
 const SMALL: usize = 2048;
@@ -21,8 +22,8 @@ const SMALL: usize = 2048;
 pub enum Payload {
     /// Nothing.
     Empty,
-    /// One piece.
-    Whole(Option<Bytes>),
+    /// A text that is there.
+    Whole(Pieces),
     /// Server-sent events.
     Events(Box<Reader>),
     /// Another replica's answer.
@@ -30,9 +31,9 @@ pub enum Payload {
 }
 
 impl Payload {
-    /// One piece.
-    pub fn whole(bytes: Bytes) -> Self {
-        Self::Whole(Some(bytes))
+    /// A text that is there.
+    pub fn whole(text: impl Into<Pieces>) -> Self {
+        Self::Whole(text.into())
     }
 }
 
@@ -43,7 +44,7 @@ impl Body for Payload {
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
-            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Whole(pieces) => Poll::Ready(pieces.next().map(|piece| Ok(Frame::data(piece)))),
             Self::Events(reader) => Pin::new(&mut **reader).poll_frame(context),
             Self::Foreign(body) => Pin::new(body).poll_frame(context).map_err(std::io::Error::other),
         }
@@ -51,16 +52,17 @@ impl Body for Payload {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Empty | Self::Whole(None) => true,
+            Self::Empty => true,
+            Self::Whole(pieces) => pieces.is_empty(),
             Self::Foreign(body) => body.is_end_stream(),
-            _ => false,
+            Self::Events(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Whole(pieces) => SizeHint::with_exact(pieces.len() as u64),
             Self::Events(_) => SizeHint::default(),
             Self::Foreign(body) => body.size_hint(),
         }

@@ -184,11 +184,11 @@ impl Front {
                 if whole.len() > 1 {
                     whole.push(b',');
                 }
-                whole.extend_from_slice(&answer);
+                answer.for_each(|piece| whole.extend_from_slice(&piece));
             }
         }
         whole.push(b']');
-        response::json(StatusCode::OK, whole.into())
+        response::json(StatusCode::OK, Bytes::from(whole))
     }
 
     async fn one_of_batch(&self, session: &Arc<Session>, text: Bytes, answers: &mut Vec<Arc<Stream>>) -> Result<(), Response> {

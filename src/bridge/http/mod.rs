@@ -101,7 +101,8 @@ async fn connection(front: Arc<Front>, stream: TcpStream, stop: CancellationToke
     }
     let options = &front.bridge.context.options;
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(options.header_timeout).max_buf_size(64 * 1024).pipeline_flush(true);
+    // A body goes out as it is, behind its head; gathering answers of several requests would copy it into the buffer of heads.
+    builder.timer(TokioTimer::new()).header_read_timeout(options.header_timeout).max_buf_size(64 * 1024).writev(true);
     let service = service_fn(|request| {
         let front = Arc::clone(&front);
         async move { Ok::<_, Infallible>(front.answer(request).await) }

@@ -7,6 +7,7 @@ use hyper::StatusCode;
 
 use super::super::reader::Reader;
 use super::super::rpc;
+use super::super::splice::Pieces;
 use super::Payload;
 use crate::error::{Error, Kind};
 
@@ -22,11 +23,11 @@ const NO_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// Text for people.
 pub fn plain(status: StatusCode, text: String) -> Response {
-    with(status, "text/plain; charset=utf-8", Payload::whole(text.into()))
+    with(status, "text/plain; charset=utf-8", Payload::whole(Bytes::from(text)))
 }
 
 /// A JSON-RPC message.
-pub fn json(status: StatusCode, message: Bytes) -> Response {
+pub fn json(status: StatusCode, message: impl Into<Pieces>) -> Response {
     with(status, "application/json", Payload::whole(message))
 }
 
