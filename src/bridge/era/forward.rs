@@ -3,7 +3,7 @@
 //! until the client repeats it with its answers. Leaves out servers that speak the stateless era themselves.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -16,18 +16,19 @@ use super::super::link::{Link, SUBSCRIPTION};
 use super::super::listeners::Wanted;
 use super::super::owner::{Ids, Whose};
 use super::super::scan::{Message, scan};
-use super::super::splice::{Edit, apply};
+use super::super::splice::{Edit, apply, apply_in_pieces};
 use super::super::stateless::{Answering, Refused, Stateless};
 use super::super::stream::{Limits, Stream};
 use super::super::{Context, rpc};
 use super::discover::{discovered, supported_versions};
+use super::subscription::{Listening, tell_server};
 use super::{CAPABILITIES, Dress, LEGACY, LOG_LEVEL, MODERN, VERSION, in_earlier_words, is_cacheable};
 use crate::error::Result;
 
 /// How long a held call waits for the client to come back.
 const HELD: Duration = Duration::from_mins(10);
-/// How long further questions are waited for after the first, since a server may ask several at once.
-const MORE: Duration = Duration::from_millis(20);
+/// How long a server that does not answer a ping gets to ask further questions after the first.
+const MORE: Duration = Duration::from_millis(100);
 /// Servers that are kept for the next call with the same client capabilities.
 const IDLE: usize = 4;
 
@@ -134,14 +135,7 @@ impl Forward {
     }
 
     /// Opens a subscription: the server of the earlier eras sends changes to everybody, so they are filtered here.
-    fn listen(
-        self: &Arc<Self>,
-        link: &Arc<Link>,
-        introduction: &Bytes,
-        text: &Bytes,
-        message: &Message,
-        stream: Arc<Stream>,
-    ) -> Answering {
+    fn listen(&self, link: &Arc<Link>, introduction: &Bytes, text: &Bytes, message: &Message, stream: Arc<Stream>) -> Answering {
         let id = message.id.map(|id| text.slice(id.start..id.end)).unwrap_or_default();
         let [filter] = message.params(text, ["notifications"]);
         let [capabilities] = json::find(introduction, json::check(introduction).ok(), ["capabilities"]);
@@ -181,7 +175,8 @@ impl Forward {
             }
         }
         let guard = Listening {
-            forward: Arc::clone(self),
+            context: Arc::clone(&self.context),
+            common: Arc::clone(&self.common),
             link: Arc::clone(link),
             uris: wanted.uris.clone(),
             stream: Arc::clone(&stream),
@@ -288,10 +283,7 @@ impl Forward {
                 },
                 Some(question) = call.lease.asked.recv() => {
                     call.note(question);
-                    while let Ok(Some(question)) = tokio::time::timeout(MORE, call.lease.asked.recv()).await {
-                        call.note(question);
-                    }
-                    return;
+                    return call.hear_the_rest().await;
                 }
             }
         }
@@ -370,6 +362,20 @@ impl Forward {
 }
 
 impl Call {
+    /// Hears what the server asks together with its first question. Nothing says how much that is; but it wrote, or has
+    /// queued, all of it before it answers a ping, and most servers answer one at once while they wait for an answer.
+    async fn hear_the_rest(&mut self) {
+        let link = Arc::clone(&self.lease.link);
+        let mut answered = std::pin::pin!(link.call(rpc::request(b"0", "ping", b"{}"), MORE));
+        loop {
+            tokio::select! {
+                biased;
+                Some(question) = self.lease.asked.recv() => self.note(question),
+                _ = &mut answered => return,
+            }
+        }
+    }
+
     fn note(&mut self, question: Bytes) {
         let id = scan(&question).ok().and_then(|message| message.id).map(|id| id.of(&question).to_vec());
         self.asked += 1;
@@ -384,7 +390,7 @@ fn finish(call: &Call, client: &Stream, answer: &Bytes, id: &[u8]) {
     let dress = Dress::Modern { cacheable: is_cacheable(&call.method), server: Arc::clone(&call.server) };
     dress.answer(answer, &message, &mut edits);
     client.note_error(call.inner.error_code().unwrap_or(0));
-    client.finish(apply(answer, &mut edits));
+    client.finish(apply_in_pieces(answer, &mut edits));
 }
 
 /// Hears for a leased server.
@@ -410,35 +416,6 @@ impl Owner for Voice {
     }
 
     fn ended(&self, _: &Arc<Link>, _: &str) {}
-}
-
-/// Ends a subscription when it is dropped.
-struct Listening {
-    forward: Arc<Forward>,
-    link: Arc<Link>,
-    uris: Vec<String>,
-    stream: Arc<Stream>,
-}
-
-impl Drop for Listening {
-    fn drop(&mut self) {
-        self.stream.close();
-        let forward = &self.forward;
-        let weak: Weak<Stream> = Arc::downgrade(&self.stream);
-        forward.common.listeners.remove(&weak);
-        for uri in self.uris.drain(..) {
-            if !forward.common.listeners.any_wants(&uri) {
-                forward.context.tasks.spawn("unsubscribe", tell_server(Arc::clone(&self.link), "resources/unsubscribe", uri));
-            }
-        }
-    }
-}
-
-async fn tell_server(link: Arc<Link>, method: &'static str, uri: String) {
-    let params = format!("{{\"uri\":{}}}", rpc::quoted(&uri));
-    if let Err(error) = link.call(rpc::request(b"0", method, params.as_bytes()), Duration::from_secs(30)).await {
-        tracing::debug!(%error, method, "the server did not answer");
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
