@@ -37,6 +37,39 @@ async fn a_server_killed_in_the_middle_of_calls_fails_them_at_once_and_the_next_
 }
 
 #[tokio::test]
+async fn a_server_that_closes_its_output_alone_fails_what_is_pending_at_once_and_another_takes_its_place() {
+    for mode in ["per_session", "shared"] {
+        let running = Running::start("legacy", &["--session-mode", mode]).await;
+        let (session, other) = (running.session().await, running.session().await);
+        let (first, beside) = (pid(&running, &session).await, pid(&running, &other).await);
+        let ids = [json!(11), json!("two"), json!(13)];
+        let pending = ids.iter().map(|id| running.post_call(&session, id, "hang"));
+        let closing = async {
+            let links = || running.bridge.context.links.alive();
+            until("all calls wait for the server", || links().iter().any(|link| link.pending() == 3)).await;
+            // It lives on for a minute, and would take calls that it cannot answer.
+            (running.call(&session, "close", json!({})).await, Instant::now())
+        };
+        let (answers, (last, closed)) = tokio::join!(futures_util::future::join_all(pending), closing);
+        assert!(closed.elapsed() < Duration::from_secs(5), "{mode}: pending calls fail at once");
+        for answer in answers.iter().chain([&last]) {
+            let error = json!({"code": -32603, "message": "the server closed its output"});
+            assert_eq!((&answer["error"], &answer["result"]), (&error, &Value::Null), "{mode}");
+        }
+        for (id, answer) in ids.iter().zip(&answers) {
+            assert_eq!(answer["id"], *id, "{mode}");
+        }
+        let second = pid(&running, &session).await;
+        assert!(second.is_number() && second != first, "{mode}: {second}");
+        if mode == "per_session" {
+            assert_eq!(pid(&running, &other).await, beside, "another session keeps its server");
+        }
+        until("what closed its output has been ended", || !is_alive(&first)).await;
+        running.end().await;
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_floods_does_not_keep_others_from_being_served() {
     let running = Running::start("legacy", &["--max-queue", "100000"]).await;
     let (session, other) = (running.session().await, running.session().await);
