@@ -17,7 +17,7 @@ use tokio::sync::{broadcast, watch};
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_util::sync::CancellationToken;
 
-use super::{Backend, BackendInfo, Build, Built, Change, ImageDetail, ImageInfo, LogStream, RegistryCredentials, taken};
+use super::{Backend, BackendInfo, Build, Built, Change, ImageDetail, ImageInfo, LogStream, Plan, RegistryCredentials, taken};
 use crate::domain::name::ServiceName;
 use crate::domain::spec::PullPolicy;
 use crate::domain::status::{
@@ -306,6 +306,12 @@ impl Backend for Memory {
         });
         self.converge(name, record.generation);
         Ok(record)
+    }
+
+    async fn plan(&self, name: &ServiceName, change: Change) -> Result<Plan> {
+        let now = self.service(name).ok();
+        let next = now.as_ref().map_or_else(|| change.clone().first(name), |service| change.clone().after(&service.record));
+        Ok(Plan::of_containers(now.as_ref(), &next, |ordinal| format!("{name}-{}-{ordinal}", next.generation)))
     }
 
     async fn restart(&self, name: &ServiceName) -> Result<()> {

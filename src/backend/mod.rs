@@ -8,6 +8,7 @@
 mod bridge;
 pub mod kubernetes;
 pub mod memory;
+mod plan;
 pub mod podman;
 mod view;
 
@@ -27,6 +28,8 @@ use crate::domain::spec::{PullPolicy, ServiceSpec};
 use crate::domain::status::{Desired, LogLine, LogQuery, Progress, Record, ReplicaStats, ServiceEvent, Snapshot};
 use crate::domain::template::TemplateReference;
 use crate::error::{Error, Kind, Result};
+
+pub use plan::{Plan, PlannedAction, PlannedObject};
 
 /// What a backend runs on and can enforce.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema, schemars::JsonSchema)]
@@ -236,6 +239,10 @@ pub trait Backend: Send + Sync + 'static {
     /// Replaces the record of an existing service, if its generation is still `expected` (`Conflict` otherwise), and
     /// works towards it: replicas are added and removed, containers whose digest differs are replaced one by one.
     async fn update(&self, name: &ServiceName, expected: u64, change: Change) -> Result<Arc<Record>>;
+
+    /// What `create`, or `update` where there is a service of that name, would do with this change. Refused as they would
+    /// refuse it; nothing is written, and no secret value is in it.
+    async fn plan(&self, name: &ServiceName, change: Change) -> Result<Plan>;
 
     /// Stops and starts every replica that runs, one after the other; returns when the last has been started.
     async fn restart(&self, name: &ServiceName) -> Result<()>;

@@ -22,6 +22,7 @@ pub async fn logs(client: &Client, output: &Output, arguments: &Logs) -> Outcome
     query.extend(arguments.since.clone().map(|since| ("since", since)));
     query.extend(arguments.until.clone().map(|until| ("until", until)));
     query.extend(arguments.replica.map(|replica| ("replica", replica.to_string())));
+    query.extend(arguments.previous.then(|| ("previous", "true".to_owned())));
     query.extend(arguments.stream.map(|stream| {
         let name = if stream == LogStream::Stdout { "stdout" } else { "stderr" };
         ("stream", name.to_owned())

@@ -17,6 +17,7 @@ mod packages;
 mod progress;
 mod reference;
 mod request;
+mod service_arguments;
 mod services;
 mod settings;
 mod sse;
@@ -98,7 +99,7 @@ async fn ask(line: &CommandLine, output: &Output) -> Outcome {
         Command::Import(arguments) => packages::import(client, output, arguments).await,
         Command::Export(arguments) => packages::export(client, output, arguments).await,
         Command::Run(arguments) => services::run(client, output, arguments, &Environment::of_process()).await,
-        Command::Apply(arguments) => services::apply(client, output, request::from_files(&arguments.file)?, arguments.wait).await,
+        Command::Apply(arguments) => services::apply(client, output, request::from_files(&arguments.file)?, arguments).await,
         Command::Ls(arguments) => lists::list(client, output, arguments).await,
         Command::Ps(arguments) => lists::containers(client, output, &arguments.names).await,
         Command::Status(arguments) => lists::status(client, output, &arguments.name).await,

@@ -27,6 +27,10 @@ use crate::registry::TemplateDetail;
 
 /// `mcp-manager run SOURCE`: makes the package a template, and creates a service from it.
 pub async fn run(client: &Client, output: &Output, run: &Run, environment: &Environment) -> Outcome {
+    if run.plan {
+        let remedy = "leave it out: the image and the template of a package are made before there is a service to plan";
+        return Err(Error::invalid_field("--dry-run", "does not go with a package", remedy).into());
+    }
     let source: Source = run.name.parse()?;
     let name = run.package.service.clone().unwrap_or_else(|| source.service_name());
     service_path(&name, "")?;

@@ -5,21 +5,25 @@ use std::time::Instant;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::arguments::{NamesAndWait, Remove, Run, Scale, WaitFor};
+use super::arguments::{Apply, NamesAndWait, Remove, Run, Scale, WaitFor};
 use super::client::{Client, Query, service_path};
 use super::exit::{Code, Outcome, Trouble};
-use super::output::Output;
+use super::output::{Output, Value as Cell};
 use super::progress::watched;
 use super::request;
 use crate::config::Environment;
 use crate::domain::status::{Desired, Phase};
 use crate::manager::PatchRequest;
-use crate::manager::views::ServiceDetail;
+use crate::manager::views::{ServiceDetail, ServicePlan};
 
 /// `mcp-manager run`.
 pub async fn run(client: &Client, output: &Output, run: &Run, environment: &Environment) -> Outcome {
     let body = request::from_arguments(run, environment)?;
     service_path(&run.name, "")?;
+    if run.plan {
+        let plan: ServicePlan = client.change(Method::POST, "/containers", &dry_run(), Some(&body)).await?;
+        return if output.json { output.document(&plan) } else { show_plan(output, &plan) };
+    }
     let started = Instant::now();
     let query = query(run.wait);
     let work = client.change(Method::POST, "/containers", &query, Some(&body));
@@ -29,7 +33,11 @@ pub async fn run(client: &Client, output: &Output, run: &Run, environment: &Envi
 }
 
 /// `mcp-manager apply`: every file is read before anything is changed; each service is applied even if another fails.
-pub async fn apply(client: &Client, output: &Output, services: Vec<(String, Value)>, wait: WaitFor) -> Outcome {
+pub async fn apply(client: &Client, output: &Output, services: Vec<(String, Value)>, arguments: &Apply) -> Outcome {
+    if arguments.plan {
+        return plan(client, output, services).await;
+    }
+    let wait = arguments.wait;
     let mut all = Several::default();
     for (name, body) in services {
         let started = Instant::now();
@@ -37,6 +45,24 @@ pub async fn apply(client: &Client, output: &Output, services: Vec<(String, Valu
         all.add(output, &name, watched(client, output, &name, work).await, started, wait)?;
     }
     all.finish(output)
+}
+
+/// `mcp-manager apply --dry-run`: every service is planned even if another cannot be.
+async fn plan(client: &Client, output: &Output, services: Vec<(String, Value)>) -> Outcome {
+    let (mut plans, mut trouble) = (Vec::new(), None);
+    for (name, body) in services {
+        let path = service_path(&name, "")?;
+        match client.change::<ServicePlan, _>(Method::PUT, &path, &dry_run(), Some(&body)).await {
+            Ok(plan) if output.json => plans.push(plan),
+            Ok(plan) => show_plan(output, &plan)?,
+            Err(stop @ Trouble::Error(Code::Interrupted | Code::Unreachable, _)) => return Err(stop),
+            Err(other) => note_first(&mut trouble, other, &name, output),
+        }
+    }
+    if output.json {
+        output.document(&plans)?;
+    }
+    trouble.map_or(Ok(()), |code| Err(Trouble::Said(code)))
 }
 
 /// What is done to services by name.
@@ -155,6 +181,31 @@ fn query(wait: WaitFor) -> Query {
         WaitFor::Healthy => "healthy",
     };
     vec![("wait", wait.to_owned())]
+}
+
+fn dry_run() -> Query {
+    vec![("dry_run", "true".to_owned())]
+}
+
+/// Shows what would become of a service: a sentence, and a table of what it takes.
+fn show_plan(output: &Output, plan: &ServicePlan) -> Outcome {
+    for warning in &plan.plan.warnings {
+        output.note(&format!("warning: {warning}"));
+    }
+    if output.quiet {
+        return output.text(&plan.name);
+    }
+    let asked = if plan.plan.accepted_by_engine { ", and the engine takes it" } else { "" };
+    output.text(&format!("{} would be {}{asked}", plan.name, plan.outcome))?;
+    if plan.plan.objects.is_empty() {
+        return Ok(());
+    }
+    let word = |action| serde_json::to_value(action).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default();
+    let rows =
+        plan.plan.objects.iter().map(|object| {
+            vec![Cell::plain(word(object.action)), Cell::plain(object.kind.clone()), Cell::plain(object.name.clone())]
+        });
+    output.table(&["ACTION", "KIND", "NAME"], rows.collect())
 }
 
 /// Shows what became of a service: a sentence, or the whole document as JSON.

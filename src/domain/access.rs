@@ -74,6 +74,8 @@ operations! {
     ServiceApply "service_apply" Operator true,
     ServicePatch "service_patch" Operator true,
     ServiceDelete "service_delete" Operator true,
+    // It changes nothing, but shows what templates fill in from the manager's own environment.
+    ServicePlan "service_plan" Operator false,
     ServiceStart "service_start" Operator true,
     ServiceStop "service_stop" Operator true,
     ServiceRestart "service_restart" Operator true,

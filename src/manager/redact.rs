@@ -36,8 +36,8 @@ fn shown(name: &str, value: &str) -> String {
     }
 }
 
-/// An engine's own description of a container, without secret values: `NAME=VALUE` entries of every `Env` list are
-/// redacted by name, or all of them when named in `secret_variables`; the manager's own record is left out.
+/// An engine's own description of a container, without secret values: entries of every `Env` list, `NAME=VALUE` or
+/// objects with `name` and `value`, are redacted by name, or all of them when named in `secret_variables`; the manager's own record is left out.
 pub fn inspection(document: &mut Value, secret_variables: &[&str]) {
     match document {
         Value::Object(object) => {
@@ -60,6 +60,11 @@ pub fn inspection(document: &mut Value, secret_variables: &[&str]) {
 }
 
 fn redact_entry(entry: &mut Value, secret_variables: &[&str]) {
+    if let Some((name, value)) = entry["name"].as_str().zip(entry["value"].as_str()) {
+        let shown = if secret_variables.contains(&name) { REDACTED.to_owned() } else { shown(name, value) };
+        entry["value"] = shown.into();
+        return;
+    }
     let Some((name, value)) = entry.as_str().and_then(|text| text.split_once('=')) else { return };
     let shown = if secret_variables.contains(&name) { REDACTED.to_owned() } else { shown(name, value) };
     *entry = format!("{name}={shown}").into();
@@ -77,5 +82,11 @@ mod tests {
         inspection(&mut document, &["X"]);
         let env = ["A=1", "GITHUB_TOKEN=[redacted]", "X=[redacted]", "DB=postgres://u:[redacted]@h/d"];
         assert_eq!(document, json!({"Config": {"Env": env, "Labels": {"other": "x"}}}));
+        // As a cluster has them.
+        let mut pod = json!({"env": [{"name": "A", "value": "1"}, {"name": "GITHUB_TOKEN", "value": "abc"},
+            {"name": "X", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]});
+        inspection(&mut pod, &["X"]);
+        assert_eq!((&pod["env"][0]["value"], &pod["env"][1]["value"]), (&json!("1"), &json!("[redacted]")));
+        assert_eq!(pod["env"][2]["valueFrom"]["secretKeyRef"]["name"], "s");
     }
 }

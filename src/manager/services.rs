@@ -182,7 +182,8 @@ impl Manager {
         Ok(ServiceDetail { outcome: Some(outcome.to_owned()), ..self.detail(&service) })
     }
 
-    async fn create(self: &Arc<Self>, name: &ServiceName, request: ServiceRequest, patience: Patience) -> Result<ServiceDetail> {
+    /// Whether a service of that name can be created.
+    pub(super) fn is_free(&self, name: &ServiceName) -> Result<()> {
         let snapshot = self.snapshot();
         // An engine that is away for a moment is waited for by the backend.
         if !snapshot.synced {
@@ -193,6 +194,11 @@ impl Manager {
             return Err(Error::new(Kind::AlreadyExists, format!("there is a service '{name}' already"))
                 .remedy(format!("use another name, PUT /containers/{name} to change it, or delete it first")));
         }
+        Ok(())
+    }
+
+    async fn create(self: &Arc<Self>, name: &ServiceName, request: ServiceRequest, patience: Patience) -> Result<ServiceDetail> {
+        self.is_free(name)?;
         let (spec, template) = self.resolve(request).await?;
         let limit = spec.start_timeout.duration();
         let places = self.backend.places().await?;
@@ -299,7 +305,7 @@ impl Manager {
     }
 
     /// Template and request together, checked against the machine.
-    async fn resolve(&self, request: ServiceRequest) -> Result<(ServiceSpec, Option<TemplateReference>)> {
+    pub(super) async fn resolve(&self, request: ServiceRequest) -> Result<(ServiceSpec, Option<TemplateReference>)> {
         let environment = |name: &str| (self.environment)(name);
         let defaults = &self.settings.defaults;
         let (mut spec, template) = if let Some(reference) = &request.template {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{Manager, redact};
+use crate::backend::Plan;
 use crate::domain::reason::Reason;
 use crate::domain::spec::ServiceSpec;
 use crate::domain::status::{Desired, Phase, Progress, Replica, ReplicaState, ServiceState};
@@ -86,6 +87,28 @@ pub struct ServiceDetail {
     pub spec: ServiceSpec,
 }
 
+/// What creating or changing a service would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema, JsonSchema)]
+pub struct ServicePlan {
+    /// Its name.
+    pub name: String,
+    /// What would become of it: `created`, `changed` or `unchanged`.
+    pub outcome: String,
+    /// Where it would be reached; none for a service without a port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// The template it would come from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<TemplateReference>,
+    /// What the engine would be asked for.
+    #[serde(flatten)]
+    pub plan: Plan,
+    /// Which locks of the default would be open.
+    pub loosened: Vec<String>,
+    /// How it would run; secret values are replaced.
+    pub spec: ServiceSpec,
+}
+
 /// One page of services.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema, JsonSchema)]
 pub struct ServiceList {
@@ -140,7 +163,7 @@ impl Manager {
         }
     }
 
-    fn url(&self, name: &str) -> String {
+    pub(super) fn url(&self, name: &str) -> String {
         let settings = &self.settings;
         let port = settings.public_port.map(|port| format!(":{port}")).unwrap_or_default();
         format!("{}://{name}.{}{port}", settings.public_scheme, settings.domain)

@@ -12,8 +12,8 @@ use super::Api;
 use super::extract::{Body, Caller, Name, OptionalBody, Parameters};
 use super::problem::{Answer, ProblemDocument};
 use crate::domain::status::ReplicaStats;
-use crate::manager::views::{ServiceDetail, ServiceList};
-use crate::manager::{ListRequest, PatchRequest, ServiceRequest, Wait};
+use crate::manager::views::{ServiceDetail, ServiceList, ServicePlan};
+use crate::manager::{ListRequest, PatchRequest, Purpose, ServiceRequest, Wait};
 
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -28,10 +28,32 @@ pub struct WaitParameters {
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
+pub struct ChangeParameters {
+    /// When to answer: at once, when its processes run, or when it is healthy (or its start timeout ends).
+    #[serde(default)]
+    #[param(inline)]
+    wait: Wait,
+    /// Change nothing, and answer with what would be done; a cluster's API server is asked whether it takes it.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct DeleteParameters {
     /// Delete its named volumes with their data, too.
     #[serde(default)]
     volumes: bool,
+}
+
+/// What became of a service, or with `dry_run=true` what would.
+#[derive(utoipa::ToSchema, serde::Serialize)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it stands in the OpenAPI document alone")]
+pub enum ServiceDetailOrPlan {
+    Detail(Box<ServiceDetail>),
+    Plan(Box<ServicePlan>),
 }
 
 /// List services.
@@ -50,8 +72,9 @@ pub async fn list(
 /// Create a service from a template, from an inline spec, or from a template with changes.
 ///
 /// Answers 201 when it is healthy or its start timeout has ended (`wait` changes that), with what it is like then. A
-/// client that goes away cancels nothing.
-#[utoipa::path(post, path = "/containers", tag = "containers", params(WaitParameters), request_body = ServiceRequest, responses(
+/// client that goes away cancels nothing. With `dry_run=true` the answer is a plan, and nothing is done.
+#[utoipa::path(post, path = "/containers", tag = "containers", params(ChangeParameters), request_body = ServiceRequest, responses(
+    (status = 200, body = ServicePlan, description = "What would be done, with dry_run=true"),
     (status = 201, body = ServiceDetail, headers(("Location" = String, description = "Where the service is"))),
     (status = 202, body = ServiceDetail, description = "Accepted, with wait=none"),
     (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"),
@@ -60,10 +83,14 @@ pub async fn list(
 pub async fn create(
     State(api): State<Api>,
     Caller(actor): Caller,
-    Parameters(parameters): Parameters<WaitParameters>,
+    Parameters(parameters): Parameters<ChangeParameters>,
     Body(body): Body,
 ) -> Answer<Response> {
     let request = ServiceRequest::read(&body, None)?;
+    if parameters.dry_run {
+        let name = request.name(None)?;
+        return Ok(Json(api.manager.plan_service(&actor, &name, request, Purpose::Create).await?).into_response());
+    }
     // A request holds a whole spec, and what is done with it several.
     let created = Box::pin(api.manager.create_service(&actor, request, parameters.wait)).await?;
     Ok(answer(created, parameters.wait))
@@ -84,9 +111,11 @@ pub async fn status(State(api): State<Api>, Caller(actor): Caller, Name(name): N
 }
 
 /// Make a service be as described: it is created, changed, or left alone; `outcome` says which.
-#[utoipa::path(put, path = "/containers/{name}", tag = "containers", params(("name" = String, Path, description = "Name of the service"), WaitParameters),
+///
+/// With `dry_run=true` the answer is a plan, and nothing is done.
+#[utoipa::path(put, path = "/containers/{name}", tag = "containers", params(("name" = String, Path, description = "Name of the service"), ChangeParameters),
     request_body = ServiceRequest, responses(
-    (status = 200, body = ServiceDetail), (status = 201, body = ServiceDetail), (status = 202, body = ServiceDetail),
+    (status = 200, body = ServiceDetailOrPlan), (status = 201, body = ServiceDetail), (status = 202, body = ServiceDetail),
     (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemDocument, content_type = "application/problem+json"),
 ))]
@@ -94,10 +123,13 @@ pub async fn apply(
     State(api): State<Api>,
     Caller(actor): Caller,
     Name(name): Name,
-    Parameters(parameters): Parameters<WaitParameters>,
+    Parameters(parameters): Parameters<ChangeParameters>,
     Body(body): Body,
 ) -> Answer<Response> {
     let request = ServiceRequest::read(&body, Some(&name))?;
+    if parameters.dry_run {
+        return Ok(Json(api.manager.plan_service(&actor, &name, request, Purpose::Apply).await?).into_response());
+    }
     Ok(answer(api.manager.apply_service(&actor, &name, request, parameters.wait).await?, parameters.wait))
 }
 

@@ -13,9 +13,11 @@ use crate::domain::name::ServiceName;
 use crate::domain::spec::EnvironmentValue;
 use crate::domain::status::{Progress, ReplicaStats};
 use crate::error::{Error, Result};
-pub(super) use crate::manager::views::{ServiceDetail as Shown, ServiceDetail as Created, ServiceList as Listed};
+pub(super) use crate::manager::views::{
+    ServiceDetail as Shown, ServiceDetail as Created, ServiceList as Listed, ServicePlan as Planned,
+};
 pub(super) use crate::manager::{ListRequest as List, LogPage};
-use crate::manager::{LogRequest, PatchRequest, Patience, ServiceRequest, Wait};
+use crate::manager::{LogRequest, PatchRequest, Patience, Purpose, ServiceRequest, Wait};
 pub(super) use Create as Apply;
 
 /// When a change answers.
@@ -52,6 +54,13 @@ pub(super) struct NamedAndWait {
 pub(super) struct Create {
     #[serde(flatten)]
     wait: WaitArgument,
+    #[serde(flatten)]
+    request: ServiceRequest,
+}
+
+/// What to plan.
+#[derive(Debug, JsonSchema)]
+pub(super) struct Plan {
     #[serde(flatten)]
     request: ServiceRequest,
 }
@@ -137,6 +146,12 @@ impl read::Arguments for Create {
     }
 }
 
+impl read::Arguments for Plan {
+    fn read(arguments: &Map<String, Value>) -> Result<Self> {
+        Ok(Self { request: ServiceRequest::read(&Value::Object(arguments.clone()), None)? })
+    }
+}
+
 impl read::Arguments for Logs {
     fn read(arguments: &Map<String, Value>) -> Result<Self> {
         let (named, rest) = read::part(arguments);
@@ -193,6 +208,11 @@ pub(super) async fn apply(call: Call, apply: Apply) -> Result<Shown> {
     let name = apply.request.name(None)?;
     let work = call.manager.apply_service(&call.actor, &name, apply.request, call.patience(apply.wait.wait));
     call.watched(&name, Box::pin(work)).await
+}
+
+pub(super) async fn plan(call: Call, plan: Plan) -> Result<Planned> {
+    let name = plan.request.name(None)?;
+    call.manager.plan_service(&call.actor, &name, plan.request, Purpose::Apply).await
 }
 
 pub(super) async fn list(call: Call, list: List) -> Result<Listed> {

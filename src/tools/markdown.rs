@@ -21,11 +21,14 @@ pub fn markdown() -> String {
             .flatten()
             .map(|(name, _)| if required(name) { format!("**`{name}`**") } else { format!("`{name}`") })
             .collect();
-        // The two that describe a whole container have their arguments in another document.
+        // Those that describe a whole container have their arguments in another document.
         let arguments = match names.len() {
             0 => "none".to_owned(),
             1..=20 => names.join(", "),
-            _ => "`service_name`, `template`, `wait`, and the [fields of templates](templates.md#how-to-run-it)".to_owned(),
+            _ => {
+                let wait = if names.iter().any(|name| name == "`wait`") { ", `wait`" } else { "" };
+                format!("`service_name`, `template`{wait}, and the [fields of templates](templates.md#how-to-run-it)")
+            }
         };
         let effect = match (tool.effect.reads_only(), tool.effect.is_destructive(), tool.effect.is_idempotent()) {
             (true, ..) => "reads",

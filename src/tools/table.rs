@@ -59,6 +59,12 @@ pub const TOOLS: &[Tool] = &[
     "Apply container",
     "Make a container be as described: it is created, changed, or left alone; 'outcome' says which. \
      What the description does not say goes back to the template or the defaults." },
+    tool! { container_plan(containers::Plan) -> containers::Planned, containers::plan, ServicePlan, READS,
+    "PUT /containers/{name}?dry_run=true",
+    "Plan container",
+    "Show what container_create or container_apply would do with the same description, without doing it: whether a \
+     container would be created, changed or left alone, and which objects of the engine that takes. \
+     Errors are those of the real thing." },
     tool! { template_list(system::Nothing) -> templates::Listed, templates::list, TemplateList, READS, "GET /templates",
     "List templates",
     "List the templates that containers can be created from, with what they need and can do; those with errors are among them." },

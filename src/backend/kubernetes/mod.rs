@@ -9,6 +9,7 @@
 //! | `observed`, `world`, `watch` | what there is, as watches tell it |
 //! | `state`, `reasons` | pure: where a service stands, and why it is not as it should be |
 //! | `plan`, `reconcile`, `secrets` | what to write, and writing it |
+//! | `dry_run` | what writing it would do, as the API server says |
 //! | `trouble` | what the cluster warns of, asked while something is wrong |
 //! | `leader` | which of several managers writes |
 //! | `logs`, `stats` | looking into pods |
@@ -19,6 +20,7 @@
 //! Pods are made, started again and moved by the cluster; nothing here drives them.
 
 mod connect;
+mod dry_run;
 mod errors;
 mod examine;
 mod kinds;
@@ -61,7 +63,7 @@ use self::root::Root;
 use self::shared::Shared;
 use self::world::{Item, News, Source};
 use super::{
-    Backend, BackendInfo, Build, Built, Change, ImageDetail, ImageInfo, LogStream, RegistryCredentials, overtaken, taken,
+    Backend, BackendInfo, Build, Built, Change, ImageDetail, ImageInfo, LogStream, Plan, RegistryCredentials, overtaken, taken,
 };
 use crate::domain::name::ServiceName;
 use crate::domain::spec::{MountSource, PullPolicy, ServiceSpec};
@@ -144,6 +146,16 @@ fn check(spec: &ServiceSpec, settings: &Settings) -> Result<()> {
     Ok(())
 }
 
+/// What a change of a service asks for that a cluster does not do.
+fn check_change(before: &Record, spec: &ServiceSpec, settings: &Settings) -> Result<()> {
+    check(spec, settings)?;
+    if plan::changes_kind(before, spec) {
+        let message = "several replicas that write to volumes have one each, and a single one shares its volumes by name";
+        return Err(Error::invalid_field("replicas", message, "delete the service and create it anew"));
+    }
+    Ok(())
+}
+
 fn parameters() -> PostParams {
     PostParams { field_manager: Some(shared::FIELD_MANAGER.to_owned()), ..PostParams::default() }
 }
@@ -197,12 +209,17 @@ impl Backend for Kubernetes {
         if root.is_removed() {
             return Err(Error::new(Kind::Conflict, format!("the service '{name}' is being deleted")));
         }
-        check(&change.spec, &self.shared.settings)?;
-        if plan::changes_kind(&root.record, &change.spec) {
-            let message = "several replicas that write to volumes have one each, and a single one shares its volumes by name";
-            return Err(Error::invalid_field("replicas", message, "delete the service and create it anew"));
-        }
+        check_change(&root.record, &change.spec, &self.shared.settings)?;
         self.write_next(name, &root, change).await
+    }
+
+    async fn plan(&self, name: &ServiceName, change: Change) -> Result<Plan> {
+        self.ready().await?;
+        match self.shared.objects(name).and_then(|objects| objects.root) {
+            Some(root) => check_change(&root.record, &change.spec, &self.shared.settings)?,
+            None => check(&change.spec, &self.shared.settings)?,
+        }
+        dry_run::plan(&self.shared, name, change).await
     }
 
     async fn restart(&self, name: &ServiceName) -> Result<()> {

@@ -18,6 +18,7 @@ use super::names;
 use super::objects::{self, Context, Object};
 use super::observed::{Workload, WorkloadObject, Written};
 use super::plan::{self, Action};
+use super::root::Root;
 use super::secrets;
 use super::shared::{FIELD_MANAGER, Shared};
 use super::world::{Item, Objects, Source};
@@ -86,14 +87,17 @@ pub(super) async fn run(shared: Arc<Shared>) {
     }
 }
 
-/// Writes what one service lacks.
-async fn service(shared: &Shared, name: &ServiceName) -> Result<()> {
-    let Some(objects) = shared.objects(name) else { return Ok(()) };
-    let Some(root) = objects.root.clone().filter(|root| !root.deleting) else { return Ok(()) };
-    if root.is_removed() {
-        return delete(shared, name, root.uid).await;
-    }
-    let held = secrets::of(shared, &root, &objects).await?;
+/// What a service lacks.
+pub(super) struct Lacking {
+    /// What to do with the objects that the service owns.
+    pub(super) actions: Vec<Action>,
+    /// Claims of volumes, name and object, that have to be there before its workload is written; empty when it is not.
+    pub(super) claims: Vec<(String, serde_json::Value)>,
+}
+
+/// What a service with this root object and these others lacks.
+pub(super) async fn lacking(shared: &Shared, root: &Root, objects: &Objects) -> Result<Lacking> {
+    let held = secrets::of(shared, root, objects).await?;
     let context = Context {
         settings: &shared.settings,
         names: &shared.names,
@@ -106,15 +110,25 @@ async fn service(shared: &Shared, name: &ServiceName) -> Result<()> {
     if let Some(held) = &held {
         desired.insert(0, objects::secret(&context, &held.data));
     }
-    let actions = plan::actions(&objects, desired);
+    let actions = plan::actions(objects, desired);
+    let writes = actions.iter().any(|action| matches!(action, Action::Apply(object) if object.kind.is_workload()));
+    Ok(Lacking { actions, claims: if writes { objects::claims(&context) } else { Vec::new() } })
+}
+
+/// Writes what one service lacks.
+async fn service(shared: &Shared, name: &ServiceName) -> Result<()> {
+    let Some(objects) = shared.objects(name) else { return Ok(()) };
+    let Some(root) = objects.root.clone().filter(|root| !root.deleting) else { return Ok(()) };
+    if root.is_removed() {
+        return delete(shared, name, root.uid).await;
+    }
+    let Lacking { actions, claims } = lacking(shared, &root, &objects).await?;
     if actions.is_empty() {
         return Ok(());
     }
     report_recreation(shared, name, &objects, &actions);
-    if actions.iter().any(|action| matches!(action, Action::Apply(object) if object.kind.is_workload())) {
-        for (claim, json) in objects::claims(&context) {
-            create_missing(shared, &kinds::claims(), &claim, json).await?;
-        }
+    for (claim, json) in claims {
+        create_missing(shared, &kinds::claims(), &claim, json).await?;
     }
     // What pods need is there before them.
     let (workload, others): (Vec<_>, Vec<_>) =

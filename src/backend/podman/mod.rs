@@ -69,7 +69,9 @@ use self::records::Stored;
 use self::service::Message;
 use self::shared::Shared;
 use self::supervise::{Place, Supervisor};
-use super::{Backend, BackendInfo, Build, Built, Change, ImageDetail, ImageInfo, LogStream, Places, RegistryCredentials, taken};
+use super::{
+    Backend, BackendInfo, Build, Built, Change, ImageDetail, ImageInfo, LogStream, Places, Plan, RegistryCredentials, taken,
+};
 use crate::domain::name::ServiceName;
 use crate::domain::spec::{MountSource, PullPolicy, Transport};
 use crate::domain::status::{Desired, LogQuery, Progress, Record, ReplicaStats, ServiceEvent, ServiceState, Snapshot};
@@ -159,14 +161,17 @@ impl Podman {
                 ));
             }
         }
-        let abilities = self.shared.abilities();
         if self.shared.settings.require_limits {
-            abilities.require_for(&change.spec)?;
-        }
-        for (limit, _) in abilities.missing_for(&change.spec) {
-            self.shared.metrics.limits_unenforced.with_label_values(&[limit]).inc();
+            self.shared.abilities().require_for(&change.spec)?;
         }
         Ok(())
+    }
+
+    /// Counts what a change that is about to be made asks for and does not get.
+    fn count_unenforced(&self, change: &Change) {
+        for (limit, _) in self.shared.abilities().missing_for(&change.spec) {
+            self.shared.metrics.limits_unenforced.with_label_values(&[limit]).inc();
+        }
     }
 
     /// Writes the record that follows `before`, tells the service's task, and takes the old record away.
@@ -237,6 +242,7 @@ impl Backend for Podman {
             return Err(taken(name));
         }
         self.check(&change)?;
+        self.count_unenforced(&change);
         let record = change.first(name);
         let shared = &self.shared;
         records::write(&shared.engine, &shared.names, &record, false).await.map_err(|error| match error.kind {
@@ -266,7 +272,19 @@ impl Backend for Podman {
             return Err(Error::new(Kind::Conflict, format!("the service '{name}' is being deleted")));
         }
         self.check(&change)?;
+        self.count_unenforced(&change);
         self.write_next(&state.record, change, false).await
+    }
+
+    async fn plan(&self, name: &ServiceName, change: Change) -> Result<Plan> {
+        self.ready().await?;
+        self.check(&change)?;
+        let shared = &self.shared;
+        let warnings = shared.warnings_for(&change.spec);
+        let now = shared.view.get(name);
+        let next = now.as_ref().map_or_else(|| change.clone().first(name), |service| change.clone().after(&service.record));
+        let container = |ordinal| shared.names.container(name, next.generation, ordinal);
+        Ok(Plan { warnings, ..Plan::of_containers(now.as_deref(), &next, container) })
     }
 
     async fn restart(&self, name: &ServiceName) -> Result<()> {

@@ -194,6 +194,21 @@ async fn every_endpoint_does_one_operation_of_the_table_and_every_operation_has_
     // Checking a template changes nothing; it is no GET because it has a body.
     wrong.retain(|one| !one.starts_with("POST /templates/validate is template_validate"));
     assert_eq!(wrong, Vec::<String>::new());
+    // A dry run is an operation of its own at the endpoints of the real thing.
+    for (method, path) in [(Method::POST, "/containers"), (Method::PUT, "/containers/{name}")] {
+        let before = done(&product).await;
+        let request = product.request(method.clone(), &format!("{}?dry_run=true", path.replace("{name}", "planned")));
+        let answer = request.json(&body(&method, path).unwrap()).send().await.unwrap();
+        let (status, plan) = (answer.status(), answer.text().await.unwrap());
+        let mut after = done(&product).await;
+        *after.get_mut("metrics_read").unwrap() -= 1;
+        after.retain(|operation, count| before.get(operation).copied().unwrap_or(0) < *count);
+        let operations: Vec<String> = after.into_keys().collect();
+        // The service of that name was made when the endpoint was looked at.
+        assert!(status == 200 || status == 409, "{method} {path}: {status} {plan}");
+        assert_eq!(operations, ["service_plan"], "{method} {path} as a dry run");
+        seen.extend(operations);
+    }
     // Services are used over MCP, which the document leaves out; `aggregate` claims who may.
     let in_document = Operation::ALL.iter().filter(|operation| **operation != Operation::ServiceUse);
     let all: BTreeSet<String> = in_document.map(|operation| operation.slug().to_owned()).collect();

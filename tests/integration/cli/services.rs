@@ -27,6 +27,31 @@ async fn a_service_lives_through_the_command_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_says_what_would_be_and_does_nothing() {
+    let product = Product::start(Options::memory()).await;
+    let user = User::of_product(&product);
+    let plan = user.document("run echo --replicas 2 --dry-run").await;
+    assert_eq!((&plan["outcome"], &plan["spec"]["replicas"]), (&"created".into(), &2.into()), "{plan:#}");
+    assert_eq!(user.done("ls --quiet").await.trim(), "");
+    user.done("run echo").await;
+    let refused = user.run("run echo --dry-run").await;
+    assert_eq!(refused.code, 4, "{refused:#?}");
+    let file = product.folder.path().join("services.json");
+    let services =
+        r#"[{"service_name": "echo", "template": "echo", "replicas": 3}, {"service_name": "new", "template": "echo"}]"#;
+    std::fs::write(&file, services).unwrap();
+    let plans = user.document(&format!("apply --file {} --dry-run", file.display())).await;
+    let outcomes = (&plans[0]["outcome"], &plans[1]["outcome"], plans[0]["objects"][1]["action"].as_str());
+    assert_eq!(outcomes, (&"changed".into(), &"created".into(), Some("create")), "{plans:#}");
+    let table = user.done(&format!("apply --file {} --dry-run --output table", file.display())).await;
+    assert!(table.contains("echo would be changed") && table.contains("new would be created"), "{table}");
+    assert_eq!(user.document("ls").await.as_array().map(Vec::len), Some(1));
+    let package = user.run("run npm:thing --dry-run").await;
+    assert!(package.code == 2 && package.stderr.contains("--dry-run"), "{package:#?}");
+    product.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn exit_codes_and_messages_tell_scripts_and_people_what_went_wrong() {
     let product = Product::start(Options::memory()).await;
     let user = User::of_product(&product);

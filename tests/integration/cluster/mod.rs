@@ -4,6 +4,7 @@
 mod doctor;
 mod faults;
 mod manifests;
+mod plans;
 mod reasons;
 mod scaling;
 mod sessions;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use mcp_manager::backend::Change;
+use mcp_manager::backend::{Change, PlannedAction};
 use mcp_manager::domain::spec::ServiceSpec;
 use mcp_manager::domain::status::{Desired, LogQuery, Phase, ReplicaState, ServiceState, Stream};
 use mcp_manager::error::Kind;
@@ -47,6 +47,26 @@ pub async fn a_name_is_given_once(engine: &dyn Engine) {
     for manager in managers {
         manager.stop().await;
     }
+}
+
+pub async fn a_plan_says_what_a_change_takes_and_changes_nothing(engine: &dyn Engine) {
+    let (manager, echo) = (Manager::start(engine).await, name("echo"));
+    let plan = manager.backend.plan(&echo, running(spec(engine))).await.unwrap();
+    let is_new = |action| matches!(action, PlannedAction::Create | PlannedAction::Ensure);
+    assert!(!plan.objects.is_empty() && plan.objects.iter().all(|object| is_new(object.action)), "{plan:#?}");
+    assert!(manager.backend.view().borrow().services.is_empty(), "it is not in the view");
+    assert_eq!(engine.leftovers().await, Vec::<String>::new(), "nothing was made");
+    manager.backend.create(&echo, running(spec(engine))).await.unwrap();
+    manager.service(&echo, "it runs", is_running).await;
+    let before = engine.leftovers().await;
+    let broken = ServiceSpec { image: engine.missing_image(), ..spec(engine) };
+    let plan = manager.backend.plan(&echo, running(broken)).await.unwrap();
+    assert!(plan.objects.iter().any(|object| !is_new(object.action)), "what is there is changed or replaced: {plan:#?}");
+    assert_eq!(engine.leftovers().await, before);
+    let state = manager.backend.view().borrow().services[&echo].clone();
+    assert_eq!((state.record.generation, is_running(&state)), (1, true), "the service is as it was");
+    manager.backend.remove(&echo, false).await.unwrap();
+    manager.stop().await;
 }
 
 pub async fn a_change_of_a_stale_generation_conflicts(engine: &dyn Engine) {

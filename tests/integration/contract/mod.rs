@@ -129,6 +129,7 @@ macro_rules! contract {
         $crate::contract!($engine;
             a_created_service_runs_and_is_in_the_view,
             a_name_is_given_once,
+            a_plan_says_what_a_change_takes_and_changes_nothing,
             a_change_of_a_stale_generation_conflicts,
             replicas_come_and_go,
             a_changed_spec_replaces_the_containers,

@@ -39,13 +39,14 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// A new one, in which the restricted profile is enforced; `None` where the machine offers no cluster.
+    /// A new one, in which the restricted profile is enforced and warned of, as in that of `k8s/`; `None` where the machine offers no cluster.
     pub async fn new() -> Option<Self> {
         let path = PathBuf::from(machine::offered(Part::Kubernetes)?);
         let image = machine::beside_kubernetes("MCP_TEST_KUBE_IMAGE");
         let client = client(&path).await;
         let name = unique("mcp-test-");
-        let labels = json!({"pod-security.kubernetes.io/enforce": "restricted", "mcp-manager-test": "yes"});
+        let labels = json!({"pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/warn": "restricted",
+            "mcp-manager-test": "yes"});
         let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
         let namespaces: Api<DynamicObject> = Api::all_with(client.clone(), &resource("", "v1", "Namespace", "namespaces"));
         namespaces.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();

@@ -20,6 +20,7 @@ pub fn story() -> Vec<(&'static str, Value)> {
         ("package_add", json!({"source": "npm:@a/server-b@1.2.3", "arguments": ["--x"], "environment": {"A": "b"}})),
         ("image_pull", json!({"image": "docker.io/library/busybox:1.36"})),
         ("image_list", json!({})),
+        ("container_plan", json!({"service_name": "other", "template": "echo", "replicas": 2})),
         ("container_create", json!({"service_name": "other", "template": "echo", "environment": {"A": "1"}})),
         ("container_list", json!({"status": "running", "limit": 10})),
         ("container_get", json!({"name": "echo"})),
