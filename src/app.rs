@@ -20,6 +20,7 @@ use crate::gateway::mcp::Hub;
 use crate::gateway::{self, Gateway};
 use crate::lifecycle::{StopSignals, Tasks};
 use crate::manager::{self, Manager};
+use crate::peers::key::Place;
 use crate::peers::{self, Peers};
 use crate::registry::{self, Registry};
 use crate::routing::{self, Domain};
@@ -68,7 +69,7 @@ pub async fn run(config: Config) -> Result<()> {
     let authenticator = authenticator(&config)?;
     let tools = mcp::router(manager.clone(), authenticator.clone(), mcp_settings(&config, policy.clone(), &tasks));
     let router = rest::router(manager.clone(), authenticator, metrics, rest_settings(&config, policy), services, tools);
-    let key = peers::key::shared(&key_place(&config)).await?;
+    let key = session_key(&config).await?;
     let router = Peers::new(&key, own_address(&config, address).await?).around(router);
 
     let (engine, stopping) = (backend.clone(), tasks.stopping());
@@ -124,10 +125,17 @@ async fn backend(config: &Config, routing: &routing::Settings, tasks: &Tasks, me
     }
 }
 
-/// Where managers that share an engine find the key of their sessions. One that pretends shares nothing; in a cluster there
-/// is no folder that they share unless a setting says so.
-fn key_place(config: &Config) -> peers::key::Place {
-    use peers::key::Place;
+/// The key of sessions that managers share. In a cluster there is no folder that they share, so the cluster keeps it, unless a
+/// setting says where it is.
+async fn session_key(config: &Config) -> Result<Vec<u8>> {
+    match key_place(config) {
+        Place::Here if config.uses_cluster() => kubernetes::session_key(kubernetes_settings(config)?).await,
+        place => peers::key::shared(&place).await,
+    }
+}
+
+/// Where managers that share an engine find the key of their sessions. One that pretends shares nothing.
+fn key_place(config: &Config) -> Place {
     let instance = &config.backend.instance;
     if let Some(file) = &config.peers.key_file {
         return Place::File(file.clone());

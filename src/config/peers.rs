@@ -11,8 +11,8 @@ section! {
         /// set, the address of `server.listen`, or that of this machine's name where it listens on all.
         address: Option<String> = None;
         /// File with the key that managers sign ids of MCP sessions with; it is made when it is missing. Unless set: with Redis it
-        /// is there, else beside the socket of the engine. In a cluster each manager has its own without either, and knows no
-        /// sessions but its own.
+        /// is there, else beside the socket of the engine. In a cluster: in a
+        /// Secret beside those of services.
         key_file: Option<PathBuf> = None;
     }
 }

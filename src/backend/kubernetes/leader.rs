@@ -21,8 +21,10 @@ const HOLDS: Duration = Duration::from_secs(15);
 const TRUSTED: Duration = Duration::from_secs(13);
 /// How often it is renewed.
 const RENEWED: Duration = Duration::from_secs(8);
-/// How often one who does not hold it looks, and a failed look is repeated.
-const LOOK: Duration = Duration::from_secs(2);
+/// How often one who does not hold it looks.
+const WAITS: Duration = Duration::from_secs(4);
+/// How soon a failed look is repeated.
+const AGAIN: Duration = Duration::from_secs(2);
 /// Longest time for one call.
 const PATIENCE: Duration = Duration::from_secs(4);
 
@@ -30,6 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(4);
 struct Seen {
     version: String,
     at: Instant,
+    /// We wrote this version, and hold it unless somebody has taken it since.
+    ours: bool,
 }
 
 /// Takes part until cancelled, and then gives the lease back.
@@ -47,10 +51,14 @@ pub(super) async fn take_part(shared: Arc<Shared>, cancelled: CancellationToken)
         }
         let holds = held_since.is_some_and(|since| since.elapsed() < TRUSTED);
         shared.lead(holds);
-        let renewed = matches!(looked, Ok(Ok(true)));
+        let pause = match looked {
+            Ok(Ok(true)) => RENEWED,
+            Ok(Ok(false)) => WAITS,
+            _ => AGAIN,
+        };
         tokio::select! {
             () = cancelled.cancelled() => {}
-            () = tokio::time::sleep(if renewed { RENEWED } else { LOOK }) => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
     if shared.is_leading() {
@@ -59,37 +67,53 @@ pub(super) async fn take_part(shared: Arc<Shared>, cancelled: CancellationToken)
     }
 }
 
-fn name(shared: &Shared) -> String {
-    format!("{}-manager", shared.names.instance)
-}
-
 /// Looks at the lease and takes or renews it if that is ours to do; whether it is ours afterwards.
 async fn look(shared: &Shared, identity: &str, seen: &mut Option<Seen>) -> Result<bool, kube::Error> {
+    // What is ours needs no look: writing it fails if somebody has taken it.
+    if let Some(own) = seen.take_if(|seen| seen.ours)
+        && let Some(renewed) = written(shared, identity, &own.version).await?
+    {
+        *seen = Some(renewed);
+        return Ok(true);
+    }
     let leases = shared.api(&kinds::leases());
-    let Some(lease) = leases.get_opt(&name(shared)).await? else {
+    let Some(lease) = leases.get_opt(&shared.names.managers()).await? else {
         return created(shared, identity).await;
     };
     let version = lease.metadata.resource_version.clone().unwrap_or_default();
     if seen.as_ref().is_none_or(|seen| seen.version != version) {
-        *seen = Some(Seen { version: version.clone(), at: Instant::now() });
+        *seen = Some(Seen { version: version.clone(), at: Instant::now(), ours: false });
     }
     let holder = lease.data["spec"]["holderIdentity"].as_str().unwrap_or_default();
     let run_out = seen.as_ref().is_some_and(|seen| seen.at.elapsed() > HOLDS);
     if holder != identity && !holder.is_empty() && !run_out {
         return Ok(false);
     }
-    // With the version: of two who take it, one does.
+    let taken = written(shared, identity, &version).await?;
+    let is_ours = taken.is_some();
+    if is_ours {
+        *seen = taken;
+    }
+    Ok(is_ours)
+}
+
+/// Writes the lease as ours, if it still is of `version`: of two who take it, one does. `None` when it is not.
+async fn written(shared: &Shared, identity: &str, version: &str) -> Result<Option<Seen>, kube::Error> {
     let change = json!({"metadata": {"resourceVersion": version}, "spec": spec(identity)});
-    match leases.patch(&name(shared), &PatchParams::default(), &Patch::Merge(change)).await {
-        Ok(_) => Ok(true),
-        Err(error) if super::errors::is_conflict(&error) => Ok(false),
+    let leases = shared.api(&kinds::leases());
+    match leases.patch(&shared.names.managers(), &PatchParams::default(), &Patch::Merge(change)).await {
+        Ok(lease) => {
+            let version = lease.metadata.resource_version.unwrap_or_default();
+            Ok(Some(Seen { version, at: Instant::now(), ours: true }))
+        }
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
 async fn created(shared: &Shared, identity: &str) -> Result<bool, kube::Error> {
     let resource = kinds::leases();
-    let mut lease = DynamicObject::new(&name(shared), &resource);
+    let mut lease = DynamicObject::new(&shared.names.managers(), &resource);
     lease.data = json!({"spec": spec(identity)});
     match shared.api(&resource).create(&PostParams::default(), &lease).await {
         Ok(_) => Ok(true),
@@ -109,11 +133,11 @@ fn spec(identity: &str) -> Value {
 /// So that the next one need not wait until it runs out.
 async fn give_back(shared: &Shared, identity: &str) -> Result<(), kube::Error> {
     let leases = shared.api(&kinds::leases());
-    let Some(lease) = leases.get_opt(&name(shared)).await? else { return Ok(()) };
+    let Some(lease) = leases.get_opt(&shared.names.managers()).await? else { return Ok(()) };
     if lease.data["spec"]["holderIdentity"].as_str() != Some(identity) {
         return Ok(());
     }
     let version = lease.metadata.resource_version.unwrap_or_default();
     let change = json!({"metadata": {"resourceVersion": version}, "spec": {"holderIdentity": ""}});
-    leases.patch(&name(shared), &PatchParams::default(), &Patch::Merge(change)).await.map(|_| ())
+    leases.patch(&shared.names.managers(), &PatchParams::default(), &Patch::Merge(change)).await.map(|_| ())
 }

@@ -11,7 +11,7 @@
 //! | `plan`, `reconcile`, `secrets` | what to write, and writing it |
 //! | `dry_run` | what writing it would do, as the API server says |
 //! | `trouble` | what the cluster warns of, asked while something is wrong |
-//! | `leader` | which of several managers writes |
+//! | `leader`, `key` | which of several managers writes; the key of their sessions |
 //! | `logs`, `stats` | looking into pods |
 //! | `examine` | what `mcp-manager doctor` looks at |
 //! | `errors` | from the API server's words to errors of the product |
@@ -23,6 +23,7 @@ mod connect;
 mod dry_run;
 mod errors;
 mod examine;
+mod key;
 mod kinds;
 mod leader;
 mod logs;
@@ -54,6 +55,7 @@ use tokio::sync::{broadcast, watch as watch_channel};
 use tokio_util::sync::CancellationToken;
 
 pub use examine::{Look, examine};
+pub use key::session_key;
 pub use settings::{Access, SecretSource, Settings};
 
 use self::names::Names;

@@ -38,6 +38,12 @@ pub(super) struct Names {
 }
 
 impl Names {
+    /// What the managers of the installation share: their Lease, and the Secret with the key of their sessions. No service
+    /// has this name.
+    pub(super) fn managers(&self) -> String {
+        format!("{}-manager", self.instance)
+    }
+
     /// The objects of a service.
     pub(super) fn object(&self, service: &str) -> String {
         short(&format!("{}-{service}", self.instance))

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::process::Stdio;
 use std::time::Duration;
 
+use reqwest::header::{HOST, HeaderMap, HeaderValue};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -111,9 +112,10 @@ async fn the_manager_runs_in_a_cluster_as_k8s_has_it_and_its_services_answer_thr
     assert_eq!(templates["templates"].as_array().map(Vec::len), Some(11), "{templates:#}");
 
     let (_traefik, front) = kubectl.forward("--namespace traefik svc/traefik :80").await;
-    a_web_service_with_three_replicas(&api, front).await;
+    a_web_service_with_three_replicas(&kubectl, &api, front).await;
     a_server_that_speaks_stdio(&kubectl, &api, front, &suite).await;
     rights_end_at_the_services(&kubectl).await;
+    sessions_survive_with_three_managers(&kubectl, front).await;
 
     for service in ["nginx", "stdio"] {
         assert_eq!(api.call(Method::DELETE, &format!("/containers/{service}?volumes=true"), None).await.0, 204, "{service}");
@@ -128,7 +130,7 @@ async fn the_manager_runs_in_a_cluster_as_k8s_has_it_and_its_services_answer_thr
 }
 
 /// The quick start's service; each replica serves what comes through the ingress controller, and its log says so.
-async fn a_web_service_with_three_replicas(api: &Api, front: u16) {
+async fn a_web_service_with_three_replicas(kubectl: &Kubectl, api: &Api, front: u16) {
     let created = api.create(json!({"service_name": "nginx", "template": "nginx", "replicas": 3})).await;
     assert_eq!((created["ready_replicas"].as_u64(), created["url"].as_str()), (Some(3), Some("http://nginx.localhost")));
     // The gateway leads there too, as with Podman.
@@ -150,6 +152,19 @@ async fn a_web_service_with_three_replicas(api: &Api, front: u16) {
         let served = lines.filter(|line| line["line"].as_str().is_some_and(|text| text.contains("by=traefik")));
         seen.extend(served.filter_map(|line| line["replica"].as_u64()));
         seen.len() == 3
+    })
+    .await;
+    // Fewer of them, while requests go on: those that leave serve until Traefik has taken that over.
+    let (status, fewer) = api.call(Method::PATCH, "/containers/nginx", Some(json!({"replicas": 1}))).await;
+    assert_eq!((status, fewer["replicas"].as_u64()), (200, Some(1)), "{fewer:#}");
+    let mut asked = 0;
+    eventually("two of the pods have ended", async || {
+        for _ in 0..10 {
+            assert!(ask().await, "request {asked} failed while replicas left");
+            asked += 1;
+        }
+        let pods = "get pods --namespace mcp-services -l io.mcp-manager.service=nginx -o name";
+        kubectl.run(pods).await.lines().count() == 1
     })
     .await;
     // And the manager itself at the domain, as its Ingress says.
@@ -199,6 +214,25 @@ async fn conforms(suite: &str, url: &str, revision: &str, required: usize) {
     let outcome = conformance::run(suite, url, revision).await;
     assert!(outcome.failed.is_empty(), "{revision}: {:#?}", outcome.failed);
     assert_eq!(outcome.passed.len(), required, "{revision}: {:?}", outcome.passed);
+}
+
+/// As many as `k8s/overlays/three` has, behind the ingress controller, which goes to the next one with every request.
+async fn sessions_survive_with_three_managers(kubectl: &Kubectl, front: u16) {
+    kubectl.run("scale deployment/mcp-manager --replicas=3").await;
+    kubectl.run("rollout status deployment/mcp-manager --timeout=100s").await;
+    let headers = HeaderMap::from_iter([(HOST, HeaderValue::from_static("localhost"))]);
+    let client = Client::builder().no_proxy().default_headers(headers).build().unwrap();
+    // Each session begins at the next manager, and each of its requests goes round.
+    for _ in 0..3 {
+        let session = Session::open(&client, &format!("http://127.0.0.1:{front}/mcp")).await;
+        for _ in 0..6 {
+            assert_eq!(session.call("ping", json!({})).await.status, 200, "whichever manager is asked");
+        }
+        assert!((200..300).contains(&session.close().await));
+    }
+    let managers = kubectl.run("get pods -l app.kubernetes.io/name=mcp-manager -o name").await;
+    assert_eq!(managers.lines().count(), 3, "{managers}");
+    assert_eq!(kubectl.run("get secret mcp-manager --namespace mcp-services -o name").await.trim(), "secret/mcp-manager");
 }
 
 /// The manager's account may do nothing outside of its services' namespace, and no other account gets anything.

@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::contract::{Manager, name, running, spec};
 use crate::support::kubernetes::Namespace;
 use crate::support::mcp::Session;
+use crate::support::product::{Options, Product};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_of_a_stdio_server_is_served_whichever_replica_is_asked() {
@@ -30,6 +31,25 @@ async fn a_session_of_a_stdio_server_is_served_whichever_replica_is_asked() {
     manager.backend.remove(&name("echo"), false).await.unwrap();
     manager.stop().await;
     assert_eq!(namespace.owned().await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn managers_in_a_cluster_know_each_others_sessions_by_a_key_that_the_first_one_made() {
+    let Some(namespace) = Namespace::new().await else { return };
+    let options = Options::kubernetes(&namespace);
+    // They come at the same moment, and one of them is the first.
+    let (one, other) = tokio::join!(Product::start(options.clone()), Product::start(options.clone()));
+    let session = Session::open(&one.client, &format!("{}/mcp", one.url)).await;
+    let there = session.at(&other.client, &format!("{}/mcp", other.url));
+    assert_eq!(there.call("tools/list", json!({})).await.status, 200, "{}", other.log());
+    // Another installation in the same namespace has another key.
+    let stranger = Product::start(Options { instance: format!("{}x", options.instance), ..options }).await;
+    let strange = session.at(&stranger.client, &format!("{}/mcp", stranger.url));
+    assert_eq!(strange.call("ping", json!({})).await.status, 404);
+    assert!(there.close().await < 300);
+    for product in [one, other, stranger] {
+        product.finish().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

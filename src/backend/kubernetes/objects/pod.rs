@@ -15,8 +15,9 @@ const HOME: &str = "/home/mcp";
 const HOME_ROOM: &str = "512Mi";
 /// Limit of what a container writes to the node's disk, where the spec does not say.
 const STORAGE: Bytes = Bytes(1 << 30);
-/// Seconds between a pod's leaving the routes and its being told to end, so that nothing is sent to it any more.
-const LEAVE: u64 = 2;
+/// Seconds between a pod's leaving the routes and its being told to end, so that nothing is sent to it any more: Traefik takes
+/// changes over every two seconds unless told otherwise, and hears of this one when the endpoints have changed.
+const LEAVE: u64 = 4;
 
 /// The pod template of a service.
 pub(super) fn template(context: &Context<'_>) -> Result<Value> {
