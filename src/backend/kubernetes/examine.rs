@@ -27,12 +27,14 @@ pub struct Look {
 
 /// Everything that the manager's account does in the namespace of services: group, resources, verbs. It is the Role of
 /// `k8s/base/rbac.yaml`.
-const RIGHTS: [(&str, &[&str], &[&str]); 13] = [
+const RIGHTS: [(&str, &[&str], &[&str]); 15] = [
     ("", &["configmaps"], WRITE),
-    ("", &["serviceaccounts", "services"], WRITE),
+    ("", &["serviceaccounts"], KEEP),
+    ("", &["services"], WRITE),
     ("", &["secrets"], &["get", "list", "watch", "create", "patch", "delete"]),
-    ("apps", &["deployments", "statefulsets"], WRITE),
-    ("networking.k8s.io", &["ingresses", "networkpolicies"], WRITE),
+    ("apps", &["deployments", "statefulsets"], KEEP),
+    ("networking.k8s.io", &["networkpolicies"], KEEP),
+    ("networking.k8s.io", &["ingresses"], WRITE),
     ("autoscaling", &["horizontalpodautoscalers"], WRITE),
     ("policy", &["poddisruptionbudgets"], WRITE),
     ("", &["persistentvolumeclaims"], &["list", "create", "delete"]),
@@ -43,6 +45,8 @@ const RIGHTS: [(&str, &[&str], &[&str]); 13] = [
     ("coordination.k8s.io", &["leases"], &["get", "create", "patch"]),
 ];
 const WRITE: &[&str] = &["list", "watch", "create", "patch", "delete"];
+/// What every service has goes with its record, and is never deleted by itself.
+const KEEP: &[&str] = &["list", "watch", "create", "patch"];
 
 /// Networks that enforce policies, by how their workloads are called.
 const ENFORCERS: [&str; 8] = ["calico", "cilium", "antrea", "weave", "kube-router", "ovn", "canal", "netpol"];

@@ -122,6 +122,8 @@ pub(super) struct Pod {
     /// Why it has no node yet.
     pub(super) unscheduled: Option<Condition>,
     pub(super) ready: bool,
+    /// Its containers were ready when its node was heard of last.
+    pub(super) containers_ready: bool,
     /// When `ready` changed last.
     pub(super) ready_since: Option<Timestamp>,
     pub(super) init: Vec<Container>,
@@ -162,6 +164,7 @@ impl Pod {
             phase: status.phase.unwrap_or_default(),
             unscheduled: condition("PodScheduled").filter(|condition| condition.status == "False").cloned(),
             ready: ready.is_some_and(|ready| ready.status == "True"),
+            containers_ready: condition("ContainersReady").is_some_and(|ready| ready.status == "True"),
             ready_since: ready.and_then(|ready| ready.last_transition_time),
             init: status.init_container_statuses.iter().map(container).collect(),
             service: service.map(container).unwrap_or_default(),

@@ -114,6 +114,11 @@ fn of_pod(pod: &Pod, image: &str, warnings: &[Warning]) -> Option<Reason> {
     if let Some(condition) = &pod.unscheduled {
         return Some(unscheduled(condition));
     }
+    // Nobody but its node says how a container is: when the cluster has taken the pod's word back and not the
+    // containers', the node is not heard of.
+    if pod.containers_ready && !pod.ready {
+        return Some(node_gone(pod));
+    }
     let told = |word: &str| warnings.iter().rev().find(|warning| warning.reason == word).map(|warning| warning.message.as_str());
     if let (false, Some(said)) = (pod.ready, told("FailedMount")) {
         let remedy = "look at the volume, and whether its secret or claim is there";
@@ -127,6 +132,12 @@ fn of_pod(pod: &Pod, image: &str, warnings: &[Warning]) -> Option<Reason> {
         Some(said) => Some(probe_failing(said)),
         None => found.or_else(|| pod.is_unhealthy().then(|| probe_failing("its health check fails"))),
     }
+}
+
+fn node_gone(pod: &Pod) -> Reason {
+    let node = pod.node.as_deref().unwrap_or("of the pod");
+    let remedy = "bring the node back, or delete it from the cluster so that its pods are made anew on others at once";
+    reason("node_gone", Kind::StartFailed, false, format!("its node {node} is not heard of any more"), remedy)
 }
 
 fn probe_failing(said: &str) -> Reason {
@@ -224,7 +235,7 @@ fn image_pull(waiting: &Waiting, image: &str) -> Reason {
         let remedy = "load it onto the nodes, or set pull_policy to missing";
         return told("image_not_found", Kind::ImageNotFound, "is not on the node and may not be pulled", remedy);
     }
-    if has(&["toomanyrequests", "429", "rate limit"]) {
+    if has(&["toomanyrequests", "429 too many requests", "rate limit"]) {
         let remedy = "wait, or give credentials (kubernetes.image_pull_secrets) with a higher limit";
         return told("image_rate_limited", Kind::RegistryUnavailable, "is held back by its registry's rate limit", remedy);
     }
@@ -306,6 +317,8 @@ mod tests {
             (waiting("ErrImagePull", "failed to resolve reference: example.org/x:1: not found"), Some(("image_not_found", true))),
             (waiting("ImagePullBackOff", "Back-off pulling: 401 Unauthorized"), Some(("image_refused", true))),
             (waiting("ImagePullBackOff", "toomanyrequests: You have reached"), Some(("image_rate_limited", true))),
+            (waiting("ErrImagePull", "status code [manifests 1]: 429 Too Many Requests"), Some(("image_rate_limited", true))),
+            (waiting("ErrImagePull", "x@sha256:8429: not found"), Some(("image_not_found", true))),
             (waiting("ErrImagePull", "dial tcp: connect: network is unreachable"), Some(("image_unavailable", true))),
             (waiting("ErrImageNeverPull", ""), Some(("image_not_found", true))),
             (
@@ -331,6 +344,14 @@ mod tests {
         let well =
             Container { waiting: None, running: Some(jiff::Timestamp::UNIX_EPOCH), started: true, ..ended("Error", 3, "") };
         assert_eq!(found(well), None);
+    }
+
+    #[test]
+    fn a_pod_that_is_not_ready_though_its_containers_are_has_lost_its_node() {
+        let lost = Pod { containers_ready: true, node: Some("n1".into()), ..Pod::default() };
+        let reason = of_pod(&lost, "x", &[]).unwrap();
+        assert!(reason.code == "node_gone" && reason.detail.contains("n1") && !reason.hard, "{reason:?}");
+        assert!(of_pod(&Pod { ready: true, ..lost }, "x", &[]).is_none());
     }
 
     #[test]

@@ -36,12 +36,7 @@ async fn doctor_says_what_a_cluster_lacks_and_what_the_account_may_not() {
     assert_eq!((code, &check(&absent, "pod security")["state"]), (1, &"fail".into()), "{absent:#}");
 
     // The same as an account without rights.
-    let folder = tempfile::tempdir().unwrap();
-    let stranger = folder.path().join("kubeconfig");
-    let text = std::fs::read_to_string(namespace.kubeconfig()).unwrap();
-    let account = format!("user: {{as: 'system:serviceaccount:{}:default', client-certificate-data", namespace.name);
-    assert!(text.contains("user: {client-certificate-data"), "the file is written in another way");
-    std::fs::write(&stranger, text.replace("user: {client-certificate-data", &account)).unwrap();
+    let (_folder, stranger) = namespace.kubeconfig_of("default");
     let (code, poor) = report(&stranger, &namespace.name).await;
     let rights = check(&poor, "rights");
     assert_eq!((code, &rights["state"]), (1, &"fail".into()), "{poor:#}");

@@ -3,9 +3,11 @@
 
 mod doctor;
 mod faults;
+mod lost_node;
 mod manifests;
 mod plans;
 mod reasons;
+mod registries;
 mod scaling;
 mod sessions;
 

@@ -41,12 +41,22 @@ pub struct Namespace {
 impl Namespace {
     /// A new one, in which the restricted profile is enforced and warned of, as in that of `k8s/`; `None` where the machine offers no cluster.
     pub async fn new() -> Option<Self> {
+        let profile =
+            json!({"pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/warn": "restricted"});
+        Self::labelled(profile).await
+    }
+
+    /// One in which pods may do anything, for what stands beside the product.
+    pub async fn open() -> Option<Self> {
+        Self::labelled(json!({})).await
+    }
+
+    async fn labelled(mut labels: Value) -> Option<Self> {
         let path = PathBuf::from(machine::offered(Part::Kubernetes)?);
         let image = machine::beside_kubernetes("MCP_TEST_KUBE_IMAGE");
         let client = client(&path).await;
         let name = unique("mcp-test-");
-        let labels = json!({"pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/warn": "restricted",
-            "mcp-manager-test": "yes"});
+        labels["mcp-manager-test"] = "yes".into();
         let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
         let namespaces: Api<DynamicObject> = Api::all_with(client.clone(), &resource("", "v1", "Namespace", "namespaces"));
         namespaces.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();
@@ -56,6 +66,17 @@ impl Namespace {
     /// The file that leads to its cluster.
     pub fn kubeconfig(&self) -> &std::path::Path {
         &self.path
+    }
+
+    /// The same file for an account of this namespace, in whose name the administrator speaks.
+    pub fn kubeconfig_of(&self, account: &str) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kubeconfig");
+        let text = std::fs::read_to_string(&self.path).unwrap();
+        let user = format!("user: {{as: 'system:serviceaccount:{}:{account}', client-certificate-data", self.name);
+        assert!(text.contains("user: {client-certificate-data"), "the file is written in another way");
+        std::fs::write(&path, text.replace("user: {client-certificate-data", &user)).unwrap();
+        (folder, path)
     }
 
     /// The way to it, for the product.
@@ -72,6 +93,11 @@ impl Namespace {
     /// Creates an object, given as JSON.
     pub async fn create(&self, kind: (&str, &str, &str, &str), object: Value) -> DynamicObject {
         self.api(kind).create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap()
+    }
+
+    /// Objects of a kind that are in no namespace.
+    pub fn cluster_api(&self, kind: (&str, &str, &str, &str)) -> Api<DynamicObject> {
+        Api::all_with(self.client.clone(), &resource(kind.0, kind.1, kind.2, kind.3))
     }
 
     /// Everything of ours in it.
