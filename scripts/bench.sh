@@ -7,6 +7,10 @@
 #       gateway   the embedded gateway against a direct call and against Traefik
 #       memory    the manager's memory with no services and with many
 #       list      GET /containers with twice as many
+#       view      memory, GET /containers and calls of the API server with 1,000 services in the live view of a cluster;
+#                 its API server is a stand-in
+#       cluster   POST /containers in a cluster against `kubectl apply` of the same objects; only where it is named, with
+#                 MCP_BENCH_KUBECONFIG and MCP_BENCH_KUBE_IMAGE, an image of mcp-echo that the nodes have
 #       compose   from 'up' of the composition to its first answer, against one container; only when named, since it needs
 #                 a Docker engine: one that runs, or one that root can start
 #   ./scripts/bench.sh --down      remove the user that it runs as (root) or the settings made for it
@@ -36,7 +40,7 @@ set -euo pipefail
 parts=() quick='' rounds='' services='' json='' binaries='' action=measure
 while [ $# -gt 0 ]; do
   case $1 in
-    start | gateway | memory | list | compose) parts+=("$1") ;;
+    start | gateway | memory | list | view | cluster | compose) parts+=("$1") ;;
     --quick) quick=--quick ;;
     --rounds | --services | --json | --binaries)
       [ $# -ge 2 ] || fail "$1 needs a value" "See: $0 --help"
@@ -48,7 +52,7 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
-[ ${#parts[@]} -gt 0 ] || parts=(start gateway memory list)
+[ ${#parts[@]} -gt 0 ] || parts=(start gateway memory list view)
 rounds=${rounds:-$([ -n "$quick" ] && echo 5 || echo 20)}
 services=${services:-$([ -n "$quick" ] && echo 10 || echo 100)}
 [[ $rounds =~ ^[1-9][0-9]*$ && $services =~ ^[1-9][0-9]*$ ]] || fail "--rounds and --services take a number from 1 on"
@@ -115,6 +119,7 @@ clean_up() {
   [ -n "$installation" ] && [ -d "$installation" ] || return 0
   stop_traefik
   stop_manager
+  stop_api_server
   if [ -f "$manager_log" ]; then cp "$manager_log" "$cache/logs/bench-manager.log"; fi
   remove_ours
   as_target podman rmi --force "$image" >/dev/null 2>&1 || true
@@ -135,6 +140,7 @@ measure() {
   status=$?
   set -e
   stop_manager
+  stop_api_server
   [ "$status" = 0 ] || unmeasured+=("$1")
 }
 
@@ -194,6 +200,56 @@ part_compose() {
   printf 'compose\tone container by podman run on this machine, to its first answer: median of 5\t%d\tms\t\n' \
     "$(printf '%s\n' "${times[@]}" | sort -n | sed -n 3p)" >>"$figures"
   grep '^compose' "$figures" | indented
+}
+
+# in_cluster KUBECONFIG NAMESPACE [SETTING...]: a fresh manager whose services are there.
+in_cluster() {
+  local file=$1 namespace=$2
+  shift 2
+  start_bench_manager MCP_MANAGER_BACKEND_KIND=kubernetes MCP_MANAGER_BACKEND_INSTANCE=mcp \
+    MCP_MANAGER_KUBERNETES_KUBECONFIG="$file" MCP_MANAGER_KUBERNETES_NAMESPACE="$namespace" "$@"
+}
+
+part_view() {
+  local server file=$installation/kubeconfig many=1000 seconds=60
+  if [ -n "$quick" ]; then many=100 seconds=20; fi
+  server=127.0.0.1:$(free_port 8400)
+  # shellcheck disable=SC2016 # the inner shell expands
+  as_target setsid --fork sh -c 'echo $$ >"$1"; exec "$2" api-server --listen "$3" >"$4" 2>&1 </dev/null' sh \
+    "$state/api-server.pid" "$bench" "$server" "$state/api-server.log"
+  as_target sh -c "cat >'$file'" <<END
+{apiVersion: v1, kind: Config, current-context: bench, clusters: [{name: bench, cluster: {server: "http://$server"}}],
+ contexts: [{name: bench, context: {cluster: bench, user: bench, namespace: bench}}], users: [{name: bench, user: {}}]}
+END
+  in_cluster "$file" bench
+  memory "manager in a cluster, no services"
+  bench fill --part view --manager "127.0.0.1:$port" --services "$many"
+  memory "manager in a cluster, $many services"
+  bench list --manager "127.0.0.1:$port" --services "$many" --label "of a cluster"
+  bench calls --server "$server" --label "$many services, the manager that writes" --seconds "$seconds" --goal 10
+}
+
+part_cluster() {
+  local file=$installation/kubeconfig namespace=mcp-bench-$$ kubectl
+  [ -r "${MCP_BENCH_KUBECONFIG:-}" ] && [ -n "${MCP_BENCH_KUBE_IMAGE:-}" ] ||
+    fail "MCP_BENCH_KUBECONFIG and MCP_BENCH_KUBE_IMAGE do not say which cluster and image"
+  kubectl=$(command -v kubectl) || fail "there is no kubectl"
+  put_file "$MCP_BENCH_KUBECONFIG" "$file" 600
+  put_file "$kubectl" "$installation/bin/kubectl" 755
+  KUBECONFIG=$MCP_BENCH_KUBECONFIG "$kubectl" create namespace "$namespace" >/dev/null
+  local status=0
+  (in_cluster "$file" "$namespace" MCP_MANAGER_KUBERNETES_ALLOW_FROM=0.0.0.0/0
+    bench cluster --manager "127.0.0.1:$port" --kubectl "$installation/bin/kubectl" --kubeconfig "$file" \
+      --namespace "$namespace" --image "$MCP_BENCH_KUBE_IMAGE" --rounds "$rounds") || status=$?
+  KUBECONFIG=$MCP_BENCH_KUBECONFIG "$kubectl" delete namespace "$namespace" --wait=false >/dev/null
+  return "$status"
+}
+
+stop_api_server() {
+  local pid
+  pid=$(cat "$state/api-server.pid" 2>/dev/null) || return 0
+  case $(readlink "/proc/$pid/exe" 2>/dev/null) in */bench) kill -TERM "$pid" || true ;; esac
+  rm -f "$state/api-server.pid"
 }
 
 # part_gateway: the shipped Traefik has the same routes from the manager, but for its ports.

@@ -33,7 +33,9 @@ pub struct Arguments {
 pub fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     let mut connection = Connection::open(arguments.manager, &arguments.manager.to_string(), Duration::from_secs(30))?;
     let listed: serde_json::Value = serde_json::from_slice(&connection.call("GET", "/containers", "")?.body)?;
-    let services = listed["containers"].as_array().map_or(0, Vec::len);
+    let shown = listed["containers"].as_array().map_or(0, Vec::len);
+    // More than fit on a page are counted all the same.
+    let services = listed["total"].as_u64().map_or(shown, |total| usize::try_from(total).unwrap_or(shown));
     ensure!(services == arguments.services, "the list has {services} services, not {}", arguments.services);
 
     let (mut lists, mut baseline, mut bytes) = (Vec::new(), Vec::new(), 0);
@@ -54,7 +56,8 @@ pub fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     }
     lists.sort_by(f64::total_cmp);
     baseline.sort_by(f64::total_cmp);
-    let label = format!("GET /containers, {services} services ({})", arguments.label);
+    let page = if shown < services { format!(", {shown} on the page") } else { String::new() };
+    let label = format!("GET /containers, {services} services{page} ({})", arguments.label);
     let goal = arguments.goal.map_or_else(String::new, |goal| format!("<= {goal}"));
     figure("list", &format!("{label}: p50"), percentile(&lists, 0.5), "ms", "");
     figure("list", &format!("{label}: p99"), percentile(&lists, 0.99), "ms", &goal);

@@ -1,10 +1,12 @@
 //! What `scripts/bench.sh` and `scripts/bench-bridge.sh` measure with: starts of containers, requests through the
-//! gateway, single calls of the API, memory of a process, calls of MCP tools through bridges.
+//! gateway, single calls of the API, memory of a process, calls of MCP tools through bridges, a cluster.
 //!
 //! Each command prints its figures to standard output, one a line, with tabs between: part, what, value, unit, and the
 //! goal where there is one. Nothing is judged here, and setting up and cleaning up are the scripts'.
 
+mod api_server;
 mod bridge;
+mod cluster;
 mod gateway;
 mod http;
 mod list;
@@ -25,6 +27,12 @@ enum Command {
     List(list::Arguments),
     /// Calls of MCP tools through several bridges in turns.
     Bridge(bridge::Arguments),
+    /// Creations in a cluster: the manager against `kubectl apply`.
+    Cluster(cluster::Arguments),
+    /// Serves as a cluster's API server.
+    ApiServer(api_server::Serve),
+    /// How often that one is asked.
+    Calls(api_server::Calls),
     /// Memory of a process.
     Memory(memory::Arguments),
     /// Creates services and waits until they run.
@@ -39,6 +47,9 @@ fn main() -> anyhow::Result<()> {
         Command::Gateway(arguments) => gateway::measure(&arguments),
         Command::List(arguments) => list::measure(&arguments),
         Command::Bridge(arguments) => bridge::measure(arguments),
+        Command::Cluster(arguments) => cluster::measure(&arguments),
+        Command::ApiServer(arguments) => api_server::serve(&arguments),
+        Command::Calls(arguments) => api_server::calls(&arguments),
         Command::Memory(arguments) => memory::measure(&arguments),
         Command::Fill(arguments) => services::fill(&arguments),
         Command::Empty(arguments) => services::empty(&arguments),
