@@ -26,7 +26,7 @@ conformance_release=0.2.0-alpha.12
 python_client=mcp==2.3.0
 node_clients=(@modelcontextprotocol/sdk@1.32.2 @modelcontextprotocol/client@2.4.0 @modelcontextprotocol/inspector@2.12.0)
 
-failures=() omissions=() filters=()
+failures=() omissions=() filters=() strictly=()
 
 main() {
   case ${1:-} in
@@ -154,7 +154,14 @@ check() {
 
 checks() {
   check "format" cargo_here fmt --check
-  check "lints" cargo_here clippy --locked --all-targets --quiet -- -D warnings
+  local version
+  version=$(cd "$checkout" && rustc --version | cut -d' ' -f2)
+  case $version in
+    "$rust_wanted".*) strictly=(-D warnings) ;;
+    # A newer compiler knows lints that nobody has looked at yet; they are shown.
+    *) strictly=(--cap-lints warn); leave_out "failing on lints" "this is Rust $version, and the lints obeyed are those of $rust_wanted" ;;
+  esac
+  check "lints" cargo_here clippy --locked --all-targets --quiet -- "${strictly[@]}"
   check "documentation" documentation
   if have shellcheck; then
     local scripts=("$checkout"/scripts/*.sh "$checkout"/scripts/lib/*.sh "$checkout"/fuzz/*.sh)
@@ -163,7 +170,7 @@ checks() {
   fi
 }
 
-documentation() { RUSTDOCFLAGS='-D warnings' cargo_here doc --locked --no-deps --document-private-items --quiet; }
+documentation() { RUSTDOCFLAGS="${strictly[*]}" cargo_here doc --locked --no-deps --document-private-items --quiet; }
 
 # clean_podman: in the Podman of a user that is there for tests only, nothing is left of a run that was killed.
 clean_podman() {

@@ -10,8 +10,9 @@ const VARIABLE: &str = "GLIBC_TUNABLES";
 /// The programs whose memory is managed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Program {
-    /// What a large message or a connection took goes back to the system at once. Left to itself the allocator keeps it,
-    /// and a bridge that has seen a hundred large messages stays a hundred times its size.
+    /// Large messages find the memory of those before them, and pages are not asked for anew with each, which would take
+    /// longer than all else that is done about a message. What a load took goes back when it is over (`give_back`): left
+    /// to itself the allocator keeps it, and a bridge that has seen a hundred large messages stays a hundred times its size.
     Bridge,
     /// Few heaps, so that what the start or a look at everything left free serves the next: with a heap for each thread,
     /// as the allocator has it, each grows to its own largest moment.
@@ -21,11 +22,10 @@ pub enum Program {
 impl Program {
     fn settings(self) -> &'static str {
         match self {
-            // Blocks from a page on have pages of their own, unless the 256 KiB that are kept ready have room for them;
-            // what is free beyond twice that is given back; one heap for all threads.
+            // Blocks from 4 MiB on have pages of their own; the heap keeps 8 MiB that are free; one heap for all threads.
             Self::Bridge => {
-                "glibc.malloc.mmap_threshold=4096:glibc.malloc.top_pad=262144:\
-                 glibc.malloc.trim_threshold=524288:glibc.malloc.arena_max=1"
+                "glibc.malloc.mmap_threshold=4194304:glibc.malloc.top_pad=262144:\
+                 glibc.malloc.trim_threshold=8388608:glibc.malloc.arena_max=1"
             }
             // Answers of the engine have pages of their own.
             Self::Manager => {

@@ -25,7 +25,7 @@ fuzz_target!(|bytes: &[u8]| {
         }
         Ok(template) => {
             assert_eq!(
-                Template::from_document(&template.document, None).as_ref(),
+                Template::from_document(&template.document, Some("fallback")).as_ref(),
                 Ok(&template),
                 "it is read from its own document"
             );

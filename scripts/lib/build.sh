@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # Building: where the cache is, which Rust is used, and cargo's calls. Needs common.sh and machine.sh.
 
+# The oldest that builds this, which is installed where there is none, and the one whose lints are obeyed.
 rust_wanted=1.95
 
 # choose_cache: $cache holds what is costly to make again, outside the checkout. For root it lies where other users
@@ -46,15 +47,17 @@ install_rust() {
   use_own_rust
   if have rustup; then
     with_progress "installing Rust through rustup, into $cache/rust (found: $have_now; needed: $rust_wanted)" "$log" \
-      rustup toolchain install stable --profile minimal --component rustfmt --component clippy ||
+      rustup toolchain install "$rust_wanted" --profile minimal --component rustfmt --component clippy ||
       no_rust "$have_now" "rustup could not fetch a toolchain (log: $log)"
-    PATH=$(dirname "$(rustup which cargo --toolchain stable)"):$PATH
+    PATH=$(dirname "$(rustup which cargo --toolchain "$rust_wanted")"):$PATH
     return
   fi
+  # The second is where the first leads, for networks that let through only what serves the toolchains.
   curl --proto '=https' --tlsv1.2 -fsSL --max-time 60 https://sh.rustup.rs -o "$installer" 2>"$log" ||
-    no_rust "$have_now" "Rust's installer could not be fetched from https://sh.rustup.rs: $(tail -n 1 "$log")"
+    curl --proto '=https' --tlsv1.2 -fsSL --max-time 60 https://static.rust-lang.org/rustup/rustup-init.sh -o "$installer" 2>>"$log" ||
+    no_rust "$have_now" "Rust's installer could not be fetched from https://sh.rustup.rs: $(head -n 1 "$log")"
   with_progress "installing Rust into $cache/rust (found: $have_now; needed: $rust_wanted)" "$log" \
-    sh "$installer" -y --no-modify-path --profile minimal --default-toolchain stable --component rustfmt --component clippy ||
+    sh "$installer" -y --no-modify-path --profile minimal --default-toolchain "$rust_wanted" --component rustfmt --component clippy ||
     no_rust "$have_now" "Rust's installer failed (log: $log)"
   rm -f "$installer"
   PATH=$CARGO_HOME/bin:$PATH
