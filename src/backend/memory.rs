@@ -310,8 +310,7 @@ impl Backend for Memory {
 
     async fn plan(&self, name: &ServiceName, change: Change) -> Result<Plan> {
         let now = self.service(name).ok();
-        let next = now.as_ref().map_or_else(|| change.clone().first(name), |service| change.clone().after(&service.record));
-        Ok(Plan::of_containers(now.as_ref(), &next, |ordinal| format!("{name}-{}-{ordinal}", next.generation)))
+        Ok(Plan::of_containers(name, now.as_ref(), change, |next, ordinal| format!("{name}-{}-{ordinal}", next.generation)))
     }
 
     async fn restart(&self, name: &ServiceName) -> Result<()> {

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::Change;
+use crate::domain::name::ServiceName;
 use crate::domain::spec::MountSource;
 use crate::domain::status::{Record, ServiceState};
 
@@ -57,9 +59,18 @@ impl PlannedObject {
 }
 
 impl Plan {
-    /// The plan of a backend that makes one container for each replica: `now` is the service as it stands, `next` the
-    /// record that would be written, `container` the name of a replica's container of that record.
-    pub(super) fn of_containers(now: Option<&ServiceState>, next: &Record, container: impl Fn(u32) -> String) -> Self {
+    /// The plan of a backend that makes one container for each replica: `now` is the service `name` as it stands,
+    /// `container` the name of a replica's container, by the record that would be written and its ordinal.
+    pub(super) fn of_containers(
+        name: &ServiceName,
+        now: Option<&ServiceState>,
+        change: Change,
+        container: impl Fn(&Record, u32) -> String,
+    ) -> Self {
+        let next = match now {
+            Some(service) => change.after(&service.record),
+            None => change.first(name),
+        };
         let digest = next.spec.container_digest();
         let kept: Vec<u32> = now
             .iter()
@@ -76,7 +87,9 @@ impl Plan {
                 MountSource::Host(_) => None,
             }));
         }
-        objects.extend(new.into_iter().map(|ordinal| PlannedObject::new(PlannedAction::Create, "container", container(ordinal))));
+        objects.extend(
+            new.into_iter().map(|ordinal| PlannedObject::new(PlannedAction::Create, "container", container(&next, ordinal))),
+        );
         let leaving = now.iter().flat_map(|service| &service.replicas).filter(|replica| !kept.contains(&replica.ordinal));
         objects.extend(leaving.map(|replica| PlannedObject::new(PlannedAction::Delete, "container", &replica.name)));
         Self { accepted_by_engine: false, objects, warnings: Vec::new() }

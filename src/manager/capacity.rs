@@ -31,6 +31,23 @@ impl Capacity {
     /// change is recorded.
     pub fn reserve(&self, recorded: &BTreeMap<ServiceName, u32>, name: &ServiceName, replicas: u32) -> Result<Reservation> {
         let mut promised = self.promised.lock().unwrap_or_else(PoisonError::into_inner);
+        self.fits(&promised, recorded, name, replicas)?;
+        promised.insert(name.clone(), replicas);
+        Ok(Reservation { name: name.clone(), promised: self.promised.clone() })
+    }
+
+    /// Whether [`Capacity::reserve`] would promise that now. It promises nothing, and so is in nobody's way.
+    pub fn has_room(&self, recorded: &BTreeMap<ServiceName, u32>, name: &ServiceName, replicas: u32) -> Result<()> {
+        self.fits(&self.promised.lock().unwrap_or_else(PoisonError::into_inner), recorded, name, replicas)
+    }
+
+    fn fits(
+        &self,
+        promised: &BTreeMap<ServiceName, u32>,
+        recorded: &BTreeMap<ServiceName, u32>,
+        name: &ServiceName,
+        replicas: u32,
+    ) -> Result<()> {
         if promised.contains_key(name) {
             return Err(Error::new(Kind::AlreadyExists, format!("'{name}' is being created or changed by another request"))
                 .remedy("wait for that request, then look at the service"));
@@ -44,8 +61,7 @@ impl Capacity {
             let detail = format!("{replicas} more containers do not fit: {used} of {} places are taken", self.limit);
             return Err(Error::new(Kind::LimitReached, detail).remedy("delete services, or raise MAX_CONTAINERS"));
         }
-        promised.insert(name.clone(), replicas);
-        Ok(Reservation { name: name.clone(), promised: self.promised.clone() })
+        Ok(())
     }
 }
 
@@ -66,6 +82,8 @@ mod tests {
         let first = capacity.reserve(&view, &name("a"), 2).unwrap();
         assert_eq!(capacity.reserve(&view, &name("b"), 2).unwrap_err().kind, Kind::LimitReached);
         assert_eq!(capacity.reserve(&view, &name("a"), 1).unwrap_err().kind, Kind::AlreadyExists);
+        assert!(capacity.has_room(&view, &name("b"), 1).is_ok(), "which promises nothing:");
+        assert!(capacity.reserve(&view, &name("b"), 1).is_ok());
         drop(first);
         assert!(capacity.reserve(&view, &name("b"), 3).is_ok());
     }

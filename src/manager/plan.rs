@@ -44,8 +44,7 @@ impl Manager {
         }
         let (spec, template) = self.resolve(request).await?;
         let had = current.as_ref().map_or(0, |service| service.record.spec.most_replicas());
-        // Whether there is room is looked at, and the place given back at once.
-        drop(self.capacity.reserve(&Places::of(&self.snapshot()).replicas, name, spec.most_replicas().max(had))?);
+        self.capacity.has_room(&Places::of(&self.snapshot()).replicas, name, spec.most_replicas().max(had))?;
         let record = current.as_ref().map(|service| service.record.clone());
         let is_same = record.as_ref().is_some_and(|record| *record.spec == spec && record.template == template);
         let outcome = match record.as_ref() {

@@ -37,7 +37,8 @@ fn shown(name: &str, value: &str) -> String {
 }
 
 /// An engine's own description of a container, without secret values: entries of every `Env` list, `NAME=VALUE` or
-/// objects with `name` and `value`, are redacted by name, or all of them when named in `secret_variables`; the manager's own record is left out.
+/// objects with `name` and `value`, are redacted by name, or all of them when named in `secret_variables`; the manager's own
+/// record is left out.
 pub fn inspection(document: &mut Value, secret_variables: &[&str]) {
     match document {
         Value::Object(object) => {
@@ -60,14 +61,14 @@ pub fn inspection(document: &mut Value, secret_variables: &[&str]) {
 }
 
 fn redact_entry(entry: &mut Value, secret_variables: &[&str]) {
+    let safe = |name: &str, value: &str| {
+        if secret_variables.contains(&name) { REDACTED.to_owned() } else { shown(name, value) }
+    };
     if let Some((name, value)) = entry["name"].as_str().zip(entry["value"].as_str()) {
-        let shown = if secret_variables.contains(&name) { REDACTED.to_owned() } else { shown(name, value) };
-        entry["value"] = shown.into();
-        return;
+        entry["value"] = safe(name, value).into();
+    } else if let Some((name, value)) = entry.as_str().and_then(|text| text.split_once('=')) {
+        *entry = format!("{name}={}", safe(name, value)).into();
     }
-    let Some((name, value)) = entry.as_str().and_then(|text| text.split_once('=')) else { return };
-    let shown = if secret_variables.contains(&name) { REDACTED.to_owned() } else { shown(name, value) };
-    *entry = format!("{name}={shown}").into();
 }
 
 #[cfg(test)]

@@ -281,10 +281,8 @@ impl Backend for Podman {
         self.check(&change)?;
         let shared = &self.shared;
         let warnings = shared.warnings_for(&change.spec);
-        let now = shared.view.get(name);
-        let next = now.as_ref().map_or_else(|| change.clone().first(name), |service| change.clone().after(&service.record));
-        let container = |ordinal| shared.names.container(name, next.generation, ordinal);
-        Ok(Plan { warnings, ..Plan::of_containers(now.as_deref(), &next, container) })
+        let container = |next: &Record, ordinal| shared.names.container(name, next.generation, ordinal);
+        Ok(Plan { warnings, ..Plan::of_containers(name, shared.view.get(name).as_deref(), change, container) })
     }
 
     async fn restart(&self, name: &ServiceName) -> Result<()> {
