@@ -16,16 +16,18 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::uri::PathAndQuery;
-use axum::http::{HeaderName, HeaderValue, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::json;
 
+use crate::bridge::era::MODERN;
 use crate::bridge::owner::{Ids, Whose, host, of_address};
 use crate::bridge::way::Way;
 
 /// The header that names a session.
 const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 /// Marks a forwarded request, which is not forwarded again.
 const FORWARDED: HeaderName = HeaderName::from_static("mcp-manager-forwarded");
 /// A manager that does not accept in this time is gone.
@@ -67,7 +69,7 @@ impl Peers {
 
 /// Leads a request to the manager that has its session, and names this manager in the ids of sessions that it opens.
 async fn pass(State(peers): State<Arc<Peers>>, mut request: Request, next: Next) -> Response {
-    if !has_sessions(request.uri().path()) {
+    if !has_sessions(request.uri().path()) || is_stateless(request.headers()) {
         return next.run(request).await;
     }
     let id = request.headers().get(SESSION_ID).and_then(|id| id.to_str().ok()).map(str::to_owned);
@@ -79,8 +81,9 @@ async fn pass(State(peers): State<Arc<Peers>>, mut request: Request, next: Next)
                     request.headers_mut().insert(SESSION_ID, own);
                 }
             }
-            // The endpoint says so in its own words.
-            Whose::Nobody => {}
+            // The endpoint says so in its own words, also when the id is what the endpoint itself calls a session: nobody
+            // was given that.
+            Whose::Nobody => drop(request.headers_mut().insert(SESSION_ID, HeaderValue::from_static("unknown"))),
         }
     }
     let mut response = next.run(request).await;
@@ -90,6 +93,11 @@ async fn pass(State(peers): State<Arc<Peers>>, mut request: Request, next: Next)
         response.headers_mut().insert(SESSION_ID, named);
     }
     response
+}
+
+/// Whether a request says that it is of the revision that has no sessions; what it says of one means nothing then.
+fn is_stateless(headers: &HeaderMap) -> bool {
+    headers.get(PROTOCOL_VERSION).is_some_and(|version| version == MODERN)
 }
 
 /// Whether sessions at this path live in the manager. Those of `/mcp/s/NAME` are the service's own.

@@ -99,13 +99,14 @@ impl Hub {
         }
     }
 
-    /// The era of a message is told by how it came.
+    /// The era of a message is told by how it came. The one without sessions knows no header that names one.
     async fn take(self: &Arc<Self>, caller: Caller, message: Message) -> Response<Body> {
         let version = caller.headers.get(upstream::PROTOCOL_VERSION).and_then(|version| version.to_str().ok());
         let says_version = message.params().object("_meta").is_some_and(|meta| meta.has(stateless::VERSION_KEY));
         let opens = message.method.as_deref() == Some("initialize") && !says_version;
-        let in_session = opens || caller.headers.contains_key(upstream::SESSION_ID);
-        if !in_session && (says_version || version.is_some_and(|version| !look::SESSIONS.contains(&version))) {
+        let stateless = version == Some(look::STATELESS) || says_version;
+        let in_session = opens || (caller.headers.contains_key(upstream::SESSION_ID) && !stateless);
+        if !in_session && (stateless || version.is_some_and(|version| !look::SESSIONS.contains(&version))) {
             return self.take_stateless(caller, message).await;
         }
         self.take_in_session(caller, message).await

@@ -45,6 +45,7 @@ mod limits;
 mod packages;
 mod peers;
 mod quick_start;
+mod sessions;
 mod stdio;
 mod streams;
 mod templates;

@@ -25,6 +25,8 @@ pub struct Options {
     pub backend: &'static str,
     /// Name of the installation.
     pub instance: String,
+    /// Where it listens; port 0 is a free one.
+    pub listen: String,
     /// Further environment variables.
     pub environment: Vec<(String, String)>,
     /// No other test uses the engine meanwhile.
@@ -34,7 +36,13 @@ pub struct Options {
 impl Options {
     /// On the memory backend.
     pub fn memory() -> Self {
-        Self { backend: "memory", instance: podman::unique("t"), environment: Vec::new(), alone: false }
+        Self {
+            backend: "memory",
+            instance: podman::unique("t"),
+            listen: "127.0.0.1:0".to_owned(),
+            environment: Vec::new(),
+            alone: false,
+        }
     }
 
     /// On rootless Podman, with an instance of its own.
@@ -104,7 +112,7 @@ impl Product {
     async fn over(options: Options, folder: tempfile::TempDir, turn: Option<podman::Turn>, sweep: podman::Sweep) -> Self {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.path().join("log")).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_mcp-manager"))
-            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(["serve", "--listen", &options.listen])
             .env("MCP_MANAGER_BACKEND_KIND", options.backend)
             .env("MCP_MANAGER_BACKEND_INSTANCE", &options.instance)
             .env("MCP_MANAGER_TEMPLATES_DIR", folder.path().join("templates"))
@@ -220,6 +228,12 @@ impl Product {
     pub async fn kill_and_restart(mut self) -> Self {
         self.child.kill().await.unwrap();
         Self::over(self.options.clone(), self.folder, self.turn.take(), self.sweep).await
+    }
+
+    /// The same, and the other one listens where this one did.
+    pub async fn kill_and_restart_in_place(mut self) -> Self {
+        self.options.listen = self.url.strip_prefix("http://").unwrap().to_owned();
+        self.kill_and_restart().await
     }
 
     /// Deletes all its services and ends it; nothing of it may be left in the engine.
