@@ -21,6 +21,7 @@
 //! | [`rest`] | the HTTP API |
 //! | [`cli`] | the command line |
 //! | [`routing`] | who is reached by which name |
+//! | [`rpc`] | JSON-RPC messages of our own |
 //! | [`server`] | the HTTP listener |
 //! | [`telemetry`] | metrics and logs |
 //! | [`tools`] | what agents can do: one table over the manager's functions |
@@ -44,6 +45,7 @@ pub mod problem;
 pub mod registry;
 pub mod rest;
 pub mod routing;
+pub mod rpc;
 pub mod server;
 pub mod telemetry;
 pub mod tools;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::Context;
 use super::ask::Owner;
 use super::era::headers::ToolHeaders;
 use super::era::{self, MODERN};
@@ -14,8 +15,8 @@ use super::link::Link;
 use super::listeners::Listeners;
 use super::options::{EraChoice, SessionMode};
 use super::scan::Message;
-use super::{Context, rpc};
 use crate::error::{Error, Kind, Result};
+use crate::rpc;
 
 /// A common server of an earlier era that nobody uses ends after this time where sessions have servers of their own.
 const UNUSED: Duration = Duration::from_secs(15);
@@ -346,7 +347,7 @@ pub async fn initialize(link: &Arc<Link>, version: &str, capabilities: &[u8], li
         let says = says.and_then(|says| json::string(&answer, says)).unwrap_or_default();
         return Err(Error::new(Kind::StartFailed, format!("the server refuses to be initialised: {says}")));
     };
-    link.tell(&rpc::notification("notifications/initialized", b"{}"));
+    link.tell(&rpc::notification("notifications/initialized", Some(b"{}")));
     Ok(answer.slice(result.start..result.end))
 }
 

@@ -17,11 +17,11 @@ use super::child::{Child, Hears};
 use super::era::Dress;
 use super::frame::Line;
 use super::json;
-use super::rpc;
 use super::scan::{Kind, Message, Refused, scan};
 use super::splice::{Edit, Pieces, apply, apply_in_pieces, one_line};
 use super::stream::Stream;
 use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::rpc;
 
 /// The member of `_meta` that names the subscription of a notification.
 pub const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";

@@ -160,7 +160,7 @@ mod tests {
             ("notifications/resources/updated", r#"{"uri":"a:b"}"#, 1),
             ("notifications/resources/updated", r#"{"uri":"a:c"}"#, 0),
         ] {
-            let text = super::super::rpc::notification(method, params.as_bytes());
+            let text = crate::rpc::notification(method, Some(params.as_bytes()));
             assert_eq!(listeners.tell(&text, &scan(&text).unwrap()), told, "{method}");
         }
     }

@@ -26,7 +26,6 @@ pub mod owner;
 pub mod reader;
 pub mod reaper;
 pub mod remote;
-pub mod rpc;
 pub mod scan;
 pub mod session;
 pub mod sessions;

@@ -21,8 +21,9 @@ use super::events::Events;
 use super::frame::Line;
 use super::reaper::Process;
 use super::scan::{Kind, scan};
-use super::{Context, rpc, stragglers};
+use super::{Context, stragglers};
 use crate::error::{Error, Result};
+use crate::rpc;
 
 /// The pause between two attempts to reach a server that starts.
 const AGAIN: Duration = Duration::from_millis(25);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::Context;
 use super::ask::{Ask, Owner, Reply};
 use super::common::{Backoff, Common};
 use super::era::Dress;
@@ -17,8 +18,8 @@ use super::link::Link;
 use super::listeners::Wanted;
 use super::scan::Message;
 use super::stream::{Limits, Stream};
-use super::{Context, rpc};
 use crate::error::{Error, Kind, Result};
+use crate::rpc;
 
 /// Finished streams of events that are kept for clients that come back.
 const KEPT_STREAMS: usize = 16;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use super::Context;
 use super::common::{Backoff, Common, Era};
 use super::era::backward::Backward;
 use super::era::{self, LEGACY};
@@ -16,8 +17,8 @@ use super::scan::Message;
 use super::session::{Backing, Own, Session};
 use super::splice::{Edit, apply};
 use super::stream::Stream;
-use super::{Context, rpc};
 use crate::error::{Error, Kind, Result};
+use crate::rpc;
 
 /// All sessions.
 #[derive(Debug)]

@@ -6,14 +6,15 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 use http::HeaderMap;
 
+use super::Context;
 use super::ask::{Ask, Reply};
 use super::common::{Common, Era};
 use super::era::{self, Dress, forward::Forward};
 use super::link::Link;
 use super::scan::Message;
 use super::stream::{Limits, Stream};
-use super::{Context, rpc};
 use crate::error::Error;
+use crate::rpc;
 
 /// Why a request gets no answer of the server.
 #[derive(Debug)]

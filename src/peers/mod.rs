@@ -15,15 +15,16 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
-use serde_json::json;
 
 use crate::bridge::era::MODERN;
 use crate::bridge::owner::{Ids, Whose, host, of_address};
 use crate::bridge::way::Way;
+use crate::rpc;
 
 /// The header that names a session.
 const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -126,8 +127,8 @@ fn uri_at(address: String, uri: &Uri) -> Option<Uri> {
 /// What tells a client to begin a new session.
 fn no_session() -> Response {
     let text = "the session has ended; begin with initialize";
-    let body = json!({"jsonrpc": "2.0", "id": null, "error": {"code": -32600, "message": text}});
-    (StatusCode::NOT_FOUND, axum::Json(body)).into_response()
+    let body = rpc::error(None, rpc::INVALID_REQUEST, text, None);
+    (StatusCode::NOT_FOUND, [(CONTENT_TYPE, "application/json")], body).into_response()
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use super::super::Context;
 use super::super::ask::{Ask, Owner, Reply};
 use super::super::common::{Common, Era, refuse_request};
 use super::super::json::{self, Span};
@@ -19,9 +20,9 @@ use super::super::scan::{Message, scan};
 use super::super::session::Session;
 use super::super::splice::{Edit, apply};
 use super::super::stream::{Limits, Stream};
-use super::super::{Context, rpc};
 use super::{CAPABILITIES, CLIENT, Dress, LEGACY, LOG_LEVEL, MODERN, SERVER, VERSION, is_legacy};
 use crate::error::{Error, Kind, Result};
+use crate::rpc;
 
 /// How often a server may ask in the course of one request.
 const ROUNDS: usize = 20;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use super::super::Context;
 use super::super::ask::{Ask, Owner, Reply};
 use super::super::common::{Common, initialize, refuse_request};
 use super::super::json;
@@ -19,11 +20,11 @@ use super::super::scan::{Message, scan};
 use super::super::splice::{Edit, apply, apply_in_pieces};
 use super::super::stateless::{Answering, Refused, Stateless};
 use super::super::stream::{Limits, Stream};
-use super::super::{Context, rpc};
 use super::discover::{discovered, supported_versions};
 use super::subscription::{Listening, tell_server};
 use super::{CAPABILITIES, Dress, LEGACY, LOG_LEVEL, MODERN, VERSION, in_earlier_words, is_cacheable};
 use crate::error::Result;
+use crate::rpc;
 
 /// How long a held call waits for the client to come back.
 const HELD: Duration = Duration::from_mins(10);
@@ -168,7 +169,7 @@ impl Forward {
         let params =
             [b"{\"_meta\":{\"", SUBSCRIPTION.as_bytes(), b"\":", &id[..], b"},\"notifications\":", agreed.as_bytes(), b"}"]
                 .concat();
-        stream.push(rpc::notification("notifications/subscriptions/acknowledged", &params));
+        stream.push(rpc::notification("notifications/subscriptions/acknowledged", Some(&params)));
         for uri in &wanted.uris {
             if !self.common.listeners.any_wants(uri) {
                 self.context.tasks.spawn("subscribe", tell_server(Arc::clone(link), "resources/subscribe", uri.clone()));

@@ -11,9 +11,10 @@ use serde_json::Value;
 
 use super::super::Context;
 use super::super::common::modern_params;
+use super::super::json;
 use super::super::link::Link;
 use super::super::scan::Message;
-use super::super::{json, rpc};
+use crate::rpc;
 
 /// Pages of `tools/list` that are read.
 const PAGES: usize = 50;

@@ -4,10 +4,11 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use super::super::Context;
 use super::super::common::Common;
 use super::super::link::Link;
 use super::super::stream::Stream;
-use super::super::{Context, rpc};
+use crate::rpc;
 
 /// Ends a subscription when it is dropped.
 pub(super) struct Listening {

@@ -5,7 +5,7 @@ use hyper::{Request, StatusCode};
 
 use super::response::{Response, error};
 use crate::bridge::options::Options;
-use crate::bridge::rpc;
+use crate::rpc;
 
 /// Refuses requests that a web page of a stranger could have sent.
 ///

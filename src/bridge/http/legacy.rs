@@ -12,7 +12,6 @@ use hyper::{Request, StatusCode};
 
 use super::super::json::{self, Span};
 use super::super::reader::{Look, Reader, event_id};
-use super::super::rpc;
 use super::super::scan::{Kind, Message, Refused, scan};
 use super::super::session::Session;
 use super::super::splice::one_line;
@@ -21,6 +20,7 @@ use super::super::{era, owner::Whose};
 use super::body;
 use super::response::{self, Response, SESSION, VERSION, empty, error, events, failure, no_session};
 use super::{Front, modern};
+use crate::rpc;
 
 /// A server that is silent for so long makes the answer a stream of events, which can be resumed.
 const SILENCE: Duration = Duration::from_secs(1);

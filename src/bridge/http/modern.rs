@@ -10,13 +10,13 @@ use hyper::StatusCode;
 use super::super::era::{self, MODERN};
 use super::super::json::{self, Span};
 use super::super::reader::{Look, Reader};
-use super::super::rpc;
 use super::super::scan::{Kind, Message};
 use super::super::stateless::Refused;
 use super::super::stream::First;
 use super::legacy::{Accepts, first, id_of};
 use super::response::{self, Response, VERSION, empty, error, events, failure};
 use super::{Front, Payload};
+use crate::rpc;
 
 /// Whether a message is of the stateless era, by what only that era has.
 pub fn is_modern(headers: &HeaderMap, text: &[u8], message: &Message) -> bool {

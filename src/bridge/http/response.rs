@@ -6,10 +6,10 @@ use http::{HeaderName, HeaderValue};
 use hyper::StatusCode;
 
 use super::super::reader::Reader;
-use super::super::rpc;
 use super::super::splice::Pieces;
 use super::Payload;
 use crate::error::{Error, Kind};
+use crate::rpc;
 
 /// An answer.
 pub type Response = hyper::Response<Payload>;

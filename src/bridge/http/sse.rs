@@ -14,7 +14,7 @@ use super::super::splice::one_line;
 use super::super::stream::{Limits, Stream};
 use super::response::{self, Response, empty, error, events, failure, no_session};
 use super::{Front, body, legacy};
-use crate::bridge::rpc;
+use crate::rpc;
 
 /// Where the stream is opened.
 pub const STREAM: &str = "/sse";

@@ -18,6 +18,7 @@ use super::super::client::Client;
 use super::super::exit::{Outcome, Trouble};
 use super::super::sse;
 use crate::error::{Error, Kind};
+use crate::rpc;
 
 /// Messages that wait for their turn; the client waits when there are more.
 const QUEUE: usize = 64;
@@ -92,7 +93,8 @@ pub async fn tools(common: &Common, url: &str) -> Outcome<Vec<Value>> {
         let client = json!({"name": "mcp-manager", "version": env!("CARGO_PKG_VERSION")});
         let params = json!({"protocolVersion": VERSION, "capabilities": {}, "clientInfo": client});
         link.ask("initialize", params).await?;
-        link.post(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#, &Message::default(), |_| Ok(())).await?;
+        let initialized = rpc::notification("notifications/initialized", None);
+        link.post(&String::from_utf8_lossy(&initialized), &Message::default(), |_| Ok(())).await?;
         let mut tools = Vec::new();
         let mut cursor = None;
         for _ in 0..MAX_PAGES {
@@ -219,7 +221,8 @@ impl Link {
 
     /// Asks for something and reads the result.
     async fn ask(&self, method: &str, params: Value) -> Outcome<Value> {
-        let text = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string();
+        let request = rpc::request(b"1", method, params.to_string().as_bytes());
+        let text = String::from_utf8_lossy(&request);
         let mut answer = Value::Null;
         self.post(&text, &Message::of(&text), |text| {
             let value: Value = serde_json::from_str(text).unwrap_or_default();
@@ -251,9 +254,9 @@ async fn answered(link: Rc<Link>, text: String, message: Message, turn: bool) ->
     let Trouble::Error(_, error) = trouble else { return end };
     match message.id {
         Some(id) => {
-            let error = json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32603, "message": error.to_string()}});
+            let error = rpc::error(Some(id.to_string().as_bytes()), rpc::INTERNAL_ERROR, &error.to_string(), None);
             // Who does not read any more needs no error.
-            let _ = write_line(&error.to_string());
+            let _ = write_line(&String::from_utf8_lossy(&error));
         }
         None => {
             let _ = writeln!(std::io::stderr(), "mcp-manager: {error}");

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::look::{Line, Lists, Offer, Unknown, request};
+use super::look::{Line, Lists, Offer, Unknown};
 use super::raw::{Message, Object};
 use super::upstream::{Answers, Upstream};
 use crate::domain::name::ServiceName;
@@ -285,11 +285,11 @@ async fn listen(line: &Line, about: &Object) -> Option<Answers> {
     if line.stateless {
         let filter = json!({"toolsListChanged": tools, "promptsListChanged": prompts, "resourcesListChanged": resources});
         let params = json!({"_meta": super::look::own_meta(), "notifications": filter});
-        let answers = line.send(&request("subscriptions/listen", &params)).await.ok()?;
+        let answers = line.request("subscriptions/listen", &params).await.ok()?;
         return answers.is_stream().then_some(answers);
     }
     line.session.as_ref()?;
-    let mut headers = line.headers(&Object::default());
+    let mut headers = line.headers(None, None);
     headers.insert(http::header::ACCEPT, http::HeaderValue::from_static("text/event-stream"));
     let sent = line.upstream.send(&line.service, http::Method::GET, headers, axum::body::Body::empty());
     let answers = Answers::of(super::look::within(line.limit, sent).await.ok()?).ok()?;

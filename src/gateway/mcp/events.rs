@@ -40,9 +40,9 @@ impl Events {
 }
 
 /// One event with this message, whatever line breaks stand between its parts.
-pub(super) fn event(message: &str) -> Bytes {
-    let lines: Vec<&str> = message.split(['\r', '\n']).filter(|line| !line.is_empty()).collect();
-    format!("event: message\ndata: {}\n\n", lines.join("\ndata: ")).into()
+pub(super) fn event(message: &[u8]) -> Bytes {
+    let lines: Vec<&[u8]> = message.split(|byte| b"\r\n".contains(byte)).filter(|line| !line.is_empty()).collect();
+    [b"event: message\ndata: ", &lines.join(&b"\ndata: "[..])[..], b"\n\n"].concat().into()
 }
 
 /// What keeps a silent stream open.
@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read_again() {
         let mut events = Events::default();
-        events.push(&event("{\"a\":\r\n\n1}"));
+        events.push(&event(b"{\"a\":\r\n\n1}"));
         assert_eq!(events.next().unwrap(), "{\"a\":\n1}");
     }
 }

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::json;
 
-use super::raw::{Message, Object, Raw};
+use super::raw::{Message, Object, Raw, request};
 use super::upstream::{self, Answers, Unanswered, Upstream};
 use crate::domain::aggregate::is_of_template;
 use crate::domain::name::ServiceName;
 use crate::lifecycle::Tasks;
+use crate::rpc;
 
 /// The revision without sessions.
 pub(super) const STATELESS: &str = "2026-07-28";
@@ -143,7 +145,7 @@ impl Line {
         self.stateless = false;
         self.session = None;
         self.version = HeaderValue::from_static(SESSIONS[0]);
-        let answers = match self.send(&request("initialize", params)).await {
+        let answers = match self.request("initialize", params).await {
             Ok(answers) => answers,
             Err(Unanswered::Refused(status)) if is_final(status) => {
                 return Err(Unknown::NotMcp(format!("it answers initialize with {status}")));
@@ -160,36 +162,42 @@ impl Line {
         if let Some(version) = result.text("protocolVersion").and_then(|version| HeaderValue::from_str(&version).ok()) {
             self.version = version;
         }
-        self.send(&notification("notifications/initialized", None)).await?;
+        let initialized = "notifications/initialized";
+        self.send(initialized, rpc::notification(initialized, None)).await?;
         Ok(result)
     }
 
-    /// The headers that MCP wants with this message.
-    pub(super) fn headers(&self, message: &Object) -> HeaderMap {
+    /// The headers that MCP wants with a message of this method, if it has one, about a thing of this name.
+    pub(super) fn headers(&self, method: Option<&str>, name: Option<&str>) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(upstream::PROTOCOL_VERSION, self.version.clone());
         if let Some(session) = &self.session {
             headers.insert(upstream::SESSION_ID, session.clone());
         }
         if self.stateless {
-            let params = message.object("params").unwrap_or_default();
-            let method = message.text("method").unwrap_or_default();
-            headers.extend(HeaderValue::from_str(&method).ok().map(|method| (upstream::METHOD, method)));
-            let name = params.text("name").or_else(|| params.text("uri"));
-            headers.extend(name.map(|name| (upstream::NAME, super::headers::encoded(&name))));
+            let method = method.and_then(|method| HeaderValue::from_str(method).ok());
+            headers.extend(method.map(|method| (upstream::METHOD, method)));
+            headers.extend(name.map(|name| (upstream::NAME, super::headers::encoded(name))));
         }
         headers
     }
 
-    /// Sends a message as it is.
-    pub(super) async fn send(&self, message: &Object) -> Result<Answers, Unanswered> {
-        let sent = self.upstream.post(&self.service, self.headers(message), message.to_text());
+    /// Sends a request of the manager's own.
+    pub(super) async fn request(&self, method: &str, params: &impl serde::Serialize) -> Result<Answers, Unanswered> {
+        self.send(method, request(method, params)).await
+    }
+
+    async fn send(&self, method: &str, message: Bytes) -> Result<Answers, Unanswered> {
+        let sent = self.upstream.post(&self.service, self.headers(Some(method), None), message);
         within(self.limit, sent).await
     }
 
     /// Sends a client's message. How long the answer may take is the gateway's business.
     pub(super) async fn send_unbounded(&self, message: &Object) -> Result<Answers, Unanswered> {
-        let answers = self.upstream.post(&self.service, self.headers(message), message.to_text()).await?;
+        let params = message.object("params").unwrap_or_default();
+        let name = params.text("name").or_else(|| params.text("uri"));
+        let headers = self.headers(message.text("method").as_deref(), name.as_deref());
+        let answers = self.upstream.post(&self.service, headers, message.to_text()).await?;
         if answers.status == StatusCode::NOT_FOUND && self.session.is_some() {
             return Err(Unanswered::Refused(answers.status));
         }
@@ -197,15 +205,15 @@ impl Line {
     }
 
     /// Says what needs no answer.
-    pub(super) async fn say(&self, message: String) {
-        let said = self.upstream.post(&self.service, self.headers(&Object::default()), message);
+    pub(super) async fn say(&self, message: Bytes) {
+        let said = self.upstream.post(&self.service, self.headers(None, None), message);
         if let Err(error) = within(self.limit, said).await {
             tracing::debug!(service = self.service.as_str(), %error, "a service did not take a message");
         }
     }
 
     /// Says what needs no answer, while others go on.
-    pub(super) fn say_later(&self, tasks: &Tasks, message: String) {
+    pub(super) fn say_later(&self, tasks: &Tasks, message: Bytes) {
         let line = self.clone();
         tasks.spawn("mcp: tell a service", async move { line.say(message).await });
     }
@@ -215,7 +223,7 @@ impl Line {
         if self.stateless {
             params.put("_meta", &own_meta());
         }
-        let answers = self.send(&request(method, &params)).await?;
+        let answers = self.request(method, &params).await?;
         within(self.limit, answers.answer()).await
     }
 
@@ -269,27 +277,6 @@ impl Line {
             let _ = within(self.limit, ended).await;
         }
     }
-}
-
-/// A request of the manager's own; one at a time is answered on one answer, so the id need not differ.
-pub(super) fn request(method: &str, params: &impl serde::Serialize) -> Object {
-    let mut whole = Object::default();
-    whole.put("jsonrpc", &"2.0");
-    whole.put("id", &"mcp-manager");
-    whole.put("method", &method);
-    whole.put("params", params);
-    whole
-}
-
-/// A notification.
-pub(super) fn notification(method: &str, params: Option<&Object>) -> Object {
-    let mut whole = Object::default();
-    whole.put("jsonrpc", &"2.0");
-    whole.put("method", &method);
-    if let Some(params) = params {
-        whole.put("params", params);
-    }
-    whole
 }
 
 pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Unanswered>>) -> Result<T, Unanswered> {

@@ -31,6 +31,7 @@ use super::Gateway;
 use crate::domain::aggregate::{Names, Scope};
 use crate::domain::status::Snapshot;
 use crate::lifecycle::Tasks;
+use crate::rpc;
 use catalog::Catalog;
 use raw::Message;
 use sessions::Sessions;
@@ -117,7 +118,7 @@ impl Hub {
     pub fn strange_page(&self, headers: &HeaderMap) -> Option<Response<Body>> {
         let origin = self.strange_origin(headers)?;
         let text = format!("web pages of {origin} may not use this endpoint; the setting server.cors_origins allows them");
-        Some(refusal(StatusCode::FORBIDDEN, None, code::INVALID_REQUEST, &text))
+        Some(refusal(StatusCode::FORBIDDEN, None, rpc::INVALID_REQUEST, &text))
     }
 
     /// The page's origin, when it is neither ours nor allowed. The host was checked before.
@@ -138,39 +139,28 @@ struct Caller {
     headers: HeaderMap,
 }
 
-/// Numbers of JSON-RPC errors.
-mod code {
-    pub(super) const PARSE: i32 = -32700;
-    pub(super) const INVALID_REQUEST: i32 = -32600;
-    pub(super) const METHOD_NOT_FOUND: i32 = -32601;
-    pub(super) const INVALID_PARAMS: i32 = -32602;
-    pub(super) const INTERNAL: i32 = -32603;
-    pub(super) const HEADER_MISMATCH: i32 = -32020;
-    pub(super) const UNSUPPORTED_VERSION: i32 = -32022;
-}
-
 async fn read(headers: &HeaderMap, body: Body) -> Result<Message, Box<Response<Body>>> {
     let refused = |status, code, text: &str| Err(Box::new(refusal(status, None, code, text)));
     let json = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     // A web page can send forms and plain text anywhere without asking, JSON it cannot.
     if !json.is_some_and(|kind| kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))) {
-        return refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, code::INVALID_REQUEST, "the content type must be application/json");
+        return refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, rpc::INVALID_REQUEST, "the content type must be application/json");
     }
     let whole = http_body_util::Limited::new(body, MAX_REQUEST).collect();
     let bytes = match tokio::time::timeout(BODY_TIMEOUT, whole).await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            return refused(StatusCode::PAYLOAD_TOO_LARGE, code::INVALID_REQUEST, "the message is longer than 16 MiB");
+            return refused(StatusCode::PAYLOAD_TOO_LARGE, rpc::INVALID_REQUEST, "the message is longer than 16 MiB");
         }
-        Ok(Err(_)) => return refused(StatusCode::BAD_REQUEST, code::INVALID_REQUEST, "the message broke off"),
-        Err(_) => return refused(StatusCode::REQUEST_TIMEOUT, code::INVALID_REQUEST, "the message did not arrive within 30 s"),
+        Ok(Err(_)) => return refused(StatusCode::BAD_REQUEST, rpc::INVALID_REQUEST, "the message broke off"),
+        Err(_) => return refused(StatusCode::REQUEST_TIMEOUT, rpc::INVALID_REQUEST, "the message did not arrive within 30 s"),
     };
     match Message::parse(&bytes) {
         Some(message) => Ok(message),
         None if serde_json::from_slice::<&RawValue>(&bytes).is_ok() => {
-            refused(StatusCode::BAD_REQUEST, code::INVALID_REQUEST, "this is no JSON-RPC 2.0 message; batches are not taken")
+            refused(StatusCode::BAD_REQUEST, rpc::INVALID_REQUEST, "this is no JSON-RPC 2.0 message; batches are not taken")
         }
-        None => refused(StatusCode::BAD_REQUEST, code::PARSE, "this is not JSON"),
+        None => refused(StatusCode::BAD_REQUEST, rpc::PARSE_ERROR, "this is not JSON"),
     }
 }
 
@@ -179,7 +169,7 @@ fn refusal(status: StatusCode, id: Option<&RawValue>, code: i32, text: &str) -> 
 }
 
 fn not_allowed() -> Response<Body> {
-    let mut response = refusal(StatusCode::METHOD_NOT_ALLOWED, None, code::INVALID_REQUEST, "send messages with POST");
+    let mut response = refusal(StatusCode::METHOD_NOT_ALLOWED, None, rpc::INVALID_REQUEST, "send messages with POST");
     response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
     response
 }

@@ -4,10 +4,13 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use serde::de::{MapAccess, Visitor};
 use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
+
+use crate::rpc;
 
 /// The text of one JSON value.
 pub(super) type Raw = Box<RawValue>;
@@ -145,23 +148,18 @@ impl Message {
 }
 
 /// The answer with a result.
-pub(super) fn answer(id: &RawValue, result: &impl Serialize) -> String {
-    format!("{{\"jsonrpc\":\"2.0\",\"id\":{},\"result\":{}}}", id.get(), raw(result).get())
+pub(super) fn answer(id: &RawValue, result: &impl Serialize) -> Bytes {
+    rpc::result(id.get().as_bytes(), raw(result).get().as_bytes())
 }
 
 /// The answer with an error.
-pub(super) fn error(id: Option<&RawValue>, code: i32, message: &str, data: Option<&serde_json::Value>) -> String {
-    let mut error = Object::default();
-    error.put("code", &code);
-    error.put("message", &message);
-    if let Some(data) = data {
-        error.put("data", data);
-    }
-    let mut whole = Object::default();
-    whole.put("jsonrpc", &"2.0");
-    whole.set("id", id.map_or_else(|| RawValue::NULL.to_owned(), ToOwned::to_owned));
-    whole.put("error", &error);
-    whole.to_text()
+pub(super) fn error(id: Option<&RawValue>, code: i32, message: &str, data: Option<&serde_json::Value>) -> Bytes {
+    rpc::error(id.map(|id| id.get().as_bytes()), code, message, data.map(ToString::to_string).as_deref())
+}
+
+/// A request of the manager's own. Each is the only one that its answer can be for, so the id need not differ.
+pub(super) fn request(method: &str, params: &impl Serialize) -> Bytes {
+    rpc::request(b"\"mcp-manager\"", method, raw(params).get().as_bytes())
 }
 
 #[cfg(test)]

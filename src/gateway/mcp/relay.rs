@@ -9,11 +9,12 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use http::{Response, StatusCode};
 
+use super::KEEP_ALIVE;
 use super::events::{KEEP_ALIVE as COMMENT, event};
 use super::raw::{Message, Raw, error};
 use super::upstream::{Answers, Unanswered};
-use super::{KEEP_ALIVE, code};
 use crate::domain::name::ServiceName;
+use crate::rpc;
 
 /// After so long without a word the client is given an open stream rather than nothing.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -40,7 +41,7 @@ where
         }
         match tokio::time::timeout(PATIENCE, self.next()).await {
             Ok((text, true)) => super::json(StatusCode::OK, text),
-            Ok((text, false)) => super::stream(stream::iter([Ok(as_event(&text))]).chain(self.rest())),
+            Ok((text, false)) => super::stream(stream::iter([Ok(event(&text))]).chain(self.rest())),
             Err(_) => super::stream(stream::iter([Ok(COMMENT)]).chain(self.rest())),
         }
     }
@@ -49,7 +50,7 @@ where
         stream::unfold(Some(self), |relay| async move {
             let mut relay = relay?;
             match tokio::time::timeout(KEEP_ALIVE, relay.next()).await {
-                Ok((text, last)) => Some((Ok(as_event(&text)), (!last).then_some(relay))),
+                Ok((text, last)) => Some((Ok(event(&text)), (!last).then_some(relay))),
                 Err(_) => Some((Ok(COMMENT), Some(relay))),
             }
         })
@@ -68,23 +69,19 @@ where
                 }
                 Ok(None) => {
                     let broke = Unanswered::BrokeOff("it ended without an answer".to_owned());
-                    return (failure(&self.id, &self.service, &broke).into(), true);
+                    return (failure(&self.id, &self.service, &broke), true);
                 }
-                Err(error) => return (failure(&self.id, &self.service, &error).into(), true),
+                Err(error) => return (failure(&self.id, &self.service, &error), true),
             }
         }
     }
 }
 
 /// The JSON-RPC error for a request that a service did not answer.
-pub(super) fn failure(id: &Raw, service: &ServiceName, why: &Unanswered) -> String {
+pub(super) fn failure(id: &Raw, service: &ServiceName, why: &Unanswered) -> Bytes {
     let text = match why {
         Unanswered::Unreachable(detail) => detail.clone(),
         other => format!("the service '{service}' {other}"),
     };
-    error(Some(id), code::INTERNAL, &text, Some(&serde_json::json!({"service": service.as_str()})))
-}
-
-fn as_event(text: &Bytes) -> Bytes {
-    event(&String::from_utf8_lossy(text))
+    error(Some(id), rpc::INTERNAL_ERROR, &text, Some(&serde_json::json!({"service": service.as_str()})))
 }

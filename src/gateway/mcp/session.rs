@@ -160,7 +160,7 @@ impl Session {
 
     /// Passes on what a service says outside of answers, until it stops.
     async fn listen_to(&self, line: &Line) {
-        let mut headers = line.headers(&Object::default());
+        let mut headers = line.headers(None, None);
         headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
         let sent = line.upstream.send(&line.service, Method::GET, headers, Body::empty());
         let Ok(response) = within(line.limit, sent).await else { return };
@@ -213,7 +213,7 @@ impl Session {
         self.state().watched.insert((service.clone(), uri.to_owned()), known.to_owned());
     }
 
-    pub(super) fn set_log_level(&self, level: Raw) -> String {
+    pub(super) fn set_log_level(&self, level: Raw) -> Bytes {
         let text = set_level(&level);
         self.state().log_level = Some(level);
         text
@@ -271,10 +271,10 @@ impl Session {
     }
 }
 
-fn set_level(level: &Raw) -> String {
+fn set_level(level: &Raw) -> Bytes {
     let mut params = Object::default();
     params.set("level", level.clone());
-    super::look::request("logging/setLevel", &params).to_text()
+    super::raw::request("logging/setLevel", &params)
 }
 
 /// See [`Session::pending`].

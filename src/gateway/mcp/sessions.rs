@@ -12,15 +12,16 @@ use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
 
 use super::events::{KEEP_ALIVE as COMMENT, event};
-use super::look::{Line, SESSIONS, client_info, notification};
+use super::look::{Line, SESSIONS, client_info};
 use super::raw::{Message, Object, Raw, answer};
 use super::relay::{Relay, failure};
 use super::session::{Session, stateless_meta};
 use super::target::Target;
 use super::upstream::{self, Unanswered};
-use super::{Caller, Hub, KEEP_ALIVE, accepted, code, json as json_answer, merge, not_allowed, refusal};
+use super::{Caller, Hub, KEEP_ALIVE, accepted, json as json_answer, merge, not_allowed, refusal};
 use crate::domain::name::ServiceName;
 use crate::lifecycle::Tasks;
+use crate::rpc;
 
 /// So many sessions at once; then the one that has been idle longest ends.
 const MAX_SESSIONS: usize = 1000;
@@ -109,13 +110,13 @@ impl Hub {
             if let Some((line, asked)) = session.answered(&id) {
                 let mut whole = message.whole;
                 whole.set("id", asked);
-                line.say_later(&self.tasks, whole.to_text());
+                line.say_later(&self.tasks, whole.to_text().into());
             }
             return accepted();
         };
         if let Some((member, of)) = merge::list_of(&method) {
             if message.params().get("cursor").is_some_and(|cursor| cursor.get() != "null") {
-                return refusal(StatusCode::OK, Some(&id), code::INVALID_PARAMS, "there is one page only");
+                return refusal(StatusCode::OK, Some(&id), rpc::INVALID_PARAMS, "there is one page only");
             }
             let offers = self.catalog.offers(|service| self.settings.names.includes(&session.scope, service)).await;
             let mut result = Object::default();
@@ -126,7 +127,7 @@ impl Hub {
             "ping" => json_answer(StatusCode::OK, answer(&id, &json!({}))),
             "logging/setLevel" => {
                 let Some(level) = message.params().get("level").map(ToOwned::to_owned) else {
-                    return refusal(StatusCode::OK, Some(&id), code::INVALID_PARAMS, "there is no level");
+                    return refusal(StatusCode::OK, Some(&id), rpc::INVALID_PARAMS, "there is no level");
                 };
                 let text = session.set_log_level(level);
                 for line in session.lines().into_iter().filter(|line| !line.stateless) {
@@ -139,7 +140,7 @@ impl Hub {
                 Some(Err(none)) => json_answer(StatusCode::OK, none.to_text(Some(&id))),
                 None => {
                     let text = format!("there is no method '{}' here", crate::domain::shown(&method));
-                    refusal(StatusCode::OK, Some(&id), code::METHOD_NOT_FOUND, &text)
+                    refusal(StatusCode::OK, Some(&id), rpc::METHOD_NOT_FOUND, &text)
                 }
             },
         }
@@ -147,7 +148,7 @@ impl Hub {
 
     async fn initialize(&self, caller: Caller, message: &Message) -> Response<Body> {
         let Some(id) = &message.id else {
-            return refusal(StatusCode::BAD_REQUEST, None, code::INVALID_REQUEST, "initialize needs an id");
+            return refusal(StatusCode::BAD_REQUEST, None, rpc::INVALID_REQUEST, "initialize needs an id");
         };
         let mut introduction = message.params();
         let wanted = introduction.text("protocolVersion");
@@ -173,7 +174,7 @@ impl Hub {
 
     /// The caller's session.
     fn session(&self, caller: &Caller) -> Result<Arc<Session>, Box<Response<Body>>> {
-        let refuse = |status, text: &str| Err(Box::new(refusal(status, None, code::INVALID_REQUEST, text)));
+        let refuse = |status, text: &str| Err(Box::new(refusal(status, None, rpc::INVALID_REQUEST, text)));
         let Some(id) = caller.headers.get(upstream::SESSION_ID) else {
             return refuse(StatusCode::BAD_REQUEST, "there is no Mcp-Session-Id; begin with initialize");
         };
@@ -238,14 +239,14 @@ impl Hub {
             Some("notifications/cancelled") => {
                 let id = message.params().get("requestId").map(ToOwned::to_owned);
                 if let Some(line) = id.and_then(|id| session.working_on(&id)) {
-                    line.say_later(&self.tasks, message.whole.to_text());
+                    line.say_later(&self.tasks, message.whole.to_text().into());
                 }
             }
             // The manager has greeted each service by itself.
             Some("notifications/initialized") | None => {}
             Some(_) => {
                 for line in session.lines().into_iter().filter(|line| !line.stateless) {
-                    line.say_later(&self.tasks, message.whole.to_text());
+                    line.say_later(&self.tasks, message.whole.to_text().into());
                 }
             }
         }
@@ -275,13 +276,13 @@ impl Hub {
                         biased;
                         () = replaced.cancelled() => return None,
                         () = stopping.cancelled() => return None,
-                        text = open.0.next_message() => event(&String::from_utf8_lossy(&text)),
+                        text = open.0.next_message() => event(&text),
                         changed = version.changed() => {
                             changed.ok()?;
                             let lists = open.0.changes(*version.borrow_and_update());
                             let methods = lists.iter().map(|kind| format!("notifications/{kind}/list_changed"));
                             let news: Vec<u8> =
-                                methods.flat_map(|method| event(&notification(&method, None).to_text())).collect();
+                                methods.flat_map(|method| event(&rpc::notification(&method, None))).collect();
                             news.into()
                         }
                         () = tokio::time::sleep(KEEP_ALIVE) => COMMENT,

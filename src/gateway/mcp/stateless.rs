@@ -20,7 +20,8 @@ use super::relay::{Relay, failure};
 use super::session::OPEN_LIMIT;
 use super::target::Target;
 use super::upstream::{self, Unanswered};
-use super::{Caller, Hub, KEEP_ALIVE, code, headers, json as json_answer, merge, refusal};
+use super::{Caller, Hub, KEEP_ALIVE, headers, json as json_answer, merge, refusal};
+use crate::rpc;
 
 pub(super) const VERSION_KEY: &str = "io.modelcontextprotocol/protocolVersion";
 const CAPABILITIES_KEY: &str = "io.modelcontextprotocol/clientCapabilities";
@@ -40,7 +41,7 @@ impl Hub {
         let method = message.method.clone().unwrap_or_default();
         if let Some((member, of)) = merge::list_of(&method) {
             if message.params().get("cursor").is_some_and(|cursor| cursor.get() != "null") {
-                return refusal(StatusCode::BAD_REQUEST, Some(&id), code::INVALID_PARAMS, "there is one page only");
+                return refusal(StatusCode::BAD_REQUEST, Some(&id), rpc::INVALID_PARAMS, "there is one page only");
             }
             let offers = self.catalog.offers(|service| self.settings.names.includes(&caller.scope, service)).await;
             let mut result = complete();
@@ -63,7 +64,7 @@ impl Hub {
                 Some(Err(none)) => json_answer(StatusCode::OK, none.to_text(Some(&id))),
                 None => {
                     let text = format!("there is no method '{}' here", crate::domain::shown(&method));
-                    refusal(StatusCode::NOT_FOUND, Some(&id), code::METHOD_NOT_FOUND, &text)
+                    refusal(StatusCode::NOT_FOUND, Some(&id), rpc::METHOD_NOT_FOUND, &text)
                 }
             },
         }
@@ -120,7 +121,7 @@ impl Hub {
                 }
                 (Some(_), Some(asked)) => {
                     let text = "this client cannot be asked anything: it declared no such capability";
-                    let refusal = super::raw::error(Some(asked), code::METHOD_NOT_FOUND, text, None);
+                    let refusal = super::raw::error(Some(asked), rpc::METHOD_NOT_FOUND, text, None);
                     let line = line.clone();
                     line.say_later(&tasks, refusal);
                     None
@@ -233,7 +234,7 @@ fn subscription_event(id: &RawValue, method: &str, notifications: Option<&Value>
     if let Some(notifications) = notifications {
         params.put("notifications", notifications);
     }
-    event(&super::look::notification(method, Some(&params)).to_text())
+    event(&rpc::notification(method, Some(params.to_text().as_bytes())))
 }
 
 /// The beginning of a result of the manager's own that clients may keep for a while.
@@ -270,20 +271,20 @@ fn modern(message: Message, text: Bytes, cacheable: bool) -> Bytes {
 fn check(headers: &HeaderMap, message: &Message) -> Option<Response<Body>> {
     let refuse = |code, text: &str| Some(refusal(StatusCode::BAD_REQUEST, message.id.as_deref(), code, text));
     if message.is_answer() {
-        return refuse(code::INVALID_REQUEST, "answers are not taken in this revision");
+        return refuse(rpc::INVALID_REQUEST, "answers are not taken in this revision");
     }
     let meta = message.params().object("_meta").unwrap_or_default();
     let header = headers.get(upstream::PROTOCOL_VERSION).and_then(|version| version.to_str().ok());
     let said = meta.text(VERSION_KEY);
     if said.as_deref().zip(header).is_some_and(|(body, header)| body != header) {
-        return refuse(code::HEADER_MISMATCH, "the header MCP-Protocol-Version does not say what the body says");
+        return refuse(rpc::HEADER_MISMATCH, "the header MCP-Protocol-Version does not say what the body says");
     }
     let requested = said.or_else(|| header.map(str::to_owned)).unwrap_or_default();
     if requested != STATELESS {
         let data = json!({"supported": versions(), "requested": crate::domain::shown(&requested)});
         let text = super::raw::error(
             message.id.as_deref(),
-            code::UNSUPPORTED_VERSION,
+            rpc::UNSUPPORTED_VERSION,
             "this protocol version is not supported; the earlier ones begin with initialize",
             Some(&data),
         );
@@ -291,13 +292,13 @@ fn check(headers: &HeaderMap, message: &Message) -> Option<Response<Body>> {
     }
     if message.id.is_some() {
         if !meta.has(VERSION_KEY) {
-            return refuse(code::INVALID_PARAMS, &format!("params._meta has no {VERSION_KEY}"));
+            return refuse(rpc::INVALID_PARAMS, &format!("params._meta has no {VERSION_KEY}"));
         }
         if meta.object(CAPABILITIES_KEY).is_none() {
-            return refuse(code::INVALID_PARAMS, &format!("params._meta has no {CAPABILITIES_KEY}"));
+            return refuse(rpc::INVALID_PARAMS, &format!("params._meta has no {CAPABILITIES_KEY}"));
         }
         if let Some(wrong) = headers::mismatch(headers, message) {
-            return refuse(code::HEADER_MISMATCH, &wrong);
+            return refuse(rpc::HEADER_MISMATCH, &wrong);
         }
     }
     None

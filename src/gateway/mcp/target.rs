@@ -1,11 +1,13 @@
 //! Which service a request is for, and what it says in that service's own words.
 
+use bytes::Bytes;
 use serde_json::value::RawValue;
 
+use super::Hub;
 use super::raw::{Message, Object};
-use super::{Hub, code};
 use crate::domain::aggregate::{Scope, original_uri};
 use crate::domain::name::ServiceName;
+use crate::rpc;
 
 /// A request for one service.
 #[derive(Debug)]
@@ -90,11 +92,11 @@ impl Hub {
 }
 
 fn wrong(text: impl Into<String>) -> NoTarget {
-    NoTarget { code: code::INVALID_PARAMS, text: text.into() }
+    NoTarget { code: rpc::INVALID_PARAMS, text: text.into() }
 }
 
 impl NoTarget {
-    pub(super) fn to_text(&self, id: Option<&RawValue>) -> String {
+    pub(super) fn to_text(&self, id: Option<&RawValue>) -> Bytes {
         super::raw::error(id, self.code, &self.text, None)
     }
 }

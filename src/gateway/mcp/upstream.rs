@@ -85,7 +85,12 @@ impl Upstream {
     }
 
     /// Sends a message and reads what comes back, one message after the other.
-    pub(super) async fn post(&self, service: &ServiceName, headers: HeaderMap, body: String) -> Result<Answers, Unanswered> {
+    pub(super) async fn post(
+        &self,
+        service: &ServiceName,
+        headers: HeaderMap,
+        body: impl Into<Body>,
+    ) -> Result<Answers, Unanswered> {
         Answers::of(self.send(service, Method::POST, headers, body).await?)
     }
 }

@@ -1,4 +1,6 @@
-//! JSON-RPC messages that the bridge itself says. Leaves out those that pass through it.
+//! JSON-RPC messages that this program itself says, as text, and the numbers of its errors. Leaves out those that pass
+//! through it, and reading them: the bridge does so without a copy (`bridge::scan`), the gateway member by member
+//! (`gateway::mcp`).
 
 use std::fmt::Write as _;
 
@@ -54,16 +56,20 @@ pub fn request(id: &[u8], method: &str, params: &[u8]) -> Bytes {
     [b"{\"jsonrpc\":\"2.0\",\"id\":", id, b",\"method\":", method.as_bytes(), b",\"params\":", params, b"}"].concat().into()
 }
 
-/// A notification; `params` is JSON.
+/// A notification; `params`, if it has any, is JSON.
 #[must_use]
-pub fn notification(method: &str, params: &[u8]) -> Bytes {
+pub fn notification(method: &str, params: Option<&[u8]>) -> Bytes {
     let method = quoted(method);
-    [b"{\"jsonrpc\":\"2.0\",\"method\":", method.as_bytes(), b",\"params\":", params, b"}"].concat().into()
+    let start = [b"{\"jsonrpc\":\"2.0\",\"method\":", method.as_bytes()].concat();
+    match params {
+        Some(params) => [&start, b",\"params\":", params, b"}"].concat().into(),
+        None => [&start[..], b"}"].concat().into(),
+    }
 }
 
 /// That a request is no longer wanted; `id` is the id as the receiver knows it.
 #[must_use]
 pub fn cancelled(id: &[u8], reason: &str) -> Bytes {
     let params = [b"{\"requestId\":", id, b",\"reason\":", quoted(reason).as_bytes(), b"}"].concat();
-    notification("notifications/cancelled", &params)
+    notification("notifications/cancelled", Some(&params))
 }
