@@ -17,6 +17,7 @@
 //! | [`memory`] | settings of the allocator |
 //! | [`peers`] | several managers behind one address |
 //! | [`problem`] | errors as HTTP sees them |
+//! | [`random`] | keys and names that nobody can guess |
 //! | [`registry`] | templates from files |
 //! | [`rest`] | the HTTP API |
 //! | [`cli`] | the command line |
@@ -42,6 +43,7 @@ pub mod mcp;
 pub mod memory;
 pub mod peers;
 pub mod problem;
+pub mod random;
 pub mod registry;
 pub mod rest;
 pub mod routing;
@@ -49,3 +51,4 @@ pub mod rpc;
 pub mod server;
 pub mod telemetry;
 pub mod tools;
+pub mod whole_file;

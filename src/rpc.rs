@@ -60,11 +60,8 @@ pub fn request(id: &[u8], method: &str, params: &[u8]) -> Bytes {
 #[must_use]
 pub fn notification(method: &str, params: Option<&[u8]>) -> Bytes {
     let method = quoted(method);
-    let start = [b"{\"jsonrpc\":\"2.0\",\"method\":", method.as_bytes()].concat();
-    match params {
-        Some(params) => [&start, b",\"params\":", params, b"}"].concat().into(),
-        None => [&start[..], b"}"].concat().into(),
-    }
+    let (name, params) = params.map_or((&b""[..], &b""[..]), |params| (b",\"params\":", params));
+    [b"{\"jsonrpc\":\"2.0\",\"method\":", method.as_bytes(), name, params, b"}"].concat().into()
 }
 
 /// That a request is no longer wanted; `id` is the id as the receiver knows it.

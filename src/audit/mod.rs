@@ -16,7 +16,6 @@ use tokio::sync::Mutex;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::domain::access::{Actor, Operation};
-use crate::domain::hex;
 use crate::error::{Error, Kind, Result};
 use crate::lifecycle::Tasks;
 use database::Database;
@@ -72,7 +71,7 @@ impl Audit {
     pub async fn begin(&self, actor: &Actor, operation: Operation, target: &str) -> Result<Entry> {
         let hold = self.database.as_ref().map(Database::hold);
         let line = Line {
-            entry: hex(&rand::random::<[u8; 16]>()),
+            entry: crate::random::id(),
             at: Timestamp::now(),
             event: "begin",
             actor: actor.name.clone(),

@@ -28,8 +28,7 @@ pub fn make(output: &Output, arguments: &Key) -> Outcome {
         Some(file) => file.clone(),
         None => settings::load(&Settings::default())?.auth.keys_file,
     };
-    // 256 bits of the system's randomness.
-    let secret = format!("mcpm_{}", crate::domain::hex(&rand::random::<[u8; 32]>()));
+    let secret = format!("mcpm_{}", crate::random::key());
     add_line(&file, &arguments.name, &auth::key_line(&arguments.name, role, &secret))?;
     output.note(&format!(
         "added to {}; restart the manager with ENABLE_AUTH=true to make it count. The key is shown this once:",
@@ -42,7 +41,8 @@ pub fn make(output: &Output, arguments: &Key) -> Outcome {
     output.text(&secret)
 }
 
-/// Appends to the file, which is made readable by its owner only.
+/// Appends to the file, which is made readable by its owner only. It is not replaced as a whole: it may be a link, or somebody
+/// else's, and of two that add to it at once neither may take the other's line away.
 fn add_line(path: &Path, name: &str, line: &str) -> Result<()> {
     let fault = |error: std::io::Error| {
         Error::new(Kind::Invalid, format!("the file of keys {} cannot be written: {error}", path.display()))

@@ -22,7 +22,6 @@ mod services;
 mod settings;
 mod sse;
 mod templates;
-mod whole_file;
 
 use std::process::ExitCode;
 

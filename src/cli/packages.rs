@@ -24,6 +24,7 @@ use crate::error::{Error, FieldError, Kind};
 use crate::manager::{PackageAnswer, PackageRequest};
 use crate::problem::Problem;
 use crate::registry::TemplateDetail;
+use crate::whole_file;
 
 /// `mcp-manager run SOURCE`: makes the package a template, and creates a service from it.
 pub async fn run(client: &Client, output: &Output, run: &Run, environment: &Environment) -> Outcome {
@@ -223,8 +224,7 @@ async fn take_over(
 
 /// Writes a secret's file, readable by its owner only. One that says something else is not overwritten.
 fn keep_secret(path: &Path, value: &str) -> Outcome {
-    use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
+    use std::os::unix::fs::PermissionsExt as _;
     let fault = |error: std::io::Error| Error::internal(format!("the secret {} cannot be kept: {error}", path.display()), error);
     if let Ok(present) = std::fs::read_to_string(path) {
         if present.trim_end_matches('\n') == value {
@@ -235,11 +235,9 @@ fn keep_secret(path: &Path, value: &str) -> Outcome {
             .remedy("remove that file, or take the variable out of the file to import")
             .into());
     }
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory).map_err(fault)?;
-    }
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(fault)?;
-    Ok(file.write_all(value.as_bytes()).map_err(fault)?)
+    let permissions = std::fs::Permissions::from_mode(0o600);
+    whole_file::make_folder_of(path).map_err(fault)?;
+    Ok(whole_file::write_new(path, value.as_bytes(), Some(permissions)).map_err(fault)?)
 }
 
 /// `mcp-manager export`: the registry's document for a template that was made of a package or an image.

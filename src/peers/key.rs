@@ -1,13 +1,14 @@
 //! The key that managers sign session ids with: the same for all that share an engine, made by whoever comes first, and kept
 //! where all of them look: in a file, or in Redis where they share no folder.
 
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::fs::Permissions;
+use std::io::{ErrorKind, Read as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::domain::hex;
 use crate::error::{Error, Kind, Result};
+use crate::{random, whole_file};
 
 /// Longest time that Redis may take at the start of a manager.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -34,15 +35,10 @@ pub enum Place {
 /// The key of that place.
 pub async fn shared(place: &Place) -> Result<Vec<u8>> {
     match place {
-        Place::Here => Ok(fresh().into_bytes()),
+        Place::Here => Ok(random::key().into_bytes()),
         Place::File(path) => of_file(path),
         Place::Redis { url, name } => of_redis(url, name).await,
     }
-}
-
-/// 256 bits of the system's randomness.
-fn fresh() -> String {
-    hex(&rand::random::<[u8; 32]>())
 }
 
 fn of_file(path: &Path) -> Result<Vec<u8>> {
@@ -69,18 +65,10 @@ fn of_file(path: &Path) -> Result<Vec<u8>> {
     // It appears whole, and the first one stays.
     let folder = path.parent().unwrap_or(Path::new("/"));
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(fault)?;
-    let unfinished = folder.join(format!(".key-{:016x}", rand::random::<u64>()));
-    let made = || -> std::io::Result<()> {
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
-        file.write_all(fresh().as_bytes())?;
-        match std::fs::hard_link(&unfinished, path) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
-            _ => Ok(()),
-        }
-    };
-    let made = made();
-    let _ = std::fs::remove_file(&unfinished);
-    made.map_err(fault)?;
+    match whole_file::write_new(path, random::key().as_bytes(), Some(Permissions::from_mode(0o600))) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(fault(error)),
+        _ => {}
+    }
     checked(&read().map_err(fault)?, || path.display().to_string())
 }
 
@@ -112,7 +100,7 @@ async fn of_redis(url: &str, name: &str) -> Result<Vec<u8>> {
 async fn ask_redis(url: &str, name: &str) -> redis::RedisResult<Vec<u8>> {
     let mut connection = redis::Client::open(url)?.get_multiplexed_async_connection().await?;
     let (_, key): (bool, Vec<u8>) =
-        redis::pipe().cmd("SETNX").arg(name).arg(fresh()).cmd("GET").arg(name).query_async(&mut connection).await?;
+        redis::pipe().cmd("SETNX").arg(name).arg(random::key()).cmd("GET").arg(name).query_async(&mut connection).await?;
     Ok(key)
 }
 

@@ -1,7 +1,7 @@
 //! Writing and deleting template files. Readers of the directory see the old file or the new one, never half of one.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs::{self, File};
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,9 +12,7 @@ use super::templates::{Entry, Templates};
 use crate::domain::shown;
 use crate::domain::template::Template;
 use crate::error::{Error, FieldError, Kind, Result};
-
-/// Ending of files that are being written; hidden, and no `.json`, so that nobody takes one for a template.
-const UNFINISHED: &str = ".mcp-manager-unfinished";
+use crate::whole_file;
 
 /// A file that is being written for longer than this belongs to a manager that was killed.
 const ABANDONED: Duration = Duration::from_mins(10);
@@ -93,20 +91,7 @@ pub(super) fn write(dir: &Path, file: &str, document: &Value) -> Result<()> {
     if u64::try_from(text.len()).unwrap_or(u64::MAX) > MAX_FILE_SIZE {
         return Err(Error::invalid_field("", "the template is larger than 1 MiB", "keep data elsewhere, e.g. in a volume"));
     }
-    // The name is unguessable and opened with `create_new`, so nobody can lay a link in the way.
-    let unfinished = dir.join(format!(".{file}.{:016x}{UNFINISHED}", rand::random::<u64>()));
-    let written = (|| {
-        let mut target = OpenOptions::new().write(true).create_new(true).open(&unfinished)?;
-        target.write_all(text.as_bytes())?;
-        target.sync_all()?;
-        fs::rename(&unfinished, dir.join(file))?;
-        File::open(dir)?.sync_all()
-    })();
-    written.map_err(|error| {
-        // It may not exist at all; then there is nothing to take away.
-        let _ = fs::remove_file(&unfinished);
-        fault(error)
-    })
+    whole_file::write(&dir.join(file), text.as_bytes(), None).map_err(fault)
 }
 
 /// Deletes `dir/file`.
@@ -126,7 +111,7 @@ pub(super) fn tidy(dir: &Path) {
             let modified = file.metadata().and_then(|metadata| metadata.modified());
             modified.is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age > ABANDONED))
         };
-        if name.starts_with('.') && name.ends_with(UNFINISHED) && old() {
+        if whole_file::is_unfinished(&name) && old() {
             match fs::remove_file(file.path()) {
                 Ok(()) => tracing::info!(file = name, "removed a template file that a killed manager left unfinished"),
                 Err(error) => tracing::warn!(file = name, %error, "an unfinished template file cannot be removed"),

@@ -14,8 +14,8 @@ use super::names::Names;
 use super::objects::SESSION_KEY;
 use super::reconcile::in_time;
 use super::settings::Settings;
-use crate::domain::hex;
 use crate::error::{Error, Kind, Result};
+use crate::random;
 
 /// How long an API server that is away is waited for at the start of a manager: less than a pod has to come up.
 const RETURN: Duration = Duration::from_secs(20);
@@ -45,7 +45,7 @@ async fn known_or_made(secrets: &Api<DynamicObject>, name: &str) -> Result<Vec<u
     if let Some(key) = known(secrets, name).await? {
         return Ok(key);
     }
-    let key = hex(&rand::random::<[u8; 32]>());
+    let key = random::key();
     let mut secret = DynamicObject::new(name, &Owned::Secret.resource());
     secret.metadata.labels = Some([("app.kubernetes.io/managed-by".to_owned(), "mcp-manager".to_owned())].into());
     // Managers read it once: a changed one would part those that have started from those that will.

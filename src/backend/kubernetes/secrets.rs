@@ -20,6 +20,7 @@ use crate::backend::bridge::is_needed;
 use crate::domain::hex;
 use crate::domain::spec::unknown_secrets;
 use crate::error::Result;
+use crate::random;
 
 /// What a service's Secret holds.
 pub(super) struct Held {
@@ -48,7 +49,7 @@ pub(super) async fn of(shared: &Shared, root: &Root, objects: &Objects) -> Resul
     let name = shared.names.object(root.record.name.as_str());
     let there = objects.written.contains_key(&(Owned::Secret, name.clone()));
     let known = if there { session_key(shared, &name).await? } else { None };
-    let key = known.unwrap_or_else(|| STANDARD.encode(hex(&rand::random::<[u8; 32]>())));
+    let key = known.unwrap_or_else(|| STANDARD.encode(random::key()));
     let digest = if values.is_empty() { String::new() } else { keyed(&key, &values) };
     values.insert(SESSION_KEY.to_owned(), key);
     Ok(Some(Held { digest, data: values }))

@@ -175,7 +175,7 @@ impl Job {
             return Ok(None);
         }
         let name = self.shared.names.session_key(&self.record.name);
-        let key = crate::domain::hex(&rand::random::<[u8; 32]>());
+        let key = crate::random::key();
         match self.shared.engine.create_secret(&name, &key).await {
             // Once made it stays, for all replicas and managers.
             Err(error) if error.says("secret name in use") => {}

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use super::form::Client;
 use super::format::{Read, Refusal};
 use super::node::Node;
-use crate::cli::whole_file;
 use crate::error::{Error, FieldError, Kind, Result};
+use crate::whole_file;
 
 /// What the copy of a file is called: its name with this behind it.
 const COPY: &str = ".before-mcp-manager";
@@ -196,7 +196,9 @@ fn with_ending(path: &Path, ending: &str) -> PathBuf {
 
 /// Writes a file whole or not at all, in a folder that is made when it is missing.
 fn write(path: &Path, text: &str, permissions: Permissions) -> Result<()> {
-    whole_file::write(path, text.as_bytes(), permissions).map_err(|error| fault(path, "cannot be written", error))
+    whole_file::make_folder_of(path)
+        .and_then(|()| whole_file::write(path, text.as_bytes(), Some(permissions)))
+        .map_err(|error| fault(path, "cannot be written", error))
 }
 
 fn fault(path: &Path, what: &str, error: std::io::Error) -> Error {

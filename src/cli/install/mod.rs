@@ -15,9 +15,10 @@ use super::arguments::Settings;
 use super::doctor::machine::Machine;
 use super::exit::Outcome;
 use super::output::Output;
-use super::{settings, whole_file};
+use super::settings;
 use crate::config::{Config, Directories, Environment, Origin};
 use crate::error::{Error, Kind, Result};
+use crate::whole_file;
 use arguments::{Install, InstallCommand, Removal};
 use systemd::Systemd;
 use unit::Whose;
@@ -215,7 +216,9 @@ impl Installation {
         };
         // A unit is read by systemd and by whoever looks after it; a mode that somebody gave it stays.
         let permissions = std::fs::metadata(&self.file).map_or_else(|_| Permissions::from_mode(0o644), |of| of.permissions());
-        whole_file::write(&self.file, text.as_bytes(), permissions).map_err(|error| self.fault("cannot be written", error))?;
+        whole_file::make_folder_of(&self.file)
+            .and_then(|()| whole_file::write(&self.file, text.as_bytes(), Some(permissions)))
+            .map_err(|error| self.fault("cannot be written", error))?;
         Ok(done)
     }
 

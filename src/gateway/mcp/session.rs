@@ -19,7 +19,6 @@ use super::look::{Line, Unknown, within};
 use super::raw::{Message, Object, Raw, raw};
 use super::upstream::{Answers, Unanswered, Upstream};
 use crate::domain::aggregate::{Scope, shown_uri};
-use crate::domain::hex;
 use crate::domain::name::ServiceName;
 use crate::lifecycle::Tasks;
 
@@ -69,7 +68,7 @@ struct State {
 
 impl Session {
     pub(super) fn new(scope: Scope, actor: String, introduction: Object, seen: Version) -> Self {
-        let id = hex(&rand::random::<[u8; 16]>());
+        let id = crate::random::id();
         let state = State {
             lines: HashMap::new(),
             asked: HashMap::new(),
