@@ -8,6 +8,7 @@ mod manifests;
 mod plans;
 mod reasons;
 mod registries;
+mod rights;
 mod scaling;
 mod sessions;
 

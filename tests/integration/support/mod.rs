@@ -6,6 +6,7 @@ pub mod command;
 pub mod conformance;
 pub mod echo;
 pub mod kubernetes;
+pub mod kubernetes_door;
 pub mod kubernetes_way;
 pub mod machine;
 pub mod mcp;
