@@ -130,7 +130,7 @@ pub async fn apply(
     if parameters.dry_run {
         return Ok(Json(api.manager.plan_service(&actor, &name, request, Purpose::Apply).await?).into_response());
     }
-    Ok(answer(api.manager.apply_service(&actor, &name, request, parameters.wait).await?, parameters.wait))
+    Ok(answer(Box::pin(api.manager.apply_service(&actor, &name, request, parameters.wait)).await?, parameters.wait))
 }
 
 /// Change replicas, limits or environment of a service.

@@ -5,9 +5,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::rules::{self, Check};
+use crate::domain::quantity::Span;
 
 /// Load at which a replica counts as busy, in percent of its CPU limit.
 const CPU_PERCENT: u32 = 80;
+/// A cluster remembers loads no longer.
+const LONGEST_BEFORE_SCALING_DOWN: Span = Span(3_600_000);
 
 /// Autoscaling as written.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
@@ -22,6 +25,9 @@ pub struct AutoscalingInput {
     /// Load that each replica should bear, in percent of its CPU limit, 1 to 100 (default 80).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_percent: Option<u32>,
+    /// How long the load must have been lower before replicas go, up to `1h` (default `5m`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale_down_after: Option<Span>,
 }
 
 /// Replicas by load.
@@ -33,6 +39,14 @@ pub struct Autoscaling {
     pub max: u32,
     /// Load that each replica should bear, in percent of its CPU limit.
     pub cpu_percent: u32,
+    /// How long the load must have been lower before replicas go.
+    #[serde(default = "scale_down_after")]
+    pub scale_down_after: Span,
+}
+
+/// Replicas that came with a burst of load are still there for the next one.
+const fn scale_down_after() -> Span {
+    Span(300_000)
 }
 
 impl Check {
@@ -49,7 +63,10 @@ impl Check {
         let replicas = replicas.unwrap_or(min);
         self.that((min..=max).contains(&replicas) || min > max, "replicas", "is not within 'autoscaling'", "leave it out");
         let cpu_percent = self.within("autoscaling.cpu_percent", input.cpu_percent.unwrap_or(CPU_PERCENT), 1..=100);
-        (Some(Autoscaling { min, max, cpu_percent }), replicas)
+        let scale_down_after = input.scale_down_after.unwrap_or_else(scale_down_after);
+        let most = LONGEST_BEFORE_SCALING_DOWN;
+        self.that(scale_down_after <= most, "autoscaling.scale_down_after", "is too long", &format!("use {most} or less"));
+        (Some(Autoscaling { min, max, cpu_percent, scale_down_after }), replicas)
     }
 }
 
@@ -76,6 +93,7 @@ mod tests {
             (json!({"min": 6, "max": 5}), "autoscaling.max"),
             (json!({"max": 1000}), "autoscaling.max"),
             (json!({"max": 2, "cpu_percent": 0}), "autoscaling.cpu_percent"),
+            (json!({"max": 2, "scale_down_after": "2h"}), "autoscaling.scale_down_after"),
         ];
         for (autoscaling, field) in table {
             assert_eq!(resolved(json!({"image": "x", "autoscaling": autoscaling})).unwrap_err(), [field]);

@@ -109,6 +109,7 @@ fn said(spec: ServiceSpec) -> SpecInput {
             min: Some(autoscaling.min),
             max: Some(autoscaling.max),
             cpu_percent: Some(autoscaling.cpu_percent),
+            scale_down_after: Some(autoscaling.scale_down_after),
         }),
         pull_policy: Some(spec.pull_policy),
         start_timeout: Some(spec.start_timeout),

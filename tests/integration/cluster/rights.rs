@@ -219,7 +219,7 @@ fn with_volume(spec: ServiceSpec, read_only: bool) -> ServiceSpec {
 /// A service with everything that one can consist of.
 fn full(scene: &Scene) -> ServiceSpec {
     let full = ServiceSpec {
-        autoscaling: Some(Autoscaling { min: 1, max: 2, cpu_percent: 80 }),
+        autoscaling: Some(Autoscaling { min: 1, max: 2, cpu_percent: 80, scale_down_after: "5m".parse().unwrap() }),
         secrets: [("TOKEN".to_owned(), "token".to_owned())].into(),
         ..spec(&scene.namespace)
     };

@@ -111,10 +111,15 @@ fn every_container_keeps_to_the_restricted_profile_and_has_limits() {
 
 #[test]
 fn load_is_measured_against_what_a_replica_may_take() {
-    let autoscaling = Some(Autoscaling { min: 1, max: 3, cpu_percent: 60 });
+    let autoscaling = Some(Autoscaling { min: 1, max: 3, cpu_percent: 60, scale_down_after: "2m".parse().unwrap() });
     let objects = made(ServiceSpec { autoscaling, cpu_limit: MilliCpu(500), ..http() }, &settings());
     insta::assert_json_snapshot!(of_kind(&objects, Owned::HorizontalPodAutoscaler)["spec"], @r#"
     {
+      "behavior": {
+        "scaleDown": {
+          "stabilizationWindowSeconds": 120
+        }
+      },
       "maxReplicas": 3,
       "metrics": [
         {

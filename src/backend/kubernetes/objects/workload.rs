@@ -82,6 +82,7 @@ pub(super) fn autoscaler(context: &Context<'_>) -> Option<Object> {
         "minReplicas": autoscaling.min,
         "maxReplicas": autoscaling.max,
         "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": target}}],
+        "behavior": {"scaleDown": {"stabilizationWindowSeconds": autoscaling.scale_down_after.duration().as_secs()}},
     }});
     Some(context.object(Owned::HorizontalPodAutoscaler, &context.name(), body))
 }
