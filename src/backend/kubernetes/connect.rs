@@ -13,6 +13,17 @@ const CONNECT: Duration = Duration::from_secs(5);
 
 /// A client of the cluster, and the namespace of all services; says in the settings where the manager itself is.
 pub(super) async fn connect(settings: &mut Settings) -> Result<(Client, String)> {
+    let (config, namespace) = way(settings).await?;
+    Ok((client(&config)?, namespace))
+}
+
+/// A client with connections of its own.
+pub(super) fn client(config: &Config) -> Result<Client> {
+    Client::try_from(config.clone()).map_err(|error| Error::internal("the cluster's client could not be made", error))
+}
+
+/// What [`client`] needs, and the rest as [`connect`] has it.
+pub(super) async fn way(settings: &mut Settings) -> Result<(Config, String)> {
     let wrong = |detail: String, error: Box<dyn std::error::Error + Send + Sync>| {
         Error::new(Kind::Invalid, format!("{detail}: {error}"))
             .remedy("run the manager in a pod with a service account, or set kubernetes.kubeconfig")
@@ -33,6 +44,5 @@ pub(super) async fn connect(settings: &mut Settings) -> Result<(Client, String)>
         settings.manager_namespace = Some(config.default_namespace.clone());
     }
     let namespace = settings.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
-    let client = Client::try_from(config).map_err(|error| Error::internal("the cluster's client could not be made", error))?;
-    Ok((client, namespace))
+    Ok((config, namespace))
 }

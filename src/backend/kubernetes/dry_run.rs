@@ -118,7 +118,7 @@ impl Asked<'_> {
         doing: &str,
     ) -> Result<DynamicObject> {
         let request = request.map_err(|error| Error::internal(format!("cannot {doing}"), error))?;
-        let (object, warnings) = in_time(answer(self.shared.client.clone(), request), doing).await?;
+        let (object, warnings) = in_time(answer(self.shared.client(), request), doing).await?;
         self.warnings.extend(warnings);
         Ok(object)
     }

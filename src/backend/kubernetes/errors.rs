@@ -46,6 +46,15 @@ pub(super) fn away() -> Error {
         .remedy("running services go on; it is tried again all the time")
 }
 
+/// Whether a call failed because the API server is out of reach, or has lost its own store.
+pub(super) fn is_away(error: &ApiError) -> bool {
+    match error {
+        ApiError::Api(status) => matches!(status.code, 408 | 429 | 500..=599),
+        ApiError::SerdeError(_) | ApiError::BuildRequest(_) | ApiError::Auth(_) => false,
+        _ => true,
+    }
+}
+
 /// Whether a call failed because somebody else was quicker.
 pub(super) fn is_conflict(error: &ApiError) -> bool {
     matches!(error, ApiError::Api(status) if status.code == 409)

@@ -12,8 +12,8 @@ use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::kinds;
 use super::shared::Shared;
+use super::{errors, kinds};
 
 /// How long a lease holds without being renewed.
 const HOLDS: Duration = Duration::from_secs(15);
@@ -23,10 +23,11 @@ const TRUSTED: Duration = Duration::from_secs(13);
 const RENEWED: Duration = Duration::from_secs(8);
 /// How often one who does not hold it looks.
 const WAITS: Duration = Duration::from_secs(4);
-/// How soon a failed look is repeated.
-const AGAIN: Duration = Duration::from_secs(2);
-/// Longest time for one call.
+/// How soon a failed look is repeated: the view is to be right soon after the API server is back.
+const AGAIN: Duration = Duration::from_millis(500);
+/// Longest time for one call, and for one to a server that has not answered the last one.
 const PATIENCE: Duration = Duration::from_secs(4);
+const GLANCE: Duration = Duration::from_secs(2);
 
 /// What was seen of the lease last.
 struct Seen {
@@ -41,20 +42,35 @@ pub(super) async fn take_part(shared: Arc<Shared>, cancelled: CancellationToken)
     let identity = format!("{}-{:08x}", rustix::system::uname().nodename().to_string_lossy(), rand::random::<u32>());
     let mut seen: Option<Seen> = None;
     let mut held_since: Option<Instant> = None;
+    let (mut patience, mut failures) = (PATIENCE, 0_u32);
     while !cancelled.is_cancelled() {
-        let looked = tokio::time::timeout(PATIENCE, look(&shared, &identity, &mut seen)).await;
+        let looked = tokio::time::timeout(patience, look(&shared, &identity, &mut seen)).await;
         match &looked {
             Ok(Ok(true)) => held_since = Some(Instant::now()),
             Ok(Ok(false)) => held_since = None,
             Ok(Err(error)) => tracing::debug!(%error, "the lease could not be looked at"),
             Err(_) => tracing::debug!("the lease could not be looked at in time"),
         }
+        // A look goes to the server's own store, and there is one every few seconds: it tells whether the server answers.
+        let failed = match &looked {
+            Ok(Ok(_)) => false,
+            Ok(Err(error)) => errors::is_away(error),
+            Err(_) => true,
+        };
+        failures = if failed { failures + 1 } else { 0 };
+        if looked.is_err() {
+            shared.reconnect();
+        }
+        // One look may be slow.
+        let away = failures > 1 || (failed && looked.is_ok());
+        shared.answered(!away);
+        patience = if away { GLANCE } else { PATIENCE };
         let holds = held_since.is_some_and(|since| since.elapsed() < TRUSTED);
         shared.lead(holds);
         let pause = match looked {
             Ok(Ok(true)) => RENEWED,
-            Ok(Ok(false)) => WAITS,
-            _ => AGAIN,
+            _ if failed => AGAIN,
+            _ => WAITS,
         };
         tokio::select! {
             () = cancelled.cancelled() => {}
@@ -117,7 +133,7 @@ async fn created(shared: &Shared, identity: &str) -> Result<bool, kube::Error> {
     lease.data = json!({"spec": spec(identity)});
     match shared.api(&resource).create(&PostParams::default(), &lease).await {
         Ok(_) => Ok(true),
-        Err(error) if super::errors::is_conflict(&error) => Ok(false),
+        Err(error) if errors::is_conflict(&error) => Ok(false),
         Err(error) => Err(error),
     }
 }

@@ -55,7 +55,7 @@ fn wanted<'a>(state: &'a ServiceState, query: &LogQuery) -> impl Iterator<Item =
 
 /// The lines of one replica's container.
 async fn open(shared: &Shared, replica: &Replica, query: &LogQuery, tail: Option<u32>) -> Result<Lines> {
-    let pods: Api<Pod> = Api::namespaced(shared.client.clone(), &shared.names.namespace);
+    let pods: Api<Pod> = Api::namespaced(shared.client(), &shared.names.namespace);
     let parameters = LogParams {
         container: Some("service".to_owned()),
         follow: query.follow,

@@ -91,9 +91,9 @@ pub struct Kubernetes {
 impl Kubernetes {
     /// Finds the cluster. Its API server need not answer yet: it is waited for by [`Backend::run`].
     pub async fn connect(mut settings: Settings, tasks: Tasks) -> Result<Arc<Self>> {
-        let (client, namespace) = connect::connect(&mut settings).await?;
+        let (config, namespace) = connect::way(&mut settings).await?;
         let names = Names { instance: settings.instance.clone(), namespace };
-        Ok(Arc::new(Self { shared: Arc::new(Shared::new(client, names, settings, tasks)) }))
+        Ok(Arc::new(Self { shared: Arc::new(Shared::new(config, names, settings, tasks)?) }))
     }
 
     /// Waits until it is known what there is.
@@ -173,7 +173,7 @@ impl Backend for Kubernetes {
     }
 
     async fn info(&self) -> Result<BackendInfo> {
-        let version = in_time(self.shared.client.apiserver_version(), "ask the cluster for its version").await?;
+        let version = in_time(self.shared.client().apiserver_version(), "ask the cluster for its version").await?;
         let pids = "a cluster limits processes by node, not by service".to_owned();
         Ok(BackendInfo {
             kind: "kubernetes",

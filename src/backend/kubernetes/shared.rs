@@ -2,20 +2,22 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use kube::api::{Api, DynamicObject};
 use kube::core::{ApiResource, DynamicResourceScope};
-use kube::{Client, Resource};
+use kube::{Client, Config, Resource};
 use tokio::sync::{Notify, watch};
 
+use super::connect;
 use super::names::Names;
 use super::settings::Settings;
 use super::state;
 use super::world::{News, Objects, Source, World};
 use crate::backend::view::View;
 use crate::domain::name::ServiceName;
+use crate::error::Result;
 use crate::lifecycle::Tasks;
 
 /// Our name among those who write fields of objects.
@@ -23,7 +25,8 @@ pub(super) const FIELD_MANAGER: &str = "mcp-manager";
 
 /// What the parts share.
 pub(super) struct Shared {
-    pub(super) client: Client,
+    config: Config,
+    client: RwLock<Client>,
     pub(super) names: Names,
     pub(super) settings: Settings,
     pub(super) tasks: Tasks,
@@ -37,12 +40,17 @@ pub(super) struct Shared {
     pub(super) wake: Notify,
     /// Whether this manager is the one that writes.
     leading: AtomicBool,
+    /// Whether the API server answers, as far as calls tell.
+    answering: AtomicBool,
+    /// Counts its returns: watches begin anew with each.
+    returns: watch::Sender<u64>,
 }
 
 impl Shared {
-    pub(super) fn new(client: Client, names: Names, settings: Settings, tasks: Tasks) -> Self {
-        Self {
-            client,
+    pub(super) fn new(config: Config, names: Names, settings: Settings, tasks: Tasks) -> Result<Self> {
+        Ok(Self {
+            client: RwLock::new(connect::client(&config)?),
+            config,
             names,
             settings,
             tasks,
@@ -52,6 +60,21 @@ impl Shared {
             changed: watch::Sender::new(0),
             wake: Notify::new(),
             leading: AtomicBool::new(false),
+            answering: AtomicBool::new(true),
+            returns: watch::Sender::new(0),
+        })
+    }
+
+    /// The client of this moment.
+    pub(super) fn client(&self) -> Client {
+        self.client.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Calls from now on have connections of their own: those there are may lead nowhere.
+    pub(super) fn reconnect(&self) {
+        match connect::client(&self.config) {
+            Ok(client) => *self.client.write().unwrap_or_else(PoisonError::into_inner) = client,
+            Err(error) => tracing::warn!(%error, "the old connections to the API server are kept"),
         }
     }
 
@@ -65,7 +88,7 @@ impl Shared {
     where
         K: Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>,
     {
-        Api::namespaced_with(self.client.clone(), &self.names.namespace, resource)
+        Api::namespaced_with(self.client(), &self.names.namespace, resource)
     }
 
     /// Takes in a piece of news and shows what follows from it.
@@ -76,8 +99,7 @@ impl Shared {
         for service in &affected {
             self.show(&world, service);
         }
-        let live = world.is_live();
-        drop(world);
+        let live = world.is_live() && self.answering.load(Ordering::Relaxed);
         if live && !self.view.snapshot().connected {
             self.view.connected(true);
             self.view.synced();
@@ -86,6 +108,7 @@ impl Shared {
         } else if live {
             self.view.heard();
         }
+        drop(world);
         self.changed.send_modify(|count| *count += 1);
         self.mark(affected);
     }
@@ -164,6 +187,31 @@ impl Shared {
 
     pub(super) fn is_leading(&self) -> bool {
         self.leading.load(Ordering::Relaxed)
+    }
+
+    /// Whether the API server has just answered. A watch hears nothing while its server is out of reach, or has lost its
+    /// own store, and may go on hearing nothing long after: so all of them begin anew when it is back.
+    pub(super) fn answered(&self, answered: bool) {
+        let mut world = self.world();
+        let before = self.answering.load(Ordering::Relaxed);
+        if answered && !before {
+            tracing::info!("the API server answers again");
+            // What is known counts only when it has been told anew.
+            world.doubt();
+            self.answering.store(true, Ordering::Relaxed);
+            self.returns.send_modify(|count| *count += 1);
+        } else if !answered && before {
+            tracing::warn!("the API server does not answer");
+            self.answering.store(false, Ordering::Relaxed);
+            self.view.connected(false);
+        } else if answered && self.view.snapshot().connected {
+            self.view.heard();
+        }
+    }
+
+    /// Tells of each return of the API server.
+    pub(super) fn returns(&self) -> watch::Receiver<u64> {
+        self.returns.subscribe()
     }
 
     /// From now on this manager writes, or does no longer.

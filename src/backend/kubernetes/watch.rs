@@ -1,9 +1,9 @@
 //! Watches of labelled objects: each tells everything there is, and then every change. One that is cut off is begun anew
-//! after a growing pause, whatever the reason was, and tells everything again.
+//! after a growing pause, whatever the reason was, and tells everything again; all are, at once, when the API server is back.
 
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::stream::{BoxStream, StreamExt as _};
 use kube::core::{ApiResource, DynamicResourceScope, ObjectMeta};
@@ -22,6 +22,8 @@ use crate::domain::name::ServiceName;
 /// Pauses before a watch is begun anew: at first, and at most. The view is to be right soon after the API server is back.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// A watch that has stood for so long was well: the next pause is the first one again.
+const STOOD: Duration = Duration::from_secs(5);
 /// A watch that sends nothing for so long is begun anew.
 const SILENCE: u32 = 290;
 
@@ -61,40 +63,63 @@ fn told<K>(
 where
     K: Resource<DynamicType = ApiResource, Scope = DynamicResourceScope> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let api: Api<K> = shared.api_of(resource);
     let config = watcher::Config::default().labels(&shared.names.selector()).timeout(SILENCE);
-    let begin = move || watcher::watcher(api.clone(), config.clone()).boxed();
-    let state = (begin(), begin, FIRST_PAUSE, false);
-    let news = futures_util::stream::unfold(state, move |(mut watch, begin, mut pause, mut cut)| {
+    let (asked, resource) = (shared.clone(), resource.clone());
+    let begin = move || {
+        let api: Api<K> = asked.api_of(&resource);
+        watcher::watcher(api, config.clone()).boxed()
+    };
+    let state = Following { watch: begin(), began: Instant::now(), pause: FIRST_PAUSE, cut: false, returns: shared.returns() };
+    let news = futures_util::stream::unfold((state, begin), move |(mut state, begin)| {
         let read = read.clone();
         async move {
-            if cut {
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
-                watch = begin();
-                cut = false;
+            if state.cut {
+                tokio::select! {
+                    () = tokio::time::sleep(state.pause) => state.pause = (state.pause * 2).min(LONGEST_PAUSE),
+                    () = returned(&mut state.returns) => state.pause = FIRST_PAUSE,
+                }
+                (state.watch, state.began, state.cut) = (begin(), Instant::now(), false);
             }
-            let news = match watch.next().await {
-                Some(Ok(event)) => {
-                    if matches!(event, Event::InitDone | Event::Apply(_) | Event::Delete(_)) {
-                        pause = FIRST_PAUSE;
-                    }
-                    heard(event, source, &read)
-                }
-                Some(Err(error)) => {
-                    tracing::debug!(?source, %error, "a watch was cut off");
-                    cut = true;
-                    Some(News::Cut)
-                }
-                None => {
-                    cut = true;
-                    Some(News::Cut)
+            let event = tokio::select! {
+                event = state.watch.next() => event,
+                () = returned(&mut state.returns) => {
+                    (state.watch, state.began) = (begin(), Instant::now());
+                    return Some((Some(News::Cut), (state, begin)));
                 }
             };
-            Some((news, (watch, begin, pause, cut)))
+            let news = if let Some(Ok(event)) = event {
+                heard(event, source, &read)
+            } else {
+                if let Some(Err(error)) = event {
+                    tracing::debug!(?source, %error, "a watch was cut off");
+                }
+                if state.began.elapsed() > STOOD {
+                    state.pause = FIRST_PAUSE;
+                }
+                state.cut = true;
+                Some(News::Cut)
+            };
+            Some((news, (state, begin)))
         }
     });
     news.filter_map(move |news| std::future::ready(news.map(|news| (source, news)))).boxed()
+}
+
+/// Where the following of one kind stands.
+struct Following<W> {
+    watch: W,
+    began: Instant,
+    /// Before the watch is begun anew.
+    pause: Duration,
+    cut: bool,
+    returns: tokio::sync::watch::Receiver<u64>,
+}
+
+/// Waits until the API server is back; for ever when nobody can tell any more.
+async fn returned(returns: &mut tokio::sync::watch::Receiver<u64>) {
+    if returns.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
 }
 
 fn heard<K: Resource>(event: Event<K>, source: Source, read: impl Fn(K) -> Option<Item>) -> Option<News> {

@@ -97,6 +97,11 @@ impl World {
         Source::all().all(|source| self.live.contains(&source))
     }
 
+    /// What is known may be out of date: no source counts until it has told everything anew.
+    pub(super) fn doubt(&mut self) {
+        self.live.clear();
+    }
+
     /// Takes in a piece of news; the services that it concerns.
     pub(super) fn hear(&mut self, source: Source, news: News) -> Vec<ServiceName> {
         match news {

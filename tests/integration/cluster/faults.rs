@@ -100,10 +100,31 @@ async fn while_the_api_server_is_away_reads_go_on_and_changes_fail_and_soon_afte
     let echo = name("echo");
     create(&manager, spec(&namespace)).await;
 
-    way.cut();
+    is_right_soon_after(&namespace, &manager, || way.cut(), async || way.mend().await).await;
+    manager.backend.remove(&echo, false).await.unwrap();
+    manager.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_falls_silent_is_noticed_and_soon_after_its_return_the_view_is_right() {
+    let Some(namespace) = Namespace::new().await else { return };
+    let way = Way::to(&namespace).await;
+    let access = Access::File { path: way.kubeconfig.clone(), context: None };
+    let settings = Settings { access, ..namespace.settings() };
+    let manager = Manager::start_with(|tasks| Kubernetes::connect(settings, tasks)).await;
+    create(&manager, spec(&namespace)).await;
+    is_right_soon_after(&namespace, &manager, || way.silence(), async || way.speak()).await;
+    manager.backend.remove(&name("echo"), false).await.unwrap();
+    manager.stop().await;
+}
+
+/// The API server goes for this manager, others change things meanwhile, and it comes back.
+async fn is_right_soon_after(namespace: &Namespace, manager: &Manager, goes: impl FnOnce(), returns: impl AsyncFnOnce()) {
+    let echo = name("echo");
+    goes();
     let away = manager.until("the server is known to be away", |snapshot| !snapshot.connected).await;
     assert!(away.services.contains_key(&echo) && away.as_of.is_some(), "what was known is known");
-    let error = manager.backend.update(&echo, 1, running(spec(&namespace))).await.unwrap_err();
+    let error = manager.backend.update(&echo, 1, running(spec(namespace))).await.unwrap_err();
     assert_eq!(error.kind, Kind::BackendUnavailable, "{error}");
     // Meanwhile others change things.
     let scale = Patch::Merge(json!({"spec": {"replicas": 2}}));
@@ -119,7 +140,7 @@ async fn while_the_api_server_is_away_reads_go_on_and_changes_fail_and_soon_afte
     };
     crate::support::eventually("two pods are ready", ready).await;
 
-    way.mend().await;
+    returns().await;
     let back = Instant::now();
     let right = |snapshot: &mcp_manager::domain::status::Snapshot| {
         snapshot.connected && snapshot.services.get(&echo).is_some_and(|service: &Arc<ServiceState>| service.ready().count() == 2)
@@ -127,6 +148,4 @@ async fn while_the_api_server_is_away_reads_go_on_and_changes_fail_and_soon_afte
     manager.until("the view is right", right).await;
     let took = back.elapsed();
     assert!(took < stretched(Duration::from_secs(5)).await, "it took {took:?}");
-    manager.backend.remove(&echo, false).await.unwrap();
-    manager.stop().await;
 }

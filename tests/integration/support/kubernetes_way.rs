@@ -1,10 +1,11 @@
-//! A way to the cluster that a test can cut: a forwarder on loopback, and a file that leads through it.
+//! A way to the cluster that a test can cut or silence: a forwarder on loopback, and a file that leads through it.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::kubernetes::Namespace;
@@ -15,6 +16,7 @@ pub struct Way {
     pub kubeconfig: PathBuf,
     address: SocketAddr,
     server: SocketAddr,
+    silent: watch::Sender<bool>,
     forwarder: Mutex<Option<JoinHandle<()>>>,
     _folder: tempfile::TempDir,
 }
@@ -31,8 +33,9 @@ impl Way {
         let kubeconfig = folder.path().join("kubeconfig");
         std::fs::write(&kubeconfig, text.replace(&server, &address.to_string())).unwrap();
         let server = server.parse().unwrap();
-        let forwarder = Mutex::new(Some(forward(listener, server)));
-        Self { kubeconfig, address, server, forwarder, _folder: folder }
+        let silent = watch::Sender::new(false);
+        let forwarder = Mutex::new(Some(forward(listener, server, silent.subscribe())));
+        Self { kubeconfig, address, server, silent, forwarder, _folder: folder }
     }
 
     /// Cuts it: connections break, and there is nobody to connect to.
@@ -44,19 +47,36 @@ impl Way {
     /// Mends it.
     pub async fn mend(&self) {
         let listener = TcpListener::bind(self.address).await.unwrap();
-        *self.forwarder.lock().unwrap() = Some(forward(listener, self.server));
+        *self.forwarder.lock().unwrap() = Some(forward(listener, self.server, self.silent.subscribe()));
+    }
+
+    /// Swallows everything: connections stand, those made before and those made now, and nothing ever comes of them.
+    pub fn silence(&self) {
+        self.silent.send_replace(true);
+    }
+
+    /// Leads there again, for connections that are made from now on.
+    pub fn speak(&self) {
+        self.silent.send_replace(false);
     }
 }
 
-fn forward(listener: TcpListener, server: SocketAddr) -> JoinHandle<()> {
+fn forward(listener: TcpListener, server: SocketAddr, silent: watch::Receiver<bool>) -> JoinHandle<()> {
     tokio::spawn(async move {
         // They end with this task.
         let mut connections = JoinSet::new();
         loop {
             let (mut client, _) = listener.accept().await.unwrap();
+            let mut silent = silent.clone();
             connections.spawn(async move {
-                let mut server = TcpStream::connect(server).await?;
-                tokio::io::copy_bidirectional(&mut client, &mut server).await
+                let Ok(mut server) = TcpStream::connect(server).await else { return };
+                let silenced = async { drop(silent.wait_for(|silent| *silent).await) };
+                tokio::select! {
+                    biased;
+                    () = silenced => std::future::pending::<()>().await,
+                    // Either side may end it in whichever way.
+                    _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+                }
             });
         }
     })
