@@ -4,6 +4,8 @@ use bytes::{Bytes, BytesMut};
 
 /// Room that is made for one read.
 const READ: usize = 64 * 1024;
+/// For a line that is expected to be longer than this no room is made ahead.
+const FORESEEN: usize = 4 << 20;
 
 /// A line of the server's output.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,19 +25,23 @@ pub struct Lines {
     limit: usize,
     /// The rest of a line that was too long is thrown away.
     skipping: bool,
+    /// How long the last line was that did not fit into one read; the next is often as long.
+    long: usize,
 }
 
 impl Lines {
     /// Lines of at most `limit` bytes.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { buffer: BytesMut::new(), searched: 0, limit, skipping: false }
+        Self { buffer: BytesMut::new(), searched: 0, limit, skipping: false, long: 0 }
     }
 
     /// Where to read to; bytes are added at its end.
     pub fn space(&mut self) -> &mut BytesMut {
         if self.buffer.capacity() - self.buffer.len() < READ / 8 {
-            self.buffer.reserve(READ);
+            // A buffer that grows bit by bit copies what is in it time and again.
+            let foreseen = if self.buffer.len() < READ / 2 { 0 } else { self.long.saturating_sub(self.buffer.len()) };
+            self.buffer.reserve(foreseen + READ);
         }
         &mut self.buffer
     }
@@ -57,8 +63,11 @@ impl Lines {
             let mut line = self.buffer.split_to(self.searched + at + 1);
             self.searched = 0;
             // What is left behind a large line must not keep the memory of all of it.
-            if line.len() > READ && self.buffer.is_empty() {
-                self.buffer = BytesMut::new();
+            if line.len() > READ {
+                self.long = line.len().min(FORESEEN);
+                if self.buffer.is_empty() {
+                    self.buffer = BytesMut::new();
+                }
             }
             if std::mem::take(&mut self.skipping) {
                 continue;
@@ -102,6 +111,24 @@ mod tests {
             }
         }
         found
+    }
+
+    #[test]
+    fn a_line_as_long_as_the_last_one_is_not_copied_as_it_grows() {
+        let mut lines = Lines::new(8 << 20);
+        let text = [vec![b'x'; 1_000_000], b"\n".to_vec()].concat();
+        let rooms = |lines: &mut Lines| {
+            let mut rooms = std::collections::BTreeSet::new();
+            for piece in text.chunks(READ) {
+                lines.space().extend_from_slice(piece);
+                rooms.insert(lines.buffer.capacity());
+            }
+            assert_eq!(lines.next_line(), Some(Line::Text(text[..text.len() - 1].to_vec().into())));
+            assert_eq!(lines.buffer.capacity(), 0, "what is left keeps nothing of it");
+            rooms.len()
+        };
+        assert!(rooms(&mut lines) > 2, "the first one is a surprise");
+        assert_eq!(rooms(&mut lines), 2, "one for its beginning, and one for the rest");
     }
 
     proptest! {

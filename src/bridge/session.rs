@@ -75,6 +75,22 @@ struct Streams {
     kept: VecDeque<Arc<Stream>>,
 }
 
+impl Streams {
+    /// Forgets finished streams that nobody reads, the oldest first, until there are at most so many streams and bytes.
+    fn forget(&mut self, most: usize, bytes: usize) {
+        let mut held: usize = self.kept.iter().map(|stream| stream.held()).sum();
+        let mut count = self.kept.len();
+        self.kept.retain(|stream| {
+            let goes = (count > most || held > bytes) && stream.is_finished() && !stream.is_attached();
+            if goes {
+                count -= 1;
+                held -= stream.held().min(held);
+            }
+            !goes
+        });
+    }
+}
+
 impl std::fmt::Debug for Session {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Session").field("version", &self.version).finish_non_exhaustive()
@@ -167,13 +183,19 @@ impl Session {
     /// Keeps a stream of events for clients that come back.
     pub fn keep(&self, stream: &Arc<Stream>) {
         let mut streams = lock(&self.streams);
-        let held = |kept: &VecDeque<Arc<Stream>>| kept.iter().map(|stream| stream.held()).sum::<usize>();
-        while (streams.kept.len() >= KEPT_STREAMS || held(&streams.kept) > self.context.options.replay)
-            && let Some(index) = streams.kept.iter().position(|stream| stream.is_finished() && !stream.is_attached())
-        {
-            streams.kept.remove(index);
-        }
+        streams.forget(KEPT_STREAMS - 1, self.context.options.replay);
         streams.kept.push_back(Arc::clone(stream));
+    }
+
+    /// Forgets what is more than is kept of a session: streams that were open together end without a further one coming.
+    pub fn forget_streams(&self) {
+        lock(&self.streams).forget(KEPT_STREAMS, self.context.options.replay);
+    }
+
+    /// How many bytes are kept of its streams.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        lock(&self.streams).kept.iter().map(|stream| stream.held()).sum()
     }
 
     /// A new stream for the answer of one request. With `solo` the client takes the answer alone.

@@ -225,7 +225,7 @@ impl Sessions {
         }
     }
 
-    /// Ends sessions on which nothing happens.
+    /// Ends sessions on which nothing happens, and forgets what the others need not keep.
     pub fn sweep(self: &Arc<Self>) {
         let limit = self.context.options.idle_timeout;
         let idle = |session: &Arc<Session>| session.idle().is_some_and(|idle| idle >= limit);
@@ -233,6 +233,9 @@ impl Sessions {
         for (_, session) in ended {
             self.context.metrics.sessions_expired.add(1);
             session.close();
+        }
+        for session in self.open().values() {
+            session.forget_streams();
         }
         self.shrink_spares();
         self.fill_spares();

@@ -47,6 +47,25 @@ async fn every_session_has_a_server_of_its_own_that_ends_with_it() {
 }
 
 #[tokio::test]
+async fn what_is_kept_for_clients_that_come_back_is_bounded_also_when_many_answers_come_together() {
+    let running = Running::start("legacy", &["--replay", "20000"]).await;
+    let id = running.session().await;
+    let headers = [("content-type", "application/json"), ("accept", "text/event-stream"), ("mcp-session-id", id.as_str())];
+    // All streams are open before the first of them ends.
+    let calls = (0..9).map(|number| match number {
+        0 => call(json!(number), "slow", json!({"s": 1})),
+        _ => call(json!(number), "big", json!({"size": 9000})),
+    });
+    let answers = calls.map(async |call| running.send("POST", "/mcp", &headers, call.to_string()).await.message().await);
+    for answer in futures_util::future::join_all(answers).await {
+        assert!(answer["result"].is_object(), "{answer}");
+    }
+    let session = running.bridge.sessions.get(&id).unwrap();
+    until("no more is kept than shall be", || session.held() <= 20_000).await;
+    running.end().await;
+}
+
+#[tokio::test]
 async fn a_server_that_dies_fails_what_is_pending_and_the_next_call_works() {
     let running = Running::start("legacy", &[]).await;
     let session = running.session().await;

@@ -1,5 +1,6 @@
 //! `mcp-manager client relay`: MCP on standard input and output for an endpoint of Streamable HTTP, for clients that know no
-//! servers but programs. Messages pass as they came; nothing of what they say is decided here.
+//! servers but programs. Messages pass as they came; nothing of what they say is decided here. Only a session that the endpoint
+//! knows no more, since it was started anew, is begun again for a client that could not know.
 
 use std::cell::RefCell;
 use std::io::{BufRead as _, Write as _};
@@ -9,9 +10,9 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
 use futures_util::stream::FuturesUnordered;
-use reqwest::{Method, RequestBuilder, Response};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 
 use super::super::arguments::Common;
 use super::super::client::Client;
@@ -53,6 +54,7 @@ pub async fn relay(common: &Common, url: &str) -> Outcome {
     let mut requests = 0_usize;
     let mut turn = false;
     let mut listening = false;
+    let mut listened = None;
     let mut ended = false;
     loop {
         if ended && requests == 0 && !turn {
@@ -71,17 +73,19 @@ pub async fn relay(common: &Common, url: &str) -> Outcome {
                 requests += usize::from(!turn);
                 running.push(answered(link.clone(), text, message, turn).boxed_local());
             }
-            Some(end) = running.next(), if !running.is_empty() => match end {
-                Ended::Request => requests -= 1,
-                Ended::Turn => {
-                    turn = false;
-                    if !listening && link.session().is_some() {
-                        listening = true;
-                        running.push(listen(link.clone()).boxed_local());
-                    }
+            Some(end) = running.next(), if !running.is_empty() => {
+                match end {
+                    Ended::Request => requests -= 1,
+                    Ended::Turn => turn = false,
+                    Ended::Listening => listening = false,
                 }
-                Ended::Listening => {}
-            },
+                let session = link.session();
+                if !listening && session != listened {
+                    listening = true;
+                    listened = session;
+                    running.push(listen(link.clone()).boxed_local());
+                }
+            }
         }
     }
 }
@@ -145,12 +149,22 @@ struct Link {
     client: Client,
     session: RefCell<Option<String>>,
     version: RefCell<Option<String>>,
+    /// What the client began its session with.
+    beginning: RefCell<String>,
+    /// Held while a session is begun again, which several requests may find necessary at once, and no other may be sent.
+    again: Mutex<()>,
 }
 
 impl Link {
     fn to(common: &Common, url: &str) -> Outcome<Self> {
         let client = Client::new(&Common { server: url.to_owned(), ..common.clone() })?;
-        Ok(Self { client, session: RefCell::new(None), version: RefCell::new(None) })
+        Ok(Self {
+            client,
+            session: RefCell::default(),
+            version: RefCell::default(),
+            beginning: RefCell::default(),
+            again: Mutex::default(),
+        })
     }
 
     fn session(&self) -> Option<String> {
@@ -167,6 +181,54 @@ impl Link {
 
     /// Sends a message and gives each message that comes back for it to `each`.
     async fn post(&self, text: &str, message: &Message, mut each: impl FnMut(&str) -> Outcome) -> Outcome {
+        drop(self.again.lock().await);
+        let session = self.session().filter(|_| message.version.is_none());
+        let mut response = self.send(text, message).await?;
+        if message.method == "initialize" {
+            text.clone_into(&mut self.beginning.borrow_mut());
+        } else if let Some(lost) = session.filter(|_| response.status() == StatusCode::NOT_FOUND) {
+            self.begin_again(&lost).await?;
+            response = self.send(text, message).await?;
+        }
+        let each = |text: &str| {
+            if message.method == "initialize" {
+                self.note_version(text);
+            }
+            each(text)
+        };
+        self.read(response, each).await
+    }
+
+    /// Begins a session as the client did, in the place of one that the endpoint does not know any more.
+    async fn begin_again(&self, lost: &str) -> Outcome {
+        let _one_at_a_time = self.again.lock().await;
+        if self.session().as_deref() != Some(lost) {
+            return Ok(());
+        }
+        let (session, version) = (self.session.take(), self.version.take());
+        let begun = self.begin().await;
+        if begun.is_err() {
+            // The next message tries it again.
+            *self.session.borrow_mut() = session;
+            *self.version.borrow_mut() = version;
+        }
+        begun
+    }
+
+    async fn begin(&self) -> Outcome {
+        let hello = self.beginning.borrow().clone();
+        let response = self.send(&hello, &Message::of(&hello)).await?;
+        self.read(response, |text| {
+            self.note_version(text);
+            Ok(())
+        })
+        .await?;
+        let initialized = rpc::notification("notifications/initialized", None);
+        let response = self.send(&String::from_utf8_lossy(&initialized), &Message::default()).await?;
+        self.read(response, |_| Ok(())).await
+    }
+
+    async fn send(&self, text: &str, message: &Message) -> Outcome<Response> {
         let mut request = self.request(Method::POST, "application/json, text/event-stream");
         request = request.header("content-type", "application/json").body(text.to_owned());
         let version = message.version.clone().or_else(|| self.version.borrow().clone());
@@ -185,13 +247,7 @@ impl Link {
         {
             *self.session.borrow_mut() = Some(session.to_owned());
         }
-        let each = |text: &str| {
-            if message.method == "initialize" {
-                self.note_version(text);
-            }
-            each(text)
-        };
-        self.read(response, each).await
+        Ok(response)
     }
 
     async fn read(&self, response: Response, mut each: impl FnMut(&str) -> Outcome) -> Outcome {

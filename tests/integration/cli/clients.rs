@@ -6,6 +6,7 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
+use crate::support::PATIENCE;
 use crate::support::command::User;
 use crate::support::echo::EchoProcess;
 use crate::support::product::{Options, Product};
@@ -163,6 +164,44 @@ async fn the_relay_passes_messages_both_ways_and_ends_with_its_input() {
     drop(input);
     let status = tokio::time::timeout(std::time::Duration::from_secs(30), child.wait()).await.unwrap().unwrap();
     assert!(status.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_behind_the_relay_notices_nothing_of_a_restart_of_the_manager() {
+    // An address where no other test takes the port while the manager is away.
+    let product = Product::start(Options { listen: "127.0.77.1:0".to_owned(), ..Options::memory() }).await;
+    let mut child = user().command(&format!("client relay {}/mcp", product.url)).stdin(Stdio::piped()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut ask = async |messages: &[Value], answers: usize| {
+        for message in messages {
+            input.write_all(format!("{message}\n").as_bytes()).await.unwrap();
+        }
+        let mut got = Vec::new();
+        for _ in 0..answers {
+            let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("an answer").unwrap().expect("an answer");
+            got.push(serde_json::from_str::<Value>(&line).unwrap());
+        }
+        got.sort_by_key(|answer| answer["id"].as_u64());
+        got
+    };
+    let list = |id: u64| json!({"jsonrpc": "2.0", "id": id, "method": "tools/list"});
+    let params = json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "0"}});
+    let initialize = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params});
+    let begun = ask(&[initialize, json!({"jsonrpc": "2.0", "method": "notifications/initialized"}), list(2)], 2).await;
+    assert_eq!(begun[0]["result"]["protocolVersion"], "2025-06-18", "{begun:?}");
+    let tools = begun[1]["result"]["tools"].clone();
+    assert!(!tools.as_array().unwrap().is_empty());
+    let product = product.kill_and_restart_in_place().await;
+    // Several at once find that the session has gone.
+    let after = ask(&[list(3), list(4), list(5)], 3).await;
+    for (answer, id) in after.iter().zip(3..) {
+        assert!(answer["id"] == id && answer["result"]["tools"] == tools, "{}\n{}", answer["error"], product.log());
+    }
+    drop(input);
+    let status = tokio::time::timeout(PATIENCE, child.wait()).await.expect("it ends").unwrap();
+    assert!(status.success());
+    product.finish().await;
 }
 
 #[tokio::test]
