@@ -21,8 +21,8 @@
 # The others are the crate mcp-proxy, npm supergateway (--stateful) and PyPI mcp-proxy, installed into the cache.
 # Figures depend on the machine and its load, which are printed with them; ratios depend on them less. The goal is 1.2
 # times the fastest of the others in each row. A goal that is missed is shown and fails nothing; the exit status says
-# whether everything could be measured. MCP_CACHE and CARGO_TARGET_DIR are as for scripts/test.sh; as root, containers
-# run as a user that is made for them (MCP_BENCH_USER, default mcp-manager-bench).
+# whether everything could be measured. MCP_CACHE, CARGO_TARGET_DIR and MCP_TEST_HUB are as for scripts/test.sh; as root,
+# containers run as a user that is made for them (MCP_BENCH_USER, default mcp-manager-bench).
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/lib/common.sh"
@@ -102,6 +102,7 @@ set_up() {
     # shellcheck disable=SC2046 # one word each
     ensure_packages "$cache/logs/apt.log" $(podman_packages)
     set_up_rootless
+    ask_hub || forget_hub
   fi
   if [ -z "$binaries" ]; then
     step "building the bridge and what measures it, as released"

@@ -124,23 +124,12 @@ ensure_python_client() {
   echo "$python_client" >"$folder/.installed"
 }
 
-# use_hub: makes the test user's Podman ask the stand-in where there is one, and the real Docker Hub never in tests.
+# use_hub: the stand-in for Docker Hub where there is one; tests never ask the real one.
 use_hub() {
-  local setting=$target_home/.config/containers/registries.conf.d/50-mcp-manager-test.conf text
-  if [ -n "${MCP_TEST_HUB:-}" ] && curl -fs -o /dev/null --max-time 5 "http://$MCP_TEST_HUB/v2/"; then
-    text=$(printf '[[registry]]\nprefix = "docker.io"\nlocation = "%s"\ninsecure = true' "$MCP_TEST_HUB")
-    if [ -n "$(recalled user)" ]; then
-      put_setting "$setting" "$text"
-    else
-      # Somebody's own Podman keeps asking whom it asks; only the tests are told otherwise.
-      printf '%s\n' "$text" >"$cache/registries.conf"
-      export CONTAINERS_REGISTRIES_CONF=$cache/registries.conf
-    fi
-    return
-  fi
+  if ask_hub; then return; fi
   leave_out "a registry" "${MCP_TEST_HUB:+nobody answers at $MCP_TEST_HUB}${MCP_TEST_HUB:-MCP_TEST_HUB is not set}"
   unset MCP_TEST_HUB
-  if [ -n "$(recalled user)" ]; then as_target rm -f "$setting"; fi
+  forget_hub
 }
 
 # check NAME COMMAND...: a check whose failure is told at the end, too, and does not keep the others from running.

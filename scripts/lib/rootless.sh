@@ -225,6 +225,26 @@ put_setting() {
   as_target sh -c 'mkdir -p "$(dirname "$1")" && printf %s "$2" >"$1"' sh "$1" "$2"
 }
 
+# ask_hub: has the target's Podman ask MCP_TEST_HUB, a registry that stands in for Docker Hub; false where none answers.
+ask_hub() {
+  local text
+  [ -n "${MCP_TEST_HUB:-}" ] && curl -fs -o /dev/null --max-time 5 "http://$MCP_TEST_HUB/v2/" || return 1
+  text=$(printf '[[registry]]\nprefix = "docker.io"\nlocation = "%s"\ninsecure = true' "$MCP_TEST_HUB")
+  if [ -n "$(recalled user)" ]; then
+    put_setting "$(hub_setting)" "$text"
+  else
+    # Somebody's own Podman keeps asking whom it asks; only what is done here is told otherwise.
+    printf '%s\n' "$text" >"$cache/registries.conf"
+    export CONTAINERS_REGISTRIES_CONF=$cache/registries.conf
+    hand_over+=(CONTAINERS_REGISTRIES_CONF)
+  fi
+}
+
+# forget_hub: takes back what ask_hub has set for a user that was made here.
+forget_hub() { if [ -n "$(recalled user)" ]; then as_target rm -f "$(hub_setting)"; fi; }
+
+hub_setting() { echo "$target_home/.config/containers/registries.conf.d/50-mcp-manager-test.conf"; }
+
 # check_podman: that Podman starts for the target; tries fuse-overlayfs where the kernel has no overlay for users.
 check_podman() {
   local answer storage=$target_home/.config/containers/storage.conf
