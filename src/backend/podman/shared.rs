@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -146,7 +146,7 @@ impl Shared {
             return Ok(internal);
         }
         if let Some(folder) = self.name_server_dir() {
-            name_server::forget(folder, &[name], Gone::Network).await;
+            name_server::forget(folder, self.lock_of_networks(), &[name], Gone::Network).await;
         }
         self.engine.create_network(name, internal, (names::OWNER, self.names.owner())).await?;
         // Another manager may have been quicker, and have meant something else.
@@ -155,6 +155,12 @@ impl Shared {
 
     fn name_server_dir(&self) -> Option<&Path> {
         self.settings.name_server_dir.as_deref().filter(|_| self.is_local())
+    }
+
+    fn lock_of_networks(&self) -> Option<PathBuf> {
+        let abilities = self.abilities();
+        let root = abilities.details.get("storage_root").filter(|_| abilities.rootless)?;
+        Some(name_server::lock_of_networks(root.as_ref()))
     }
 
     /// Has the name server of the services' networks forget containers that do not exist; `listed` are some that do.
@@ -170,7 +176,7 @@ impl Shared {
         };
         // What this installation does not own may be in its networks all the same.
         if !exist(listed) && !exist(&self.engine.all_containers().await?) {
-            name_server::forget(folder, &networks, Gone::Containers(suspects)).await;
+            name_server::forget(folder, self.lock_of_networks(), &networks, Gone::Containers(suspects)).await;
         }
         Ok(())
     }
