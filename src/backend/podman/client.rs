@@ -121,6 +121,18 @@ fn already(answer: Answer<()>) -> Answer<()> {
     }
 }
 
+/// Asks once more after a fault of the engine itself. Podman 5 answers with one when, having ended a container, it finds
+/// something of it already cleared away, such as its line in the name server's file; asked again it goes on from there.
+async fn again_if_faulty<A: Future<Output = Answer<()>>>(ask: impl Fn() -> A) -> Answer<()> {
+    match ask().await {
+        Err(error @ EngineError::Refused { status: 500.., .. }) => {
+            tracing::debug!(%error, "asking the engine once more");
+            ask().await
+        }
+        answer => answer,
+    }
+}
+
 impl Engine {
     pub(super) fn new(socket: &Path) -> Self {
         let client = hyper::Client::builder().pool_max_idle_per_host(0).build(conn::get_unix_connector());
@@ -198,14 +210,14 @@ impl Engine {
     /// Stops it, with the grace that the container was created with.
     pub(super) async fn stop(&self, id: &str) -> Answer<()> {
         let options = podman_api::opts::ContainerStopOpts::default();
-        already(within(LONG, async { self.podman.containers().get(id).stop(&options).await }).await)
+        already(again_if_faulty(|| within(LONG, async { self.podman.containers().get(id).stop(&options).await })).await)
     }
 
     /// Removes it with its anonymous volumes, stopping it first with at most `grace`.
     pub(super) async fn remove(&self, id: &str, grace: Duration) -> Answer<()> {
         let grace = usize::try_from(grace.as_millis().div_ceil(1000)).unwrap_or(usize::MAX);
         let options = ContainerDeleteOpts::builder().force(true).volumes(true).timeout(grace).build();
-        let answer = within(LONG, async { self.podman.containers().get(id).delete(&options).await }).await;
+        let answer = again_if_faulty(|| within(LONG, async { self.podman.containers().get(id).delete(&options).await })).await;
         answer.or_else(|error| if error.is_missing() { Ok(()) } else { Err(error) })
     }
 
