@@ -41,6 +41,7 @@ pub mod lifecycle;
 pub mod manager;
 pub mod mcp;
 pub mod memory;
+pub mod pages;
 pub mod peers;
 pub mod problem;
 pub mod random;

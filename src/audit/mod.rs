@@ -114,13 +114,14 @@ impl Entry {
             target: "audit",
             actor = line.actor,
             operation = line.operation,
-            target = line.target,
+            // Not 'target': JSON lines have a key of that name already.
+            subject = line.target,
             request_id = line.request_id,
             result = line.result,
             "operation"
         );
         if let Err(error) = self.audit.write(&line).await {
-            tracing::error!(%error, operation = line.operation, target = line.target, "the end of an operation could not be audited");
+            tracing::error!(%error, operation = line.operation, subject = line.target, "the end of an operation could not be audited");
         }
     }
 }

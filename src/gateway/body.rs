@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep};
+use tracing::Span;
 
 use super::upstream::{Link, Upstream};
 
@@ -100,7 +101,7 @@ enum Answer {
     /// The gateway's own words.
     Full(Bytes),
     /// From a replica over a connection that this body drives and gives back at its end.
-    Driven { body: Incoming, link: Option<Box<Link>>, upstream: Arc<Upstream>, silence: Silence },
+    Driven { body: Incoming, link: Option<Box<Link>>, upstream: Arc<Upstream>, silence: Silence, span: Span },
     /// From a replica over a connection that has its own task.
     Detached { body: Incoming, silence: Silence },
 }
@@ -143,7 +144,7 @@ impl ResponseBody {
             upstream.keep(link);
             return Self(Answer::Full(Bytes::new()));
         }
-        Self(Answer::Driven { body, link: Some(link), upstream, silence: Silence::within(silence) })
+        Self(Answer::Driven { body, link: Some(link), upstream, silence: Silence::within(silence), span: Span::current() })
     }
 
     pub(super) const fn detached(body: Incoming, silence: Duration) -> Self {
@@ -166,13 +167,14 @@ impl Body for ResponseBody {
             Answer::Full(text) if text.is_empty() => Poll::Ready(None),
             Answer::Full(text) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(text))))),
             Answer::Detached { body, silence } => silence.bounds(Pin::new(body).poll_frame(context).map_err(Into::into), context),
-            Answer::Driven { body, link, upstream, silence } => {
+            Answer::Driven { body, link, upstream, silence, span } => {
                 let polled = silence.bounds(poll_driven(body, link, context).map_err(Into::into), context);
                 let ended = match &polled {
                     Poll::Ready(Some(Ok(_))) => body.is_end_stream(),
                     Poll::Ready(None) => true,
                     Poll::Ready(Some(Err(error))) => {
-                        tracing::warn!(replica = %upstream.address, %error, "a replica broke off in the middle of its answer");
+                        let replica = upstream.address;
+                        tracing::warn!(parent: &*span, %replica, %error, "a replica broke off in the middle of its answer");
                         *link = None;
                         false
                     }

@@ -12,6 +12,7 @@ use http::{Request, Response, StatusCode};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tracing::Instrument as _;
 
 use super::body::{RequestBody, ResponseBody};
 use super::failure::Failure;
@@ -40,7 +41,8 @@ impl Gateway {
             return Ok(answer(response, |body| ResponseBody::detached(body, self.settings.idle_timeout)));
         }
         let protocol = response.headers().get(UPGRADE).cloned();
-        self.tasks.spawn("gateway: tunnel", self.tunnel(downstream, hyper::upgrade::on(&mut response), upstream));
+        let tunnel = self.tunnel(downstream, hyper::upgrade::on(&mut response), upstream);
+        self.tasks.spawn("gateway: tunnel", tunnel.in_current_span());
         let mut response = answer(response, |_| ResponseBody::from(bytes::Bytes::new()));
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
         if let Some(protocol) = protocol {

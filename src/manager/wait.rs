@@ -118,7 +118,8 @@ fn judge(service: &ServiceState, generation: u64, wait: Wait) -> Option<Outcome>
         // A changed service that is to stay stopped is where it should be.
         Phase::Stopped if service.record.desired == Desired::Stopped => Some(Outcome::Reached),
         Phase::Deleting => Some(Outcome::Gone),
-        Phase::CrashLoop | Phase::Exited | Phase::Unhealthy => Some(Outcome::NotReached),
+        // An unhealthy one may get well for as long as it has time to start.
+        Phase::CrashLoop | Phase::Exited => Some(Outcome::NotReached),
         Phase::Starting | Phase::Degraded if wait == Wait::Started => {
             let wanted = usize::try_from(service.record.spec.replicas).unwrap_or(usize::MAX);
             let digest = service.record.spec.container_digest();

@@ -14,6 +14,7 @@ use rmcp::transport::streamable_http_server::session::local::LocalSessionManager
 
 use crate::auth::{Authenticator, presented_key};
 use crate::error::{Error, Kind};
+use crate::pages;
 use crate::problem::{Problem, status};
 use crate::server::RequestId;
 
@@ -66,14 +67,8 @@ impl Door {
 
     /// A browser names the page that calls. Pages of the manager itself, and of origins that may call the API, are let in.
     fn check_origin(&self, headers: &HeaderMap) -> Result<(), Box<Response>> {
-        let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
-        let origin = origin.to_str().unwrap_or_default();
-        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-        let own = origin.split_once("://").is_some_and(|(_, authority)| Some(authority) == host);
-        if own || self.origins.iter().any(|allowed| allowed == "*" || allowed == origin) {
-            return Ok(());
-        }
-        let error = Error::new(Kind::Forbidden, format!("pages of '{}' may not call this server", origin.escape_debug()));
+        let Some(origin) = pages::stranger(headers, &self.origins) else { return Ok(()) };
+        let error = Error::new(Kind::Forbidden, format!("pages of '{origin}' may not call this server"));
         Err(refuse(error.remedy("name the origin in CORS_ORIGINS"), None))
     }
 

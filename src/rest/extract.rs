@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
-use axum::http::{StatusCode, header, request::Parts};
+use axum::http::{StatusCode, request::Parts};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -100,7 +100,7 @@ fn parameters<T: DeserializeOwned>(pairs: Vec<(String, String)>) -> Result<T, Ve
     }
 }
 
-/// A JSON body. Its content type is not looked at, but for forms, which only a browser's cross-site request would send.
+/// A JSON body, whatever content type it is said to have.
 pub struct Body(pub Value);
 
 /// A JSON body that may be absent.
@@ -121,14 +121,6 @@ impl FromRequest<Api> for OptionalBody {
     type Rejection = Response;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, Response> {
-        const FORMS: [&str; 3] = ["application/x-www-form-urlencoded", "multipart/form-data", "text/plain"];
-        let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let is_form = FORMS.iter().any(|form| content_type.starts_with(form));
-        let from_browser = request.headers().contains_key(header::ORIGIN);
-        if is_form && from_browser {
-            let problem = Problem(Error::new(Kind::Invalid, "the body is a form").remedy("send application/json"));
-            return Err(problem.with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
-        }
         let read = Bytes::from_request(request, api);
         let bytes = within(api.settings.body_timeout, read).await?.map_err(|rejection| {
             let status = rejection.status();

@@ -27,6 +27,7 @@ use utoipa_axum::routes;
 use crate::auth::Authenticator;
 use crate::error::{Error, Kind};
 use crate::manager::Manager;
+use crate::pages;
 use crate::telemetry::Metrics;
 use crate::tools::Policy;
 use problem::Problem;
@@ -74,6 +75,7 @@ pub fn router(
     let (router, _made_when_asked_for) = documented().split_for_parts();
     let router = router
         .route("/tools/{tool}", axum::routing::post(tools::call))
+        .layer(middleware::from_fn_with_state(api.clone(), refuse_strangers))
         .merge(openapi::pages())
         .merge(services::router())
         .merge(beside.with_state(()))
@@ -121,6 +123,19 @@ fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(templates::get, templates::put, templates::delete))
         .routes(routes!(templates::schema))
         .routes(routes!(tools::list))
+}
+
+/// Pages of strangers change nothing. A browser asks beforehand (CORS) only about requests that a form could not send;
+/// others it sends, and keeps the answer from the page.
+async fn refuse_strangers(State(api): State<Api>, request: Request, next: Next) -> Result<Response, Problem> {
+    let stranger = pages::stranger(request.headers(), &api.settings.cors_origins);
+    match stranger.filter(|_| pages::may_change(request.method())) {
+        None => Ok(next.run(request).await),
+        Some(origin) => {
+            let error = Error::new(Kind::Forbidden, format!("web pages of '{origin}' may not change anything"));
+            Err(Problem(error.remedy("name the origin in CORS_ORIGINS (setting server.cors_origins)")))
+        }
+    }
 }
 
 /// Counts and times every request by its route, never by its path.

@@ -94,9 +94,6 @@ fn router(service: &str, rule: &str, settings: &Settings) -> Value {
     if !settings.middlewares.is_empty() {
         router["middlewares"] = json!(settings.middlewares);
     }
-    if settings.tls {
-        router["tls"] = json!({});
-    }
     router
 }
 
@@ -140,7 +137,6 @@ mod tests {
             domain: "mcp.example.org".parse().unwrap(),
             entrypoints: vec!["websecure".into()],
             middlewares: vec!["security-headers@file".into()],
-            tls: true,
             fallback_url: Some("http://127.0.0.1:8000".into()),
             ..Settings::default()
         };

@@ -33,9 +33,6 @@ pub fn traefik_labels(name: &ServiceName, spec: &ServiceSpec, settings: &Setting
     if !settings.middlewares.is_empty() {
         set(format!("{router}.middlewares"), settings.middlewares.join(","));
     }
-    if settings.tls {
-        set(format!("{router}.tls"), "true".into());
-    }
     let balancer = format!("http.services.{name}.loadbalancer");
     set(format!("{balancer}.server.port"), port.to_string());
     if let (true, Probe::Http(path)) = (settings.health_checks, &spec.health_check.probe) {
@@ -58,7 +55,6 @@ mod tests {
         let settings = Settings {
             middlewares: vec!["security-headers@file".into(), "rate-limit@file".into()],
             network: Some("mcp-network".into()),
-            tls: true,
             ..Settings::default()
         };
         let name = "echo".parse().unwrap();

@@ -27,8 +27,6 @@ pub struct Settings {
     pub entrypoints: Vec<String>,
     /// Traefik middlewares every service gets, with their provider: `security-headers@file`.
     pub middlewares: Vec<String>,
-    /// Whether Traefik ends TLS for services.
-    pub tls: bool,
     /// Whether labels ask Traefik to check health by itself. Its Docker provider needs that, as it does not know what
     /// the manager knows; the document never asks for it, as it lists ready replicas only.
     pub health_checks: bool,
@@ -45,7 +43,6 @@ impl Default for Settings {
             domain: Domain::default(),
             entrypoints: vec!["web".to_owned()],
             middlewares: Vec::new(),
-            tls: false,
             health_checks: true,
             network: None,
             fallback_url: None,

@@ -21,6 +21,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tower::ServiceExt as _;
+use tracing::Instrument as _;
 
 use crate::gateway::{Client, Gateway};
 use crate::lifecycle::Tasks;
@@ -100,7 +101,13 @@ async fn answer(visit: Arc<Visit>, mut request: Request<Incoming>) -> Result<Res
         Err(problem) => problem.into_response(),
         Ok(host) => match (&site.gateway, &visit.client) {
             (Some(gateway), Some(client)) if gateway.matches(&host) => {
-                gateway.handle(request, &host, client).await.map(Body::Gateway)
+                let span = span(&request, &id);
+                let handled = async {
+                    let response = gateway.handle(request, &host, client).await;
+                    tracing::debug!(status = response.status().as_u16(), "answered");
+                    response
+                };
+                handled.instrument(span).await.map(Body::Gateway)
             }
             _ if site.allowed.contains(&host) => route(&visit, request, &id).await,
             _ => hosts::misdirected(&host).into_response(),
@@ -111,11 +118,18 @@ async fn answer(visit: Arc<Visit>, mut request: Request<Incoming>) -> Result<Res
 }
 
 async fn route(visit: &Visit, mut request: Request<Incoming>, id: &http::HeaderValue) -> Response<Body> {
-    use tracing::Instrument as _;
-    let text = id.to_str().unwrap_or_default().to_owned();
-    let span = tracing::info_span!("request", request_id = text, method = %request.method(), path = request.uri().path());
-    request.extensions_mut().insert(RequestId(text));
+    let span = span(&request, id);
+    request.extensions_mut().insert(RequestId(text(id).to_owned()));
     request.extensions_mut().insert(ConnectInfo(visit.peer));
     let answered = visit.site.router.clone().oneshot(request.map(axum::body::Body::new)).instrument(span).await;
     answered.unwrap_or_else(|never| match never {}).map(Body::Router)
+}
+
+/// What each log line about the request says.
+fn span(request: &Request<Incoming>, id: &http::HeaderValue) -> tracing::Span {
+    tracing::info_span!("request", request_id = text(id), method = %request.method(), path = request.uri().path())
+}
+
+fn text(id: &http::HeaderValue) -> &str {
+    id.to_str().unwrap_or_default()
 }

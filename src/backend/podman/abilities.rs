@@ -67,6 +67,11 @@ impl Abilities {
         Self { version, architecture: host.arch.unwrap_or_default(), rootless, unenforced, details }
     }
 
+    /// Whether changes at a commit are read as the words of a Dockerfile, with quotes and escapes: since Podman 5.
+    pub(super) fn reads_changes_as_words(&self) -> bool {
+        self.version.split('.').next().and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major >= 5)
+    }
+
     pub(super) fn enforces(&self, limit: &str) -> bool {
         !self.unenforced.contains_key(limit)
     }

@@ -115,7 +115,7 @@ async fn make(
     };
     let before = look(engine, &build.image).await?.map(|image| image.info.id);
     let outcome = tokio::select! {
-        outcome = tokio::time::timeout_at(deadline.into(), fill(engine, &container, &build, &progress)) => {
+        outcome = tokio::time::timeout_at(deadline.into(), fill(&shared, &container, &build, &progress)) => {
             outcome.unwrap_or_else(|_| Err(late()))
         }
         () = given_up.cancelled() => Err(cancelled()),
@@ -152,7 +152,8 @@ async fn other(engine: &Engine, name: &str) -> Result<()> {
 }
 
 /// Runs the script to its end, and makes the image.
-async fn fill(engine: &Engine, container: &str, build: &Build, progress: &OnProgress) -> Result<Built> {
+async fn fill(shared: &Shared, container: &str, build: &Build, progress: &OnProgress) -> Result<Built> {
+    let engine = &shared.engine;
     engine.start(container).await.map_err(|error| refused(error, build))?;
     let query = [("follow", "true"), ("stdout", "true"), ("stderr", "true")].map(|(name, value)| (name, value.to_owned()));
     let mut stream = engine.logs(container, &query);
@@ -178,7 +179,7 @@ async fn fill(engine: &Engine, container: &str, build: &Build, progress: &OnProg
         return Ok(Built::Failed(code, output.lines));
     }
     (output.progress)(Progress { message: "writing the image".to_owned(), ..output.step.clone() });
-    let committed = engine.commit(container, &build.image, &changes(build, &output.labels)).await;
+    let committed = engine.commit(container, &build.image, &changes(build, &output.labels, &shared.abilities())).await;
     committed.map_err(|error| errors::engine(error, "write the image"))?;
     Ok(Built::Made)
 }
@@ -267,14 +268,22 @@ fn request(build: &Build, name: &str, base: &str, abilities: &Abilities) -> Valu
 }
 
 /// What the image says of itself, as a Containerfile would.
-fn changes(build: &Build, labels: &BTreeMap<String, String>) -> Vec<String> {
+fn changes(build: &Build, labels: &BTreeMap<String, String>, abilities: &Abilities) -> Vec<String> {
     let fixed = [
         format!("ENTRYPOINT {}", json!(build.entrypoint)),
         format!("USER {}", build.user),
         format!("WORKDIR {}", build.directory),
     ];
-    // The engine takes all that follows the first `=` as it is.
-    fixed.into_iter().chain(labels.iter().map(|(name, value)| format!("LABEL {name}={value}"))).collect()
+    let label = |(name, value): (&String, &String)| {
+        if abilities.reads_changes_as_words() {
+            let escaped = value.replace('\\', r"\\").replace('"', r#"\""#).replace('$', r"\$");
+            format!("LABEL {name}=\"{escaped}\"")
+        } else {
+            // The engine takes all that follows the first `=` as it is.
+            format!("LABEL {name}={value}")
+        }
+    };
+    fixed.into_iter().chain(labels.iter().map(label)).collect()
 }
 
 /// The container could not be made or started.
@@ -327,8 +336,13 @@ mod tests {
 
     #[test]
     fn the_image_says_what_it_is() {
-        let changes = changes(&build(), &build().labels);
-        assert_eq!(changes, ["ENTRYPOINT [\"/run me\"]", "USER 1:1", "WORKDIR /opt", "LABEL a={\"b\":\"c = d\"}"]);
+        let of = |version: &str| {
+            let abilities = Abilities { version: version.to_owned(), ..Abilities::default() };
+            changes(&build(), &build().labels, &abilities)
+        };
+        let common = ["ENTRYPOINT [\"/run me\"]", "USER 1:1", "WORKDIR /opt"].map(str::to_owned).to_vec();
+        assert_eq!(of("4.3.1"), [&common[..], &[r#"LABEL a={"b":"c = d"}"#.to_owned()]].concat());
+        assert_eq!(of("5.4.2"), [&common[..], &[r#"LABEL a="{\"b\":\"c = d\"}""#.to_owned()]].concat());
     }
 
     #[test]

@@ -28,6 +28,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub(super) use super::engine_error::EngineError;
+use super::engine_error::again_if_faulty;
 
 /// The API version asked for; newer engines serve it too, and its answers are the ones this code was measured against.
 pub(super) const API: &str = "/v4.3.1/libpod";
@@ -118,18 +119,6 @@ fn already(answer: Answer<()>) -> Answer<()> {
     match answer {
         Err(EngineError::Refused { status: 304, .. }) => Ok(()),
         other => other,
-    }
-}
-
-/// Asks once more after a fault of the engine itself. Podman 5 answers with one when, having ended a container, it finds
-/// something of it already cleared away, such as its line in the name server's file; asked again it goes on from there.
-async fn again_if_faulty<A: Future<Output = Answer<()>>>(ask: impl Fn() -> A) -> Answer<()> {
-    match ask().await {
-        Err(error @ EngineError::Refused { status: 500.., .. }) => {
-            tracing::debug!(%error, "asking the engine once more");
-            ask().await
-        }
-        answer => answer,
     }
 }
 

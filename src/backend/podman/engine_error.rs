@@ -39,6 +39,21 @@ impl EngineError {
     }
 }
 
+/// Asks once more after a fault of the engine itself. Podman 5 answers with one when, having ended a container, it finds
+/// something of it already cleared away, such as its line in the name server's file; asked again it goes on from there.
+pub(super) async fn again_if_faulty<A>(ask: impl Fn() -> A) -> Result<(), EngineError>
+where
+    A: Future<Output = Result<(), EngineError>>,
+{
+    match ask().await {
+        Err(error @ EngineError::Refused { status: 500.., .. }) => {
+            tracing::debug!(%error, "asking the engine once more");
+            ask().await
+        }
+        answer => answer,
+    }
+}
+
 impl From<conn::Error> for EngineError {
     fn from(error: conn::Error) -> Self {
         match error {
@@ -71,6 +86,33 @@ impl From<podman_api::Error> for EngineError {
             podman_api::Error::SerdeJsonError(error) => error.into(),
             podman_api::Error::IO(error) => Self::Away(error.to_string()),
             other => Self::Odd(other.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_engine_is_asked_once_more_after_a_fault_of_its_own_only() {
+        let refused = |status| Err(EngineError::Refused { status, message: "netavark".to_owned() });
+        for (answers, asked, last) in [
+            (vec![Ok(())], 1, None),
+            (vec![refused(500), Ok(())], 2, None),
+            (vec![refused(500), refused(500)], 2, Some(500)),
+            (vec![refused(409)], 1, Some(409)),
+        ] {
+            let answers = RefCell::new(answers.into_iter());
+            let count = RefCell::new(0);
+            let answer = again_if_faulty(|| {
+                *count.borrow_mut() += 1;
+                std::future::ready(answers.borrow_mut().next().unwrap())
+            });
+            let status = answer.await.err().map(|error| if let EngineError::Refused { status, .. } = error { status } else { 0 });
+            assert_eq!((status, *count.borrow()), (last, asked));
         }
     }
 }

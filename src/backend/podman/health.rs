@@ -56,8 +56,7 @@ impl HealthTrack {
             }
             Err(detail) => {
                 self.detail = Some(detail.chars().take(MAX_DETAIL).collect());
-                let forgiven = !self.ever_healthy && now.duration_since(self.started) < check.start_period.duration();
-                if !forgiven {
+                if self.ever_healthy || self.failures < self.may_have_failed(check, now) {
                     self.failures = self.failures.saturating_add(1);
                 }
                 if self.failures >= check.retries.max(1) {
@@ -65,6 +64,15 @@ impl HealthTrack {
                 }
             }
         }
+    }
+
+    /// How many failures count of a service that was never healthy: none within its start period, and then one an
+    /// interval, however often it was asked.
+    fn may_have_failed(&self, check: &HealthCheck, now: Instant) -> u32 {
+        let age = now.duration_since(self.started);
+        let Some(late) = age.checked_sub(check.start_period.duration()) else { return 0 };
+        let intervals = late.as_millis() / check.interval.duration().as_millis().max(1);
+        u32::try_from(intervals).unwrap_or(u32::MAX).saturating_add(1)
     }
 
     /// The pause before the next check; none when no further check is needed.

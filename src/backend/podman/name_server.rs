@@ -40,10 +40,10 @@ pub(super) fn lock_of_networks(storage_root: &Path) -> PathBuf {
     storage_root.join("networks/netavark.lock")
 }
 
-/// Takes out the lines of `gone` containers, or of all, while `lock` is Podman's; without that file (its networks may be
+/// Takes out the lines of `gone` containers, while `lock` is Podman's; without that file (its networks may be
 /// configured to be elsewhere) under netavark's lock alone. That it can't is told, and is no error: names may be wrong
 /// then, and everything else goes on.
-pub(super) async fn forget(folder: &Path, lock: Option<PathBuf>, networks: &[&str], gone: Gone) {
+pub(super) async fn forget(folder: &Path, lock: Option<PathBuf>, networks: &[&str], gone: HashSet<String>) {
     let (folder, files) = (folder.to_owned(), files(folder, networks));
     if !files.iter().any(|file| file.is_file()) {
         return;
@@ -61,33 +61,18 @@ pub(super) async fn forget(folder: &Path, lock: Option<PathBuf>, networks: &[&st
     }
 }
 
-/// Which lines are of no use.
-#[derive(Debug)]
-pub(super) enum Gone {
-    /// Those of containers with these ids.
-    Containers(HashSet<String>),
-    /// The whole file, as there is no such network.
-    Network,
-}
-
-impl Gone {
-    /// What stays of a file: `None` when that is all of it. Also the number of lines that go.
-    fn rest(&self, text: &str) -> (Option<String>, usize) {
-        match self {
-            Self::Network => (Some(String::new()), text.lines().count().saturating_sub(1)),
-            Self::Containers(gone) => {
-                let mut lines = text.lines();
-                let listens = lines.next().unwrap_or_default();
-                let (go, stay): (Vec<_>, Vec<_>) = lines.partition(|line| id(line).is_some_and(|id| gone.contains(id)));
-                let rest = match (go.as_slice(), stay.as_slice()) {
-                    ([], _) => None,
-                    (_, []) => Some(String::new()),
-                    (_, stay) => Some(format!("{listens}\n{}\n", stay.join("\n"))),
-                };
-                (rest, go.len())
-            }
-        }
-    }
+/// What stays of a file without the lines of `gone` containers: `None` when that is all of it, nothing when no container
+/// stays. Also the number of lines that go.
+fn rest(text: &str, gone: &HashSet<String>) -> (Option<String>, usize) {
+    let mut lines = text.lines();
+    let listens = lines.next().unwrap_or_default();
+    let (go, stay): (Vec<_>, Vec<_>) = lines.partition(|line| id(line).is_some_and(|id| gone.contains(id)));
+    let rest = match (go.as_slice(), stay.as_slice()) {
+        ([], _) => None,
+        (_, []) => Some(String::new()),
+        (_, stay) => Some(format!("{listens}\n{}\n", stay.join("\n"))),
+    };
+    (rest, go.len())
 }
 
 fn id(line: &str) -> Option<&str> {
@@ -99,7 +84,7 @@ fn files(folder: &Path, networks: &[&str]) -> Vec<PathBuf> {
     networks.iter().flat_map(|network| [folder.join(network), folder.join(format!("{network}%int"))]).collect()
 }
 
-fn forget_in(folder: &Path, files: &[PathBuf], gone: &Gone) -> Result<usize> {
+fn forget_in(folder: &Path, files: &[PathBuf], gone: &HashSet<String>) -> Result<usize> {
     let _lock = locked(&folder.with_file_name("aardvark.lock"))?;
     let mut lines = 0;
     let mut changed = false;
@@ -108,7 +93,7 @@ fn forget_in(folder: &Path, files: &[PathBuf], gone: &Gone) -> Result<usize> {
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             text => text?,
         };
-        let (rest, count) = gone.rest(&text);
+        let (rest, count) = rest(&text, gone);
         lines += count;
         changed |= rest.is_some();
         match rest.as_deref() {
@@ -174,18 +159,17 @@ mod tests {
 
     const TEXT: &str = "10.89.0.1\naa 10.89.0.2  one,echo\nbb 10.89.0.3  two,echo\n";
 
-    fn gone(ids: &[&str]) -> Gone {
-        Gone::Containers(ids.iter().map(ToString::to_string).collect())
+    fn gone(ids: &[&str]) -> HashSet<String> {
+        ids.iter().map(ToString::to_string).collect()
     }
 
     #[test]
     fn only_lines_of_containers_that_are_gone_go() {
-        assert_eq!(gone(&["cc"]).rest(TEXT), (None, 0));
-        assert_eq!(gone(&["aa", "cc"]).rest(TEXT), (Some("10.89.0.1\nbb 10.89.0.3  two,echo\n".to_owned()), 1));
-        assert_eq!(gone(&["aa", "bb"]).rest(TEXT), (Some(String::new()), 2), "without containers there is no file");
-        assert_eq!(Gone::Network.rest(TEXT), (Some(String::new()), 2));
-        assert_eq!(gone(&["10.89.0.1"]).rest(TEXT), (None, 0), "the first line is no container's");
-        assert_eq!(gone(&["aa"]).rest(""), (None, 0));
+        assert_eq!(rest(TEXT, &gone(&["cc"])), (None, 0));
+        assert_eq!(rest(TEXT, &gone(&["aa", "cc"])), (Some("10.89.0.1\nbb 10.89.0.3  two,echo\n".to_owned()), 1));
+        assert_eq!(rest(TEXT, &gone(&["aa", "bb"])), (Some(String::new()), 2), "without containers there is no file");
+        assert_eq!(rest(TEXT, &gone(&["10.89.0.1"])), (None, 0), "the first line is no container's");
+        assert_eq!(rest("", &gone(&["aa"])), (None, 0));
     }
 
     #[tokio::test]
@@ -199,9 +183,9 @@ mod tests {
         assert_eq!(known(&folder, &["ours"]), ["aa", "bb"].map(str::to_owned).into());
         forget(&folder, None, &["ours"], gone(&["aa"])).await;
         assert_eq!(known(&folder, &["ours"]), ["bb".to_owned()].into());
-        forget(&folder, None, &["ours"], Gone::Network).await;
+        forget(&folder, None, &["ours"], gone(&["bb"])).await;
         assert!(!folder.join("ours").exists() && !folder.join("ours%int").exists());
         assert_eq!(std::fs::read_to_string(folder.join("theirs")).unwrap(), TEXT);
-        forget(&root.path().join("nowhere"), None, &["ours"], Gone::Network).await;
+        forget(&root.path().join("nowhere"), None, &["ours"], gone(&["aa"])).await;
     }
 }

@@ -15,7 +15,7 @@ use super::abilities::Abilities;
 use super::client::{Engine, EngineError};
 use super::images::Images;
 use super::logs;
-use super::name_server::{self, Gone};
+use super::name_server;
 use super::names::{self, Names};
 use super::observed::Observed;
 use super::records::Stored;
@@ -145,9 +145,9 @@ impl Shared {
         if let Some(internal) = self.engine.network(name).await? {
             return Ok(internal);
         }
-        if let Some(folder) = self.name_server_dir() {
-            name_server::forget(folder, self.lock_of_networks(), &[name], Gone::Network).await;
-        }
+        // Of an earlier network of that name, which would give this one its address. Another manager may have made it
+        // meanwhile and started a container in it, so only what does not exist is forgotten.
+        self.tidy_name_server(&[]).await?;
         self.engine.create_network(name, internal, (names::OWNER, self.names.owner())).await?;
         // Another manager may have been quicker, and have meant something else.
         Ok(self.engine.network(name).await?.unwrap_or(internal))
@@ -176,7 +176,7 @@ impl Shared {
         };
         // What this installation does not own may be in its networks all the same.
         if !exist(listed) && !exist(&self.engine.all_containers().await?) {
-            name_server::forget(folder, self.lock_of_networks(), &networks, Gone::Containers(suspects)).await;
+            name_server::forget(folder, self.lock_of_networks(), &networks, suspects).await;
         }
         Ok(())
     }

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ORIGIN};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::value::RawValue;
@@ -31,6 +31,7 @@ use super::Gateway;
 use crate::domain::aggregate::{Names, Scope};
 use crate::domain::status::Snapshot;
 use crate::lifecycle::Tasks;
+use crate::pages;
 use crate::rpc;
 use catalog::Catalog;
 use raw::Message;
@@ -116,18 +117,9 @@ impl Hub {
     /// The refusal of a request that a web page of a strange origin sends.
     #[must_use]
     pub fn strange_page(&self, headers: &HeaderMap) -> Option<Response<Body>> {
-        let origin = self.strange_origin(headers)?;
+        let origin = pages::stranger(headers, &self.settings.origins)?;
         let text = format!("web pages of {origin} may not use this endpoint; the setting server.cors_origins allows them");
         Some(refusal(StatusCode::FORBIDDEN, None, rpc::INVALID_REQUEST, &text))
-    }
-
-    /// The page's origin, when it is neither ours nor allowed. The host was checked before.
-    fn strange_origin(&self, headers: &HeaderMap) -> Option<String> {
-        let origin = headers.get(ORIGIN)?.to_str().unwrap_or("a strange origin");
-        let own = headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
-        let same = origin.split_once("://").is_some_and(|(_, host)| Some(host) == own);
-        let allowed = self.settings.origins.iter().any(|allowed| allowed == "*" || allowed == origin);
-        (!same && !allowed).then(|| origin.chars().take(100).collect())
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the program says about itself: OpenAPI, documentation page, health, metrics; and the fuzzer that reads it.
 
 use reqwest::Method;
+use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::support::machine::{Part, offered};
@@ -46,6 +47,18 @@ async fn every_answer_carries_its_request_id_and_so_do_the_log_lines() {
     let other = product.request(Method::GET, "/containers").send().await.unwrap();
     assert!(!other.headers()["x-request-id"].is_empty());
     assert!(product.log().contains("my-own-id-1"), "{}", product.log());
+    let answer = product.service(Method::GET, "nobody", "/").header("x-request-id", "my-own-id-2").send().await.unwrap();
+    assert_eq!(answer.headers()["x-request-id"], "my-own-id-2", "of the gateway likewise");
+    assert!(product.log().contains("my-own-id-2"), "{}", product.log());
+    product.create_echo("echo", json!({})).await;
+    let log = product.log();
+    let told: Vec<&str> = log.lines().filter(|line| line.contains("service_create")).collect();
+    assert!(!told.is_empty(), "{log}");
+    for line in told {
+        let object: Value = serde_json::from_str(line).unwrap();
+        assert_eq!((&object["subject"], &object["target"]), (&json!("echo"), &json!("audit")), "{line}");
+        assert_eq!(line.matches("\"target\":").count(), 1, "a name that stands twice is read once: {line}");
+    }
     product.finish().await;
 }
 

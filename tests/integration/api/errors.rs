@@ -148,11 +148,29 @@ async fn a_page_of_a_stranger_cannot_reach_the_api_under_its_own_name() {
     assert_eq!(rebound.status(), 421);
     let plain = product.request(Method::GET, "/containers").header("origin", "http://evil.example.com").send().await.unwrap();
     assert!(!plain.headers().contains_key("access-control-allow-origin"), "CORS is off until asked for");
+    // What a browser sends without asking: it keeps the answer from the page, and the deed would be done.
+    let body = json!({"service_name": "echo", "template": "echo"});
+    let of_page = async |path: &str, origin: &str| {
+        let request = product.request(Method::POST, path).header("origin", origin).header("content-type", "text/plain");
+        let answer = request.body(body.to_string()).send().await.unwrap();
+        (answer.status().as_u16(), answer.json::<Value>().await.unwrap())
+    };
+    for path in ["/containers", "/containers/echo/stop", "/templates", "/tools/container_create", "/packages"] {
+        for origin in ["http://evil.example.com", "null"] {
+            let answer = of_page(path, origin).await;
+            is_problem(&answer, 403, "forbidden");
+            assert!(answer.1["remedy"].as_str().unwrap().contains("CORS_ORIGINS"), "{answer:?}");
+        }
+    }
+    let own = format!("http://127.0.0.1:{}", product.port);
+    assert_eq!(of_page("/containers", &own).await.0, 201, "the installation's own pages may");
     product.finish().await;
 
     let product = Product::start(Options::memory().with("CORS_ORIGINS", "*")).await;
     let asked = product.request(Method::GET, "/containers").header("origin", "http://app.example.com").send().await.unwrap();
     assert_eq!(asked.headers()["access-control-allow-origin"], "*");
+    let may = product.request(Method::POST, "/containers").header("origin", "http://app.example.com").json(&json!({}));
+    assert_eq!(may.send().await.unwrap().status(), 422, "a page that may call is told what is wrong with what it sends");
     assert!(product.log().contains("CORS_ORIGINS"), "any origin without authentication is a warning at the start");
     product.finish().await;
 }

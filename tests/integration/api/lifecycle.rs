@@ -185,6 +185,23 @@ async fn an_unhealthy_replica_leaves_the_routes_and_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_creation_waits_for_health_however_often_the_service_said_before_that_it_is_not_there_yet() {
+    if !podman::ready().await {
+        return;
+    }
+    let product = Product::start(Options::podman()).await;
+    let check = json!({"path": "/health", "interval": "10s", "retries": 3, "start_period": "0s"});
+    let body = json!({"service_name": "late", "template": "echo", "health_check": check,
+        "environment": {"MCP_ECHO_START_DELAY_MS": "1500"}});
+    let asked = tokio::spawn(product.request(Method::POST, "/containers").json(&body).send());
+    let created = product.until("late", "its container runs", |service| service["instances"][0]["state"] == "running").await;
+    assert_eq!(created["instances"][0]["health"], "starting", "{created:#}");
+    let answer: Value = asked.await.unwrap().unwrap().json().await.unwrap();
+    assert_eq!((&answer["status"], &answer["instances"][0]["health"]), (&json!("running"), &json!("healthy")), "{answer:#}");
+    product.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn services_are_locked_down_and_the_api_shows_what_is_loosened() {
     if !podman::ready().await {
         return;

@@ -55,8 +55,9 @@ async fn a_server_that_speaks_stdio_is_called_by_name_in_both_eras() {
     assert!((200..300).contains(&session.close().await));
     // The key of its sessions is nobody's to read.
     let (_, inspected) = product.get("/containers/stdio/inspect").await;
+    // Podman 4.3 names the variable, 5.4 does not.
     let key = inspected.to_string().split("MCP_BRIDGE_SESSION_KEY=").nth(1).map(|rest| rest[..10].to_owned());
-    assert_eq!(key.as_deref(), Some("[redacted]"));
+    assert!(key.as_deref().is_none_or(|key| key == "[redacted]"), "{key:?}");
     // A restart is a new bridge in the same container.
     assert_eq!(product.call(Method::POST, "/containers/stdio/restart").await.0, 200);
     assert_eq!(echo(&Session::open(&client, &url).await, "again").await, "again");
@@ -111,19 +112,21 @@ async fn replicas_find_one_another_whatever_an_engine_left_behind() {
     podman::podman(&["network", "rm", &names[0], &names[1]]).await;
     let folder = PathBuf::from(std::env::var("XDG_RUNTIME_DIR").unwrap()).join("containers/networks/aardvark-dns");
     std::fs::create_dir_all(&folder).unwrap();
-    let file = folder.join(&network);
+    // Newer engines mark the file of an internal network.
+    let files = [folder.join(&network), folder.join(format!("{network}%int"))];
     let gone = format!("{} 10.254.77.9  gone", "e".repeat(64));
-    std::fs::write(&file, format!("10.254.77.1\n{gone}\n")).unwrap();
+    std::fs::write(&files[0], format!("10.254.77.1\n{gone}\n")).unwrap();
     let product = product.kill_and_restart().await;
     forwarded(&product).await;
     // With a name that stays, the name server outlives the containers, and serves none that come later.
-    std::fs::write(&file, format!("{}{gone}\n", std::fs::read_to_string(&file).unwrap())).unwrap();
+    let file = files.iter().find(|file| file.exists()).unwrap();
+    std::fs::write(file, format!("{}{gone}\n", std::fs::read_to_string(file).unwrap())).unwrap();
     let product = product.kill_and_restart().await;
     assert_eq!(product.call(Method::DELETE, "/containers/stdio").await.0, 204);
     forwarded(&product).await;
     product.finish().await;
     podman::podman(&["network", "rm", &names[0], &names[1]]).await;
-    assert!(!file.exists());
+    assert!(files.iter().all(|file| !file.exists()));
 }
 
 /// Creates a service of two replicas, and has one pass on what is the other's.

@@ -22,8 +22,10 @@ use crate::support::{eventually, stretched};
 struct Traefik {
     _process: Child,
     web: u16,
+    secure: u16,
     dashboard: u16,
     client: Client,
+    log: std::path::PathBuf,
 }
 
 /// A port that stays free until Traefik takes it: below those that the system hands out to whoever asks for any, which
@@ -44,6 +46,11 @@ fn free_port() -> u16 {
 impl Traefik {
     /// Starts Traefik with the shipped files, on free ports, in front of `product`.
     async fn start(program: &str, product: &Product, provider: u16) -> Self {
+        Self::start_with(program, product, provider, false).await
+    }
+
+    /// Likewise, with all over TLS if so wanted, as `tls.yml.example` says.
+    async fn start_with(program: &str, product: &Product, provider: u16, tls: bool) -> Self {
         let shipped = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/traefik"));
         let folder = product.folder.path().join("traefik");
         std::fs::create_dir_all(folder.join("dynamic")).unwrap();
@@ -68,11 +75,20 @@ impl Traefik {
                 ("pollInterval: 1s", "pollInterval: 200ms".to_owned()),
             ],
         );
+        if tls {
+            let file = folder.join("traefik.yml");
+            let redirect = "{redirections: {entryPoint: {to: websecure, scheme: https}}}";
+            let text = std::fs::read_to_string(&file).unwrap();
+            let (before, after) = text.split_once("  web:\n").unwrap();
+            std::fs::write(file, format!("{before}  web:\n    http: {redirect}\n{after}")).unwrap();
+        }
         replaced("dynamic/manager.yml", &[("127.0.0.1:8000", format!("127.0.0.1:{}", product.port))]);
         replaced("dynamic/middlewares.yml", &[]);
-        let log = std::fs::File::create(folder.join("log")).unwrap();
+        let path = folder.join("log");
+        let log = std::fs::File::create(&path).unwrap();
         let process = Command::new(program)
             .arg(format!("--configFile={}", folder.join("traefik.yml").display()))
+            .envs(tls.then_some(("MCP_ENTRYPOINT", "websecure")))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -80,7 +96,7 @@ impl Traefik {
             .spawn()
             .unwrap();
         let client = Client::builder().no_proxy().build().unwrap();
-        let traefik = Self { _process: process, web, dashboard, client };
+        let traefik = Self { _process: process, web, secure, dashboard, client, log: path };
         eventually("Traefik answers", async || {
             let ping = traefik.client.get(format!("http://127.0.0.1:{dashboard}/ping")).send().await;
             ping.is_ok_and(|answer| answer.status() == 200)
@@ -266,5 +282,54 @@ async fn traefik_shares_the_load_over_healthy_replicas_and_leads_to_the_manager(
     let (status, unknown) = traefik.get("ecko.localhost", "/").await;
     assert!(status == 404 && unknown["remedy"].as_str().unwrap().contains("echo"), "{unknown:#}");
     assert_ne!(traefik.get("traefik.localhost", "/").await.1["service"], "traefik", "that is the dashboard's name");
+    product.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_tls_http_is_sent_on_and_what_the_middlewares_and_the_metrics_promise_holds() {
+    if !podman::ready().await {
+        return;
+    }
+    let Some(program) = offered(Part::Traefik) else { return };
+    let provider = free_port();
+    let listen = format!("127.0.0.1:{provider}");
+    let options = Options::podman()
+        .with("MCP_MANAGER_SERVER_TRAEFIK_PROVIDER_LISTEN", listen)
+        .with("MCP_MANAGER_SERVER_TRAEFIK_ENTRYPOINTS", "websecure");
+    let product = Product::start(options).await;
+    let traefik = Traefik::start_with(&program, &product, provider, true).await;
+    product.create_echo("echo", json!({})).await;
+    // Head and body as a client gets them that follows redirects and takes Traefik's own certificate.
+    let fetch = async |url: &str, more: &[&str]| {
+        let ports = [("localhost", traefik.secure), ("echo.localhost", traefik.secure), ("echo.localhost", traefik.web)];
+        let resolve = ports.map(|(host, port)| format!("--resolve={host}:{port}:127.0.0.1"));
+        let common = ["--silent", "--insecure", "--include", "--location", "--noproxy", "*", "--max-time", "10"];
+        let output = Command::new("curl").args(common).args(resolve).args(more).arg(url).output().await.unwrap();
+        String::from_utf8(output.stdout).unwrap().to_lowercase()
+    };
+    let by_http = format!("http://echo.localhost:{}/echo/hi", traefik.web);
+    eventually("the service answers over TLS", async || fetch(&by_http, &[]).await.contains("\r\n\r\n{\"")).await;
+    let answered = fetch(&by_http, &[]).await;
+    assert!(answered.contains(&format!("location: https://echo.localhost:{}/echo/hi", traefik.secure)), "{answered}");
+
+    let api = format!("https://localhost:{}/api/mcp/health", traefik.secure);
+    let answered = fetch(&api, &["--header", "Origin: https://strange.example"]).await;
+    for header in ["x-content-type-options: nosniff", "x-frame-options: deny", "referrer-policy: no-referrer"] {
+        assert!(answered.contains(header), "no {header}: {answered}");
+    }
+    assert!(!answered.contains("access-control-allow-origin"), "{answered}");
+    // One connection, so that it is quick enough: 200 at once, 100 a second.
+    let many = fetch(&format!("{api}?n=[1-600]"), &[]).await;
+    let (passed, refused) = (many.matches("http/2 200").count(), many.matches("http/2 429").count());
+    assert!(passed >= 200 && refused > 0 && passed + refused == 600, "{passed} passed, {refused} were refused");
+
+    let metrics = traefik.client.get(format!("http://127.0.0.1:{}/metrics", traefik.dashboard)).send().await.unwrap();
+    assert!(metrics.text().await.unwrap().contains("traefik_entrypoint_requests_total"));
+    eventually("the access log tells of the request", async || {
+        let log = std::fs::read_to_string(&traefik.log).unwrap();
+        let mut lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.any(|line| line["RequestHost"] == "echo.localhost" && line["DownstreamStatus"] == 200)
+    })
+    .await;
     product.finish().await;
 }

@@ -1,6 +1,5 @@
 //! What others do to the engine, and changes that go wrong.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use mcp_manager::domain::spec::{Mount, MountSource, ServiceSpec};
@@ -11,7 +10,7 @@ use reqwest::Method;
 use super::{call, change, create, finish, is_running};
 use crate::contract::podman::Installation;
 use crate::contract::{Manager, name, spec};
-use crate::support::podman::{podman, unique};
+use crate::support::podman::podman;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_that_somebody_removes_is_made_again() {
@@ -60,32 +59,6 @@ async fn records_that_somebody_prunes_are_written_again() {
     assert_eq!(before.replicas[0].id, after.replicas[0].id);
     assert!(exists().await);
     finish(manager, installation).await;
-}
-
-/// Podman 5 ends such a container, and says that it could not.
-#[tokio::test(flavor = "multi_thread")]
-async fn services_end_also_when_the_name_server_has_lost_its_file() {
-    let Some(mut installation) = Installation::new().await else { return };
-    let network = unique("network");
-    installation.settings.network.clone_from(&network);
-    let manager = Manager::start(&installation).await;
-    let folder = PathBuf::from(std::env::var("XDG_RUNTIME_DIR").unwrap()).join("containers/networks/aardvark-dns");
-    let lose = || {
-        let removed = [network.clone(), format!("{network}%int")].map(|file| std::fs::remove_file(folder.join(file)).is_ok());
-        assert!(removed.contains(&true), "there was no file of {network}");
-    };
-    create(&manager, spec(&installation)).await;
-    lose();
-    let stopped = mcp_manager::backend::Change { desired: Desired::Stopped, ..change(spec(&installation)) };
-    manager.backend.update(&name("echo"), 1, stopped).await.unwrap();
-    let is_over = |service: &ServiceState| service.phase == Phase::Stopped || service.failure.is_some();
-    let service = manager.service(&name("echo"), "it is stopped", is_over).await;
-    assert!(service.failure.is_none(), "{:?}", service.failure);
-    manager.backend.update(&name("echo"), 2, change(spec(&installation))).await.unwrap();
-    manager.service(&name("echo"), "it runs", is_running).await;
-    lose();
-    finish(manager, installation).await;
-    podman(&["network", "rm", &network, &format!("{network}-egress")]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
