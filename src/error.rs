@@ -203,12 +203,16 @@ impl Error {
         Self { fields: vec![field.clone()], ..Self::new(Kind::Invalid, field.to_string()) }
     }
 
-    /// No such thing; names the nearest existing one when there is a near one.
+    /// No such thing; names the nearest existing one when there is a near one, and else how to list them.
     pub fn not_found<'a>(what: &str, name: &str, existing: impl IntoIterator<Item = &'a str>) -> Self {
         let error = Self::new(Kind::NotFound, format!("there is no {what} '{}'", crate::domain::shown(name)));
         match crate::domain::nearest(name, existing) {
             Some(near) => error.remedy(format!("did you mean '{near}'?")),
-            None => error,
+            None => match what {
+                "service" => error.remedy("'mcp-manager ls' and GET /containers list those that there are"),
+                "template" => error.remedy("'mcp-manager template ls' and GET /templates list those that there are"),
+                _ => error,
+            },
         }
     }
 

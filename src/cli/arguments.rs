@@ -187,7 +187,7 @@ pub struct Settings {
     /// Address and port to listen on (setting server.listen).
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<String>,
-    /// Where services run: auto, podman or memory (setting backend.kind).
+    /// Where services run: auto, podman, kubernetes or memory (setting backend.kind).
     #[arg(long, value_name = "KIND")]
     pub backend: Option<String>,
     /// Directory of templates (setting templates.dir).

@@ -200,5 +200,19 @@ pub async fn status(client: &Client, output: &Output, name: &str) -> Outcome {
         output.text("")?;
         output.table(&REPLICA_HEADER, detail.instances.iter().map(replica_row).collect())?;
     }
-    detailed.iter().try_for_each(|line| output.text(line))
+    detailed.iter().try_for_each(|line| output.text(line))?;
+    // A replica that is well says nothing of its former ends.
+    let ended = detail.instances.iter().filter(|replica| !replica.is_ready());
+    for (replica, exit) in ended.filter_map(|replica| Some((replica, replica.last_exit.as_ref()?))) {
+        if !exit.last_log_lines.is_empty() {
+            output.text(&format!("\nreplica {}, last lines before it ended with status {}:", replica.ordinal, exit.code))?;
+            exit.last_log_lines.iter().try_for_each(|line| output.text(&format!("  {}", shown_line(line))))?;
+        }
+    }
+    Ok(())
+}
+
+/// A line that a service wrote, without what would move the terminal's cursor or change its colours.
+fn shown_line(line: &str) -> String {
+    line.chars().map(|letter| if letter.is_control() && letter != '\t' { char::REPLACEMENT_CHARACTER } else { letter }).collect()
 }

@@ -23,6 +23,7 @@ mod settings;
 mod sse;
 mod templates;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
@@ -31,7 +32,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::config::{Config, Environment, LogFormat};
 use crate::domain::package::Source;
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::memory;
 use crate::telemetry::logging;
 use arguments::{AuthCommand, Command, CommandLine, TemplateCommand};
@@ -49,6 +50,9 @@ pub fn main() -> ExitCode {
         Ok(line) => line,
         // Help and version are no errors; clap knows where to write each.
         Err(usage) => {
+            if usage.use_stderr() && asks_for_json(std::env::args_os()) {
+                return exit::report(&misused(&usage).into(), true);
+            }
             let _ = usage.print();
             return if usage.use_stderr() { exit::Code::Usage.into() } else { ExitCode::SUCCESS };
         }
@@ -57,6 +61,23 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(trouble) => exit::report(&trouble, line.common.json),
     }
+}
+
+/// Whether `--json` is among words that cannot be understood as a whole.
+fn asks_for_json(words: impl Iterator<Item = OsString>) -> bool {
+    words.take_while(|word| word != "--").any(|word| word == "--json")
+}
+
+/// What clap says of a wrong use, as an error like all others.
+fn misused(usage: &clap::Error) -> Error {
+    if usage.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return Error::new(Kind::Invalid, "there is no command").remedy("'mcp-manager --help' lists them");
+    }
+    let text = usage.render().to_string();
+    let mut parts = text.split("\n\n").map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "));
+    let detail = parts.next().unwrap_or_default();
+    let remedy: Vec<String> = parts.filter(|part| !part.is_empty()).collect();
+    Error::new(Kind::Invalid, detail.strip_prefix("error: ").unwrap_or(&detail)).remedy(remedy.join("; "))
 }
 
 fn run(line: &CommandLine) -> Outcome {

@@ -5,11 +5,13 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::arguments::Run;
 use super::exit::Outcome;
 use crate::config::Environment;
+use crate::domain::document::Document;
 use crate::domain::quantity::{Bytes, MilliCpu, Span};
 use crate::domain::spec::{EnvironmentValue, PortNumber, SpecInput, Volumes, Words};
 use crate::error::{Error, FieldError, Result};
@@ -146,16 +148,15 @@ pub fn from_files(files: &[PathBuf]) -> Outcome<Vec<(String, Value)>> {
     let mut errors = Vec::new();
     for file in files {
         let text = read_text(file)?;
-        let documents = serde_json::Deserializer::from_str(&text).into_iter::<Value>();
         let mut found = 0_usize;
-        for document in documents {
+        for document in documents(&text) {
             let document = match document {
                 Ok(document) => document,
-                Err(error) => {
-                    let message = format!("{error}, in {}", shown(file));
-                    let error = FieldError { line: Some(error.line()), ..FieldError::new("", message, "correct the JSON") };
-                    errors.push(error);
-                    break;
+                Err(wrong) => {
+                    let named =
+                        |error: FieldError| FieldError { message: format!("{}, in {}", error.message, shown(file)), ..error };
+                    errors.extend(wrong.into_iter().map(named));
+                    continue;
                 }
             };
             let list = if let Value::Array(list) = document { list } else { vec![document] };
@@ -175,6 +176,31 @@ pub fn from_files(files: &[PathBuf]) -> Outcome<Vec<(String, Value)>> {
         errors.push(FieldError::new("", "the files describe no service", "write {\"service_name\": \"…\", …}"));
     }
     if errors.is_empty() { Ok(services) } else { Err(Error::invalid("the files cannot be applied", errors).into()) }
+}
+
+/// The JSON documents that stand in a text one after the other, or what is wrong with each; nothing is read behind one
+/// that does not end.
+fn documents(text: &str) -> Vec<Result<Value, Vec<FieldError>>> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut ends = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
+    let (mut documents, mut start) = (Vec::new(), 0);
+    while let Some(read) = ends.next() {
+        if let Err(error) = read {
+            let error = FieldError { line: Some(error.line()), ..FieldError::new("", error.to_string(), "correct the JSON") };
+            documents.push(Err(vec![error]));
+            break;
+        }
+        let before = text[..start].matches('\n').count();
+        let document = Document::parse(&text.as_bytes()[start..ends.byte_offset()]);
+        documents.push(document.map(|document| document.value).map_err(|mut errors| {
+            for error in &mut errors {
+                error.line = error.line.map(|line| line + before);
+            }
+            errors
+        }));
+        start = ends.byte_offset();
+    }
+    documents
 }
 
 /// The text of a file, or of standard input for `-`.
@@ -275,5 +301,10 @@ mod tests {
         let super::super::exit::Trouble::Error(_, error) = from_files(&bad).unwrap_err() else { panic!("not an error") };
         assert_eq!(error.fields.len(), 3, "{error}");
         assert!(from_files(&[file("empty.json", "")]).is_err());
+        let twice =
+            file("twice.json", "{\"name\": \"a\"}\n{\"name\": \"b\",\n\"replicas\": 1, \"replicas\": 2}\n{\"name\": \"c\"}");
+        let super::super::exit::Trouble::Error(_, error) = from_files(&[twice]).unwrap_err() else { panic!("not an error") };
+        let [field] = error.fields.as_slice() else { panic!("{error}") };
+        assert_eq!((field.field.as_str(), field.line), ("replicas", Some(3)), "{error}");
     }
 }

@@ -1,9 +1,12 @@
 //! Section `limits`: what services get by default, and what they may have at most.
 
+use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::path::{Component, PathBuf};
 
 use super::section::{Check, section};
 use crate::domain::quantity::{Bytes, MilliCpu};
+use crate::domain::spec::{CPU, MEMORY, PIDS};
 
 section! {
     /// What services get by default, and what they may have at most.
@@ -25,13 +28,19 @@ impl Limits {
     fn validate(&self, check: &mut Check) {
         let range = 1..=10_000;
         check.that(range.contains(&self.max_containers), "max_containers", "is out of range", "use 1 to 10000");
-        check.that(self.default_memory_limit.0 >= 6 << 20, "default_memory_limit", "is below 6m", "use at least 6m");
-        check.that(self.default_cpu_limit.0 >= 10, "default_cpu_limit", "is below 0.01", "use at least 0.01");
-        check.that(self.default_pids_limit >= 1, "default_pids_limit", "is 0", "allow at least one process");
+        // What a service may not ask for is no default either.
+        within(check, "default_memory_limit", &self.default_memory_limit, &MEMORY);
+        within(check, "default_cpu_limit", &self.default_cpu_limit, &CPU);
+        within(check, "default_pids_limit", &self.default_pids_limit, &PIDS);
         for path in &self.allowed_host_paths {
             let plain = path.is_absolute() && path.components().all(|part| part != Component::ParentDir);
             let message = format!("'{}' is not an absolute and plain path", path.display().to_string().escape_debug());
             check.that(plain, "allowed_host_paths", message, "write e.g. /srv/data");
         }
     }
+}
+
+fn within<T: PartialOrd + Display>(check: &mut Check, field: &str, value: &T, range: &RangeInclusive<T>) {
+    let remedy = format!("use {} to {}", range.start(), range.end());
+    check.that(range.contains(value), field, format!("is {value}"), &remedy);
 }

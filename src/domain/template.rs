@@ -80,6 +80,9 @@ pub struct TemplateReference {
     /// Digest of the document.
     #[serde(default)]
     pub digest: String,
+    /// This version was asked for, so that a newer one makes the service no older.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pinned: bool,
 }
 
 impl Template {
@@ -88,7 +91,7 @@ impl Template {
         let Value::Object(object) = document else {
             return Err(vec![FieldError::new("", "is not a JSON object", "write {\"name\": …, \"image\": …}")]);
         };
-        let (header, flat) = fields::read_both::<TemplateHeader, SpecInput>(object);
+        let (header, flat) = fields::read_both::<TemplateHeader, SpecInput>(object, &spec::MAPS);
         let mut errors = header.errors;
         errors.extend(flat.errors);
         let mut unread = header.unread;
@@ -100,7 +103,7 @@ impl Template {
         let spec = flat.value.overlaid(default_config.unwrap_or_else(|| {
             // The errors in it are known; what is right in it is still looked at.
             let nested = object.get(NESTED).and_then(Value::as_object);
-            let nested = nested.map(|nested| fields::read_part::<SpecInput>(nested, &|_| true)).unwrap_or_default();
+            let nested = nested.map(|nested| fields::read_part::<SpecInput>(nested, &|_| true, &spec::MAPS)).unwrap_or_default();
             unread.extend(nested.unread);
             nested.value
         }));
@@ -192,7 +195,7 @@ impl Template {
     /// What a service remembers of this template.
     #[must_use]
     pub fn reference(&self) -> TemplateReference {
-        TemplateReference { name: self.name.clone(), version: self.version.clone(), digest: self.digest.clone() }
+        TemplateReference { name: self.name.clone(), version: self.version.clone(), digest: self.digest.clone(), pinned: false }
     }
 }
 

@@ -58,7 +58,7 @@ impl Capacity {
         let pending: u32 = promised.iter().map(|(other, count)| count.saturating_sub(existing(other))).sum();
         let used = others.saturating_add(pending);
         if used.saturating_add(replicas) > self.limit {
-            let detail = format!("{replicas} more containers do not fit: {used} of {} places are taken", self.limit);
+            let detail = format!("'{name}' with {replicas} containers does not fit: others have {used} of {} places", self.limit);
             return Err(Error::new(Kind::LimitReached, detail).remedy("delete services, or raise MAX_CONTAINERS"));
         }
         Ok(())

@@ -74,7 +74,8 @@ impl Manager {
             tokio::select! {
                 pulled = manager.backend.pull(&image, policy, None, progress) => pulled,
                 () = cancelled.cancelled() => {
-                    Err(Error::new(Kind::Cancelled, format!("the pull of {image} was cancelled")))
+                    Err(Error::new(Kind::Cancelled, format!("the pull of {image} was cancelled"))
+                        .remedy("send it again if it is still wanted"))
                 }
             }
         };

@@ -1,8 +1,9 @@
 //! Logs of services, replicas merged and told apart.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use futures_util::TryStreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,9 @@ use crate::error::{Error, FieldError, Result};
 /// Lines of each replica when nothing else is asked for, and at most unless they are followed.
 const DEFAULT_TAIL: u32 = 100;
 const MAX_TAIL: u32 = 10_000;
+
+/// How long after a moment lines from before it may come in.
+const LATE: Duration = Duration::from_millis(500);
 
 /// Which log lines a caller wants, as callers write it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -53,6 +57,16 @@ pub struct LogPage {
 impl LogRequest {
     /// What is asked for; an error for what cannot be.
     fn query(&self, follow: bool) -> Result<LogQuery> {
+        self.judged(follow).map_err(|errors| Error::invalid("the parameters are not valid", errors))
+    }
+
+    /// All that is asked for and cannot be.
+    #[must_use]
+    pub fn violations(&self, follow: bool) -> Vec<FieldError> {
+        self.judged(follow).err().unwrap_or_default()
+    }
+
+    fn judged(&self, follow: bool) -> Result<LogQuery, Vec<FieldError>> {
         let mut errors = Vec::new();
         let tail = self.tail.unwrap_or(DEFAULT_TAIL);
         if tail > MAX_TAIL {
@@ -72,8 +86,10 @@ impl LogRequest {
             errors.push(FieldError::new("previous", "has ended and cannot be followed", "leave out 'follow' or 'previous'"));
         }
         if !errors.is_empty() {
-            return Err(Error::invalid("the parameters are not valid", errors));
+            return Err(errors);
         }
+        // Before that moment nothing more comes when it has passed.
+        let follow = follow && until.is_none_or(|until| until > Timestamp::now());
         Ok(LogQuery { tail: Some(tail), since, until, stream: self.stream, replica: self.replica, previous, follow })
     }
 }
@@ -111,7 +127,13 @@ impl Manager {
         follow: bool,
     ) -> Result<LogStream> {
         let timestamps = request.timestamps.unwrap_or(true);
-        let lines = self.service_logs(actor, name, request.query(follow)?).await?;
+        let query = request.query(follow)?;
+        let until = query.until.filter(|_| query.follow);
+        let mut lines = self.service_logs(actor, name, query).await?;
+        if let Some(until) = until {
+            let left = until.duration_since(Timestamp::now()).try_into().unwrap_or(Duration::ZERO);
+            lines = lines.take_until(tokio::time::sleep(left + LATE)).boxed();
+        }
         Ok(if timestamps { lines } else { Box::pin(lines.map_ok(|line| LogLine { timestamp: None, ..line })) })
     }
 

@@ -170,7 +170,9 @@ impl Manager {
         match task.await {
             Ok(Some(result)) => result,
             Ok(None) => Err(Error::new(Kind::Internal, "the operation broke off; the manager's log says why")),
-            Err(cancelled) => Err(Error::new(Kind::Cancelled, "the manager is shutting down").because(cancelled)),
+            Err(cancelled) => {
+                Err(Error::new(Kind::Cancelled, "the manager is shutting down").remedy(wait::AGAIN).because(cancelled))
+            }
         }
     }
 }

@@ -44,6 +44,28 @@ pub struct ListRequest {
 impl ListRequest {
     /// What is asked for; an error for what cannot be.
     pub fn query(self) -> Result<ListQuery> {
+        let (phases, errors) = self.judged();
+        if !errors.is_empty() {
+            return Err(Error::invalid("the parameters are not valid", fields::bounded(errors)));
+        }
+        let labels = self.label.iter().flat_map(|list| list.split(',')).filter(|text| !text.is_empty());
+        let labels = labels.map(|text| match text.split_once('=') {
+            Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+            None => (text.to_owned(), None),
+        });
+        let labels = labels.collect();
+        // Like an empty status or label, an empty name asks for nothing in particular.
+        let template = self.template.filter(|template| !template.is_empty());
+        Ok(ListQuery { phases, template, labels, after: self.after, limit: self.limit.unwrap_or(PAGE) })
+    }
+
+    /// All that is asked for and cannot be.
+    #[must_use]
+    pub fn violations(&self) -> Vec<FieldError> {
+        self.judged().1
+    }
+
+    fn judged(&self) -> (Vec<Phase>, Vec<FieldError>) {
         let (mut phases, mut errors) = (Vec::new(), Vec::new());
         for text in self.status.iter().flat_map(|list| list.split(',')).filter(|text| !text.is_empty()) {
             if let Some(phase) = Phase::ALL.into_iter().find(|phase| phase.as_str() == text) {
@@ -54,19 +76,10 @@ impl ListRequest {
                 errors.push(FieldError::new("status", message, format!("use one of {known}")));
             }
         }
-        let limit = self.limit.unwrap_or(PAGE);
-        if !(1..=PAGE).contains(&limit) {
+        if let Some(limit) = self.limit.filter(|limit| !(1..=PAGE).contains(limit)) {
             errors.push(FieldError::new("limit", format!("is {limit}"), format!("use 1 to {PAGE}")));
         }
-        if !errors.is_empty() {
-            return Err(Error::invalid("the parameters are not valid", fields::bounded(errors)));
-        }
-        let labels = self.label.iter().flat_map(|list| list.split(',')).filter(|text| !text.is_empty());
-        let labels = labels.map(|text| match text.split_once('=') {
-            Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
-            None => (text.to_owned(), None),
-        });
-        Ok(ListQuery { phases, template: self.template, labels: labels.collect(), after: self.after, limit })
+        (phases, errors)
     }
 }
 

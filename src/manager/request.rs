@@ -53,7 +53,8 @@ impl ServiceRequest {
 
     fn read_as(document: &Value, path_name: Option<&ServiceName>, is_whole: bool) -> Result<Self> {
         let object = as_object(document)?;
-        let (header, spec) = fields::read_both::<Header, SpecInput>(object);
+        let is_named_twice = object.contains_key("service_name") && object.contains_key("name");
+        let (header, spec) = fields::read_both::<Header, SpecInput>(object, &spec::MAPS);
         let mut errors = [header.errors, spec.errors].concat();
         let mut unread = spec.unread;
         unread.extend(header.unread);
@@ -63,7 +64,8 @@ impl ServiceRequest {
                 let message = format!("says '{}', the address says '{path}'", body.escape_debug());
                 errors.push(FieldError::new("service_name", message, "leave it out, or make them agree"));
             }
-            _ if unread.contains("service_name") || unread.contains("name") => {}
+            // What was said of the name more than once, or not as a name, is among the errors already.
+            _ if unread.contains("service_name") || unread.contains("name") || is_named_twice => {}
             _ => errors.extend(request.name(path_name).err().into_iter().flat_map(|error| error.fields)),
         }
         if errors.is_empty() {
@@ -133,13 +135,34 @@ pub struct PatchRequest {
 impl PatchRequest {
     /// Reads a change.
     pub fn read(document: &Value) -> Result<Self> {
-        let patch: Self =
-            fields::read(as_object(document)?).map_err(|errors| Error::invalid("the change is not valid", errors))?;
+        let fields::Reading { value: patch, mut errors, unread } =
+            fields::read_part::<Self>(as_object(document)?, &|_| true, &spec::MAPS);
+        if !errors.is_empty() {
+            if errors.len() <= fields::MAX_ERRORS {
+                errors.extend(spec::violations(patch.input("image".to_owned()), &[], &unread));
+            }
+            return Err(Error::invalid("the change is not valid", fields::bounded(errors)));
+        }
         if patch == Self::default() {
             let known = fields::field_names::<Self>().join(", ");
             return Err(Error::invalid_field("", "nothing to change", format!("give at least one of {known}")));
         }
         Ok(patch)
+    }
+
+    /// What it sets, as a spec of the image.
+    pub(super) fn input(&self, image: String) -> SpecInput {
+        let set = self.environment.iter().flatten().filter_map(|(name, value)| Some((name.clone(), value.clone()?)));
+        SpecInput {
+            image: Some(image),
+            replicas: self.replicas,
+            memory_limit: self.memory_limit,
+            cpu_limit: self.cpu_limit,
+            pids_limit: self.pids_limit,
+            storage_limit: self.storage_limit,
+            environment: Some(set.collect()),
+            ..SpecInput::default()
+        }
     }
 }
 

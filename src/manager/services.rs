@@ -1,5 +1,6 @@
 //! Changes to services: create, apply, patch, start, stop, restart, delete.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,9 +11,10 @@ use super::{Manager, host_paths};
 use crate::backend::{Change, Places};
 use crate::domain::access::{Actor, Operation};
 use crate::domain::name::ServiceName;
-use crate::domain::spec::{self, ServiceSpec, SpecInput};
+use crate::domain::spec::{self, ServiceSpec};
 use crate::domain::status::{Desired, Phase, Record, ServiceState};
 use crate::domain::template::TemplateReference;
+use crate::domain::{fields, shown};
 use crate::error::{Error, FieldError, Kind, Result};
 
 /// How often a change is tried again when another one came in between.
@@ -67,7 +69,7 @@ impl Manager {
         let (manager, owned, patience) = (self.clone(), name.clone(), wait.into());
         let work = async move {
             let current = manager.service(&owned)?;
-            let spec = manager.patched(&current.record.spec, &patch)?;
+            let spec = manager.patched(&current.record, &patch)?;
             if *current.record.spec == spec {
                 return manager.answer(&owned, "unchanged");
             }
@@ -310,7 +312,8 @@ impl Manager {
         let defaults = &self.settings.defaults;
         let (mut spec, template) = if let Some(reference) = &request.template {
             let template = self.registry.get(reference)?;
-            (template.instantiate(request.spec, defaults, &environment)?, Some(template.reference()))
+            let made_from = TemplateReference { pinned: reference.contains('@'), ..template.reference() };
+            (template.instantiate(request.spec, defaults, &environment)?, Some(made_from))
         } else {
             let spec = spec::resolve(request.spec, defaults, &[], &environment).map_err(|mut errors| {
                 say_template(&mut errors);
@@ -352,52 +355,59 @@ impl Manager {
             .remedy(format!("change it with PUT /containers/{name}, or start it as it is, without a body")))
     }
 
-    /// `current` with the fields of `patch`, under the same rules as a new service.
-    fn patched(&self, current: &ServiceSpec, patch: &PatchRequest) -> Result<ServiceSpec> {
+    /// The spec of `current` with the fields of `patch`, under the same rules as a new service.
+    fn patched(&self, current: &Record, patch: &PatchRequest) -> Result<ServiceSpec> {
         let changes = patch.environment.clone().unwrap_or_default();
-        let set = changes.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?))).collect();
-        let input = SpecInput {
-            image: Some(current.image.clone()),
-            replicas: patch.replicas,
-            memory_limit: patch.memory_limit,
-            cpu_limit: patch.cpu_limit,
-            pids_limit: patch.pids_limit,
-            storage_limit: patch.storage_limit,
-            environment: Some(set),
-            ..SpecInput::default()
+        let mut spec = ServiceSpec::clone(&current.spec);
+        let input = patch.input(spec.image.clone());
+        let (set, mut errors) = match spec::resolve(input, &self.settings.defaults, &[], &|_| None) {
+            Ok(checked) => (checked.environment, Vec::new()),
+            Err(errors) => (BTreeMap::new(), errors),
         };
-        let checked = spec::resolve(input, &self.settings.defaults, &[], &|_| None)
-            .map_err(|errors| Error::invalid("the change is not valid", errors))?;
-        let mut spec = current.clone();
         if let Some(replicas) = patch.replicas {
             if replicas > 1 && !spec.ports.is_empty() {
                 let remedy = "keep one replica, or apply the service without 'ports'";
-                return Err(Error::invalid_field("replicas", "fixed host ports cannot be shared by replicas", remedy));
+                errors.push(FieldError::new("replicas", "fixed host ports cannot be shared by replicas", remedy));
             }
             if let Some(autoscaling) = spec.autoscaling.as_ref().filter(|one| !(one.min..=one.max).contains(&replicas)) {
                 let message = format!("is not within the service's autoscaling, {} to {}", autoscaling.min, autoscaling.max);
-                return Err(Error::invalid_field("replicas", message, "apply the service with another 'autoscaling'"));
+                errors.push(FieldError::new("replicas", message, "apply the service with another 'autoscaling'"));
             }
             spec.replicas = replicas;
         }
+        // A version that is not there any more requires nothing.
+        let template = current.template.as_ref();
+        let template = template.and_then(|from| self.registry.get(&format!("{}@{}", from.name, from.version)).ok());
         for (name, value) in changes {
+            let field = format!("environment.{}", shown(&name));
             if spec.secrets.contains_key(&name) {
                 let remedy = "change the secret, or apply the service without it";
-                return Err(Error::invalid_field(format!("environment.{name}"), "is filled from a secret", remedy));
+                errors.push(FieldError::new(field, "is filled from a secret", remedy));
+                continue;
             }
-            match value.and_then(|_| checked.environment.get(&name).cloned()) {
-                Some(value) => spec.environment.insert(name, value),
-                None => spec.environment.remove(&name),
-            };
+            if value.is_some() {
+                // What breaks a rule is among the errors.
+                spec.environment.extend(set.get(&name).cloned().map(|value| (name, value)));
+                continue;
+            }
+            if let Some(template) = template.as_ref().filter(|template| template.required_env_vars.contains(&name)) {
+                let message = format!("is required by the template '{}'", template.name);
+                errors.push(FieldError::new(field, message, "set it to another value instead"));
+            }
+            spec.environment.remove(&name);
         }
         spec.memory_limit = patch.memory_limit.unwrap_or(spec.memory_limit);
         spec.cpu_limit = patch.cpu_limit.unwrap_or(spec.cpu_limit);
         spec.pids_limit = patch.pids_limit.unwrap_or(spec.pids_limit);
         spec.storage_limit = patch.storage_limit.or(spec.storage_limit);
-        Ok(spec)
+        if errors.is_empty() {
+            errors.extend(spec::too_large(&spec));
+        }
+        if errors.is_empty() { Ok(spec) } else { Err(Error::invalid("the change is not valid", fields::bounded(errors))) }
     }
 }
 
 fn gone(name: &ServiceName) -> Error {
     Error::new(Kind::Cancelled, format!("'{name}' was deleted while the request waited for it"))
+        .remedy("create it again if it is still wanted")
 }

@@ -12,6 +12,9 @@ use crate::domain::name::ServiceName;
 use crate::domain::status::{Desired, Phase, Replica, ReplicaState, ServiceState};
 use crate::error::{Error, Kind};
 
+/// What to do when the manager stops.
+pub(super) const AGAIN: &str = "try again when it runs again";
+
 /// How long a change waits before it answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -80,14 +83,15 @@ impl Manager {
                     return outcome;
                 }
                 if view.changed().await.is_err() {
-                    return Outcome::Failed(Error::new(Kind::Cancelled, "the manager is shutting down"));
+                    return Outcome::Failed(Error::new(Kind::Cancelled, "the manager is shutting down").remedy(AGAIN));
                 }
             }
         };
         tokio::select! {
             waited = tokio::time::timeout(limit.min(self.settings.max_wait), watch) => waited.unwrap_or(Outcome::NotReached),
             () = patience.cancelled.cancelled() => {
-                Outcome::Failed(Error::new(Kind::Cancelled, "the request was cancelled by its caller"))
+                let error = Error::new(Kind::Cancelled, "the request was cancelled by its caller");
+                Outcome::Failed(error.remedy("send it again if it is still wanted"))
             }
         }
     }

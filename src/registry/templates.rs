@@ -69,7 +69,9 @@ impl Templates {
     /// Whether a service started from `reference` would now start differently.
     #[must_use]
     pub fn is_outdated(&self, reference: &TemplateReference) -> bool {
-        self.get(&reference.name).map_or(true, |template| template.reference() != *reference)
+        let TemplateReference { name, version, digest, pinned } = reference;
+        let present = if *pinned { self.get(&format!("{name}@{version}")) } else { self.get(name) };
+        present.map_or(true, |template| template.version != *version || template.digest != *digest)
     }
 
     /// The entry that `reference` names, usable or not.

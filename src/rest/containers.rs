@@ -9,9 +9,10 @@ use serde_json::Value;
 use utoipa::IntoParams;
 
 use super::Api;
-use super::extract::{Body, Caller, Name, OptionalBody, Parameters};
+use super::extract::{Body, Caller, Name, OptionalBody, Parameters, Rules};
 use super::problem::{Answer, ProblemDocument};
 use crate::domain::status::ReplicaStats;
+use crate::error::FieldError;
 use crate::manager::views::{ServiceDetail, ServiceList, ServicePlan};
 use crate::manager::{ListRequest, PatchRequest, Purpose, ServiceRequest, Wait};
 
@@ -45,6 +46,16 @@ pub struct DeleteParameters {
     /// Delete its named volumes with their data, too.
     #[serde(default)]
     volumes: bool,
+}
+
+impl Rules for WaitParameters {}
+impl Rules for ChangeParameters {}
+impl Rules for DeleteParameters {}
+
+impl Rules for ListRequest {
+    fn violations(&self) -> Vec<FieldError> {
+        Self::violations(self)
+    }
 }
 
 /// What became of a service, or with `dry_run=true` what would.

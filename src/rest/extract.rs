@@ -60,7 +60,15 @@ impl FromRequestParts<Api> for Name {
 /// Parameters after the `?`; unknown ones are errors when `T` denies them.
 pub struct Parameters<T>(pub T);
 
-impl<T: DeserializeOwned> FromRequestParts<Api> for Parameters<T> {
+/// Parameters that break rules although each can be read.
+pub trait Rules: DeserializeOwned + Default {
+    /// All the rules that they break.
+    fn violations(&self) -> Vec<FieldError> {
+        Vec::new()
+    }
+}
+
+impl<T: Rules> FromRequestParts<Api> for Parameters<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
@@ -72,7 +80,7 @@ impl<T: DeserializeOwned> FromRequestParts<Api> for Parameters<T> {
 }
 
 /// Reads all parameters; all that is wrong with them otherwise.
-fn parameters<T: DeserializeOwned>(pairs: Vec<(String, String)>) -> Result<T, Vec<FieldError>> {
+fn parameters<T: Rules>(pairs: Vec<(String, String)>) -> Result<T, Vec<FieldError>> {
     let mut object = Map::new();
     let mut twice = Vec::new();
     for (name, value) in pairs {
@@ -82,22 +90,24 @@ fn parameters<T: DeserializeOwned>(pairs: Vec<(String, String)>) -> Result<T, Ve
             object.insert(name, Value::String(value));
         }
     }
-    let read = fields::read(&object).or_else(|errors: Vec<FieldError>| {
+    let mut read = fields::read_part::<T>(&object, &|_| true, &[]);
+    if !read.errors.is_empty() {
         // Parameters are texts. Where something else is wanted, a text that reads as such is it.
-        for error in errors {
+        for error in read.errors {
             let text = object.get(&error.field).and_then(Value::as_str);
             let value = text.and_then(|text| serde_json::from_str(text).ok());
             if let Some(value @ (Value::Number(_) | Value::Bool(_))) = value {
                 object.insert(error.field, value);
             }
         }
-        fields::read(&object)
-    });
-    match read {
-        Ok(read) if twice.is_empty() => Ok(read),
-        Ok(_) => Err(fields::bounded(twice)),
-        Err(errors) => Err(fields::bounded([twice, errors].concat())),
+        read = fields::read_part(&object, &|_| true, &[]);
     }
+    let mut errors = [twice, read.errors].concat();
+    if errors.is_empty() {
+        return Ok(read.value);
+    }
+    errors.extend(read.value.violations().into_iter().filter(|error| !read.unread.contains(&error.field)));
+    Err(fields::bounded(errors))
 }
 
 /// A JSON body, whatever content type it is said to have.

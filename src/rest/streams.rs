@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
-use super::extract::{Caller, Name, Parameters};
+use super::extract::{Caller, Name, Parameters, Rules};
 use super::problem::{Answer, ProblemDocument};
 use crate::domain::status::{LogLine, ServiceEvent, Stream};
-use crate::error::Result;
+use crate::error::{FieldError, Result};
 use crate::manager::{LogPage, LogRequest};
 
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -45,6 +45,19 @@ pub struct LogParameters {
     follow: bool,
 }
 
+impl LogParameters {
+    fn request(&self) -> LogRequest {
+        let Self { tail, stream, replica, previous, timestamps, .. } = *self;
+        LogRequest { tail, since: self.since.clone(), until: self.until.clone(), stream, replica, previous, timestamps }
+    }
+}
+
+impl Rules for LogParameters {
+    fn violations(&self) -> Vec<FieldError> {
+        self.request().violations(self.follow)
+    }
+}
+
 /// One event of a stream, for the OpenAPI document.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "a shape to be described, never made")]
@@ -69,9 +82,8 @@ pub async fn logs(
     Name(name): Name,
     Parameters(parameters): Parameters<LogParameters>,
 ) -> Answer<Response> {
-    let LogParameters { tail, since, until, stream, replica, previous, timestamps, follow } = parameters;
-    let request = LogRequest { tail, since, until, stream, replica, previous, timestamps };
-    if !follow {
+    let request = parameters.request();
+    if !parameters.follow {
         return Ok(Json(api.manager.service_log_page(&actor, &name, request).await?).into_response());
     }
     let lines = api.manager.follow_service_logs(&actor, &name, request, true).await?;

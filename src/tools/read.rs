@@ -26,7 +26,7 @@ where
     let known = fields::field_names::<T>();
     let rest = arguments.iter().filter(|(key, _)| !known.contains(&key.as_str()));
     let rest = rest.map(|(key, value)| (key.clone(), value.clone())).collect();
-    (fields::read_part(arguments, &|key| known.contains(&key)), rest)
+    (fields::read_part(arguments, &|key| known.contains(&key), &[]), rest)
 }
 
 /// What was read of a part and what became of the rest, with the errors of both.

@@ -177,6 +177,11 @@ impl Tracked {
         if self.stopped { Some("it is being stopped") } else { run.track.detail.as_deref() }
     }
 
+    /// What its last check of health answered, also while it is being stopped.
+    pub(super) fn last_answer(&self) -> Option<&str> {
+        self.run.as_ref()?.track.detail.as_deref()
+    }
+
     pub(super) fn is_ready(&self) -> bool {
         self.observed.state == ReplicaState::Running && self.health() == Health::Healthy
     }

@@ -39,13 +39,14 @@ pub struct Reading<T> {
     pub value: T,
     /// All that is wrong.
     pub errors: Vec<FieldError>,
-    /// The fields of `T` that `value` lacks because of errors in them.
+    /// The fields of `T` that `value` lacks, or has parts of only, because of errors in them.
     pub unread: BTreeSet<String>,
 }
 
 /// Reads `object` as two types at once: each field goes where it is known. Unknown fields are among the first's errors.
+/// `maps` is as with [`read_part`].
 #[must_use]
-pub fn read_both<A, B>(object: &Map<String, Value>) -> (Reading<A>, Reading<B>)
+pub fn read_both<A, B>(object: &Map<String, Value>, maps: &[&str]) -> (Reading<A>, Reading<B>)
 where
     A: DeserializeOwned + Default,
     B: DeserializeOwned + Default,
@@ -58,22 +59,39 @@ where
         push_key(&mut path, key);
         FieldError { field: path, ..unknown_field(key, known.clone()) }
     });
-    let mut left = read_part(object, &|key| first.contains(&key));
+    let mut left = read_part(object, &|key| first.contains(&key), maps);
     left.errors.splice(0..0, unknown);
-    (left, read_part(object, &|key| second.contains(&key)))
+    (left, read_part(object, &|key| second.contains(&key), maps))
 }
 
-/// Reads what can be read of the fields of `object` that `keep` holds for.
-pub fn read_part<T: DeserializeOwned + Default>(object: &Map<String, Value>, keep: &dyn Fn(&str) -> bool) -> Reading<T> {
+/// Reads what can be read of the fields of `object` that `keep` holds for. Of a field among `maps`, the entries without
+/// errors are kept; of others with errors, nothing.
+pub fn read_part<T: DeserializeOwned + Default>(
+    object: &Map<String, Value>,
+    keep: &dyn Fn(&str) -> bool,
+    maps: &[&str],
+) -> Reading<T> {
     let mut reading = Reading::default();
-    let read = reader::walk(object, keep, &mut |error, member| {
+    let mut wrong = Vec::new();
+    let read = reader::walk(object, keep, &mut |error, place| {
         reading.errors.push(error);
-        reading.unread.extend(member.map(str::to_owned));
+        reading.unread.extend(place[0].map(str::to_owned));
+        wrong.push(place);
         reading.errors.len() <= MAX_ERRORS
     });
-    let right = |key: &str| keep(key) && !reading.unread.contains(key);
-    let value = read.or_else(|| reader::walk(object, &right, &mut |_, _| false)).unwrap_or_default();
-    Reading { value, ..reading }
+    let value = read.or_else(|| {
+        let mut right = object.clone();
+        for [member, entry] in wrong {
+            let Some(member) = member else { continue };
+            let map = right.get_mut(member).and_then(Value::as_object_mut).filter(|_| maps.contains(&member));
+            match (map, entry) {
+                (Some(map), Some(entry)) => drop(map.remove(entry)),
+                _ => drop(right.remove(member)),
+            }
+        }
+        reader::walk(&right, keep, &mut |_, _| false)
+    });
+    Reading { value: value.unwrap_or_default(), ..reading }
 }
 
 /// The list, cut at [`MAX_ERRORS`], saying so where it was.

@@ -42,7 +42,7 @@ fn both_parts_of_an_object_say_what_they_know() {
         name: Option<String>,
     }
     let Value::Object(object) = json!({"name": 3, "image": "i", "port": "x", "nonsense": 1}) else { panic!() };
-    let (header, spec) = read_both::<Header, SpecInput>(&object);
+    let (header, spec) = read_both::<Header, SpecInput>(&object, &[]);
     let told = |errors: &[FieldError]| errors.iter().map(|error| error.field.clone()).collect::<Vec<_>>();
     assert_eq!((told(&header.errors), told(&spec.errors)), (vec!["nonsense".into(), "name".into()], vec!["port".into()]));
     assert_eq!((header.value.name, spec.value.image.as_deref()), (None, Some("i")));

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::autoscaling::AutoscalingInput;
 use super::placement::Placement;
-use super::spelling::{EnvironmentValue, PortNumber, Volumes, Words};
+use super::spelling::{EnvironmentValue, PortNumber, Volumes, Words, health_command};
 use super::values::{PullPolicy, RestartPolicy, SessionMode, Transport};
 use crate::domain::quantity::{Bytes, MilliCpu, Span};
 
@@ -21,8 +21,9 @@ pub struct HealthCheckInput {
     /// Path that answers with a status below 400 when the service is healthy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// Command that ends with status 0 inside the container when the service is healthy.
-    #[serde(default, alias = "cmd", skip_serializing_if = "Option::is_none")]
+    /// Command that ends with status 0 inside the container when the service is healthy: a list of words, or one text. A
+    /// text with operators of the shell (`curl -f http://localhost/ || exit 1`) is given to `/bin/sh -c`.
+    #[serde(default, alias = "cmd", deserialize_with = "health_command", skip_serializing_if = "Option::is_none")]
     pub command: Option<Words>,
     /// Time between two checks (default: the setting `HEALTH_CHECK_INTERVAL`).
     #[serde(default, skip_serializing_if = "Option::is_none")]

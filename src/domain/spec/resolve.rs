@@ -112,8 +112,13 @@ pub fn resolve(
     if check.errors.is_empty() { Ok(spec) } else { Err(bounded(check.errors)) }
 }
 
+/// Members whose entries stand for themselves: one that cannot be read says nothing about the others, which are kept and
+/// looked at.
+pub const MAPS: [&str; 5] = ["environment", "labels", "ports", "secrets", "tmpfs"];
+
 /// Rules that `input` breaks wherever and with whatever it is used: host paths and the values of the manager's variables
-/// are left to the moment of use. `unread` are the fields with errors of their own, about which nothing is said.
+/// are left to the moment of use. `unread` are the fields with errors of their own, about which nothing is said but for
+/// the entries of [`MAPS`] that could be read.
 #[must_use]
 pub fn violations(mut input: SpecInput, allowed_env: &[String], unread: &BTreeSet<String>) -> Vec<FieldError> {
     if unread.contains("port") {
@@ -122,7 +127,10 @@ pub fn violations(mut input: SpecInput, allowed_env: &[String], unread: &BTreeSe
     }
     let anywhere = Defaults { allowed_host_paths: vec!["/".to_owned()], ..Defaults::default() };
     let mut errors = resolve(input, &anywhere, allowed_env, &|_| Some(String::new())).err().unwrap_or_default();
-    errors.retain(|error| !unread.contains(member(&error.field)));
+    errors.retain(|error| {
+        let member = member(&error.field);
+        !unread.contains(member) || MAPS.contains(&member)
+    });
     errors
 }
 

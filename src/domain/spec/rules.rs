@@ -4,18 +4,21 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
+use super::spelling::FOR_A_SHELL;
 use super::{PortNumber, ServiceSpec, Words};
 use crate::domain::fields::MAX_ERRORS;
 use crate::domain::quantity::{Bytes, MilliCpu, Span};
 use crate::domain::shown;
 use crate::error::FieldError;
 
-/// From what the engines accept to what no machine has.
-pub(super) const MEMORY: RangeInclusive<Bytes> = Bytes(6 << 20)..=Bytes(64 << 40);
+/// Limits of memory: from what the engines accept to what no machine has.
+pub const MEMORY: RangeInclusive<Bytes> = Bytes(6 << 20)..=Bytes(64 << 40);
 pub(super) const STORAGE: RangeInclusive<Bytes> = Bytes(1 << 20)..=Bytes(1 << 50);
 pub(super) const TMPFS: RangeInclusive<Bytes> = Bytes(4 << 10)..=Bytes(64 << 40);
-pub(super) const CPU: RangeInclusive<MilliCpu> = MilliCpu(10)..=MilliCpu(4_096_000);
-pub(super) const PIDS: RangeInclusive<u32> = 1..=4_194_304;
+/// Limits of CPU time, likewise.
+pub const CPU: RangeInclusive<MilliCpu> = MilliCpu(10)..=MilliCpu(4_096_000);
+/// Limits of processes, likewise.
+pub const PIDS: RangeInclusive<u32> = 1..=4_194_304;
 pub(super) const REPLICAS: RangeInclusive<u32> = 1..=100;
 pub(super) const RETRIES: RangeInclusive<u32> = 1..=100;
 pub(super) const INTERVAL: RangeInclusive<Span> = Span(100)..=HOUR;
@@ -119,10 +122,10 @@ impl Check {
         let words = match words.split_first() {
             // Compose's spelling of the same two forms.
             Some((first, rest)) if first == "CMD" => rest.to_vec(),
-            Some((first, rest)) if first == "CMD-SHELL" && !rest.is_empty() => {
+            Some((first, rest)) if first == FOR_A_SHELL && !rest.is_empty() => {
                 vec!["/bin/sh".to_owned(), "-c".to_owned(), rest.join(" ")]
             }
-            Some((first, _)) if first == "CMD-SHELL" => Vec::new(),
+            Some((first, _)) if first == FOR_A_SHELL => Vec::new(),
             _ => words,
         };
         self.that(!words.is_empty(), "health_check.command", "is empty", "name a program, or leave it out");
@@ -208,6 +211,14 @@ impl Check {
         kept.dedup();
         kept
     }
+}
+
+/// What is wrong with the size of a spec as a whole.
+#[must_use]
+pub fn too_large(spec: &ServiceSpec) -> Option<FieldError> {
+    let mut check = Check::default();
+    check.size(spec);
+    check.errors.pop()
 }
 
 /// A name as engines take it for volumes, networks and secrets.

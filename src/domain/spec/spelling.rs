@@ -44,6 +44,9 @@ pub struct VolumeInput {
 #[serde(transparent)]
 pub struct Volumes(pub Vec<VolumeInput>);
 
+/// Whole numbers below this have no neighbour that would be read the same.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
 impl PortNumber {
     /// A port from 1 to 65535 in plain digits.
     pub(super) fn parse(text: &str) -> Option<Self> {
@@ -86,6 +89,10 @@ impl<'de> Deserialize<'de> for EnvironmentValue {
             }
 
             fn visit_f64<E: de::Error>(self, value: f64) -> Result<Self::Value, E> {
+                // Whole numbers that come as this are beyond 64 bits: digits have been lost on the way already.
+                if value.fract() == 0.0 && value.abs() >= EXACT {
+                    return Err(E::custom("is a number with more digits than are kept; write it as text, in quotes"));
+                }
                 Ok(EnvironmentValue(value.to_string()))
             }
         }
@@ -95,30 +102,74 @@ impl<'de> Deserialize<'de> for EnvironmentValue {
 
 impl<'de> Deserialize<'de> for Words {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct WordList;
-        impl<'de> Visitor<'de> for WordList {
-            type Value = Words;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a list of words, or one text")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Words, E> {
-                shlex::split(text)
-                    .map(Words)
-                    .ok_or_else(|| E::custom("a quote is not closed; close it, or write a list of words"))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Words, A::Error> {
-                let mut words = Vec::new();
-                while let Some(EnvironmentValue(word)) = list.next_element()? {
-                    words.push(word);
-                }
-                Ok(Words(words))
-            }
-        }
-        deserializer.deserialize_any(WordList)
+        deserializer.deserialize_any(WordList { split: shlex::split })
     }
+}
+
+/// Reads a list of words, or one text that `split` makes words of.
+struct WordList {
+    split: fn(&str) -> Option<Vec<String>>,
+}
+
+impl<'de> Visitor<'de> for WordList {
+    type Value = Words;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a list of words, or one text")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Words, E> {
+        (self.split)(text).map(Words).ok_or_else(|| E::custom("a quote is not closed; close it, or write a list of words"))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Words, A::Error> {
+        let mut words = Vec::new();
+        while let Some(EnvironmentValue(word)) = list.next_element()? {
+            words.push(word);
+        }
+        Ok(Words(words))
+    }
+}
+
+/// First word of a command that a shell reads, as Docker and Compose spell it.
+pub(super) const FOR_A_SHELL: &str = "CMD-SHELL";
+
+/// Reads the command of a health check: [`Words`], but a text that only a shell understands is meant for one.
+pub(super) fn health_command<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Words>, D::Error> {
+    struct Command(Words);
+    impl<'de> Deserialize<'de> for Command {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_any(WordList { split: health_words }).map(Self)
+        }
+    }
+    Ok(Option::<Command>::deserialize(deserializer)?.map(|Command(words)| words))
+}
+
+fn health_words(text: &str) -> Option<Vec<String>> {
+    let words = shlex::split(text)?;
+    if !needs_shell(text.trim()) {
+        return Some(words);
+    }
+    let text = text.trim();
+    let text = text.strip_prefix(FOR_A_SHELL).filter(|rest| rest.starts_with(' ')).unwrap_or(text);
+    Some(vec![FOR_A_SHELL.to_owned(), text.trim().to_owned()])
+}
+
+/// Whether a text has operators or expansions outside of the quotes that would hide them from a shell.
+fn needs_shell(text: &str) -> bool {
+    let (mut quote, mut escaped) = (None, false);
+    for letter in text.chars() {
+        match (quote, letter) {
+            _ if escaped => escaped = false,
+            (Some('\''), '\'') | (Some('"'), '"') => quote = None,
+            (Some('\''), _) => {}
+            (_, '\\') => escaped = true,
+            (None, '\'' | '"') => quote = Some(letter),
+            (_, '$' | '`') | (None, '|' | '&' | ';' | '<' | '>' | '(' | ')' | '\n') => return true,
+            _ => {}
+        }
+    }
+    false
 }
 
 /// One element of a list of volumes.

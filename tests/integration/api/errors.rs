@@ -49,6 +49,14 @@ async fn every_wrong_field_is_named_with_its_remedy() {
     let answer = product.post("/containers", &body).await;
     let fields: Vec<&Value> = answer.1["errors"].as_array().unwrap().iter().map(|error| &error["field"]).collect();
     assert_eq!(fields, ["prt", "replicas"], "the template gives the image, and says which variables there are: {:#}", answer.1);
+    let body = json!({"service_name": "echo", "name": "echo", "image": "x", "environment":
+        {"A": null, "B=C": "1", "D": 1.0e30, "E": 18_446_744_073_709_551_615_u64}});
+    let answer = product.post("/containers", &body).await;
+    let mut fields: Vec<&str> = answer.1["errors"].as_array().unwrap().iter().map(|is| is["field"].as_str().unwrap()).collect();
+    fields.sort_unstable();
+    assert_eq!(fields.len(), 4, "that the name is given twice, and three variables: {:#}", answer.1);
+    assert!(["environment.A", "environment.B=C", "environment.D"].iter().all(|field| fields.contains(field)), "{:#}", answer.1);
+    assert!(!answer.1.to_string().contains("is missing"), "a name given twice is not missing: {:#}", answer.1);
     let body = json!({"service_name": "echo", "port": 0, "environment": {"A\u{7}": "x"}, "volumes": {"/etc": "/x"}});
     let answer = product.post("/containers", &body).await;
     is_problem(&answer, 422, "invalid");
@@ -71,6 +79,8 @@ async fn every_wrong_parameter_is_named_with_its_remedy() {
         ("/containers/echo/logs?follow=1", &[("follow", "write true or false")]),
         ("/containers/echo/logs?tail=99999&since=soon", &[("tail", "use 0 to 10000"), ("since", "write a time")]),
         ("/containers/echo/logs?stream=stdoud", &[("stream", "did you mean 'stdout'?")]),
+        ("/containers/echo/logs?stream=both&since=yesterday", &[("stream", ""), ("since", "write a time")]),
+        ("/containers?foo=1&status=runing&limit=0", &[("foo", ""), ("status", "use one of"), ("limit", "use 1 to 500")]),
     ];
     for (path, wrong) in table {
         let answer = product.get(path).await;
@@ -84,6 +94,65 @@ async fn every_wrong_parameter_is_named_with_its_remedy() {
     }
     let (status, page) = product.get("/containers?limit=1&status=running&template=echo").await;
     assert_eq!((status, page["total"].as_u64()), (200, Some(1)), "{page:#}");
+    let (_, page) = product.get("/containers?template=&status=&label=").await;
+    assert_eq!(page["total"], 1, "what is empty asks for nothing in particular: {page:#}");
+    product.finish().await;
+}
+
+#[tokio::test]
+async fn a_change_is_held_to_the_rules_of_the_whole_service() {
+    let product = Product::start(Options::memory()).await;
+    product.create_echo("echo", json!({})).await;
+    let patch = async |body: Value| {
+        let answer = product.request(Method::PATCH, "/containers/echo").json(&body).send().await.unwrap();
+        (answer.status().as_u16(), answer.json::<Value>().await.unwrap())
+    };
+    let answer = patch(json!({"replicas": 0, "memroy_limit": "1g", "environment": {"A": [], "B=C": "1"}})).await;
+    is_problem(&answer, 422, "invalid");
+    let mut fields: Vec<&str> = answer.1["errors"].as_array().unwrap().iter().map(|is| is["field"].as_str().unwrap()).collect();
+    fields.sort_unstable();
+    assert_eq!(fields, ["environment.A", "environment.B=C", "memroy_limit", "replicas"], "{:#}", answer.1);
+
+    let large = "x".repeat(31_000);
+    let some =
+        |from: usize| -> Value { (from..from + 7).map(|number| (format!("V{number}"), Value::from(large.clone()))).collect() };
+    assert_eq!(patch(json!({"environment": some(0)})).await.0, 200);
+    let answer = patch(json!({"environment": some(7)})).await;
+    is_problem(&answer, 422, "invalid");
+    assert!(answer.1["detail"].as_str().unwrap().contains("256 KiB"), "{:#}", answer.1);
+
+    let template = json!({"name": "needy", "image": "localhost/needy:1", "required_env_vars": ["TOKEN"]});
+    product.post("/templates", &template).await;
+    let body = json!({"service_name": "needy", "template": "needy", "environment": {"TOKEN": "1"}});
+    assert_eq!(product.post("/containers", &body).await.0, 201);
+    let body = json!({"environment": {"TOKEN": null}});
+    let answer = product.request(Method::PATCH, "/containers/needy").json(&body).send().await.unwrap();
+    let answer = (answer.status().as_u16(), answer.json::<Value>().await.unwrap());
+    is_problem(&answer, 422, "invalid");
+    assert_eq!(answer.1["errors"][0]["field"], "environment.TOKEN", "{:#}", answer.1);
+    product.finish().await;
+}
+
+#[tokio::test]
+async fn a_health_command_that_needs_a_shell_gets_one_and_no_other_does() {
+    let product = Product::start(Options::memory()).await;
+    let shell = |text: &str| json!(["/bin/sh", "-c", text]);
+    for (number, (written, command)) in [
+        (json!("curl -f http://localhost/ || exit 1"), shell("curl -f http://localhost/ || exit 1")),
+        (json!("CMD-SHELL test -d \"$HOME\" && true"), shell("test -d \"$HOME\" && true")),
+        (json!(["CMD-SHELL", "a; b"]), shell("a; b")),
+        (json!("wget -q 'http://localhost/?a&b'"), json!(["wget", "-q", "http://localhost/?a&b"])),
+        (json!("CMD test -d /tmp"), json!(["test", "-d", "/tmp"])),
+        (json!(["echo", "a; b"]), json!(["echo", "a; b"])),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let body = json!({"service_name": format!("s{number}"), "image": "localhost/x:1", "health_check": {"cmd": written}});
+        let (status, made) = product.post("/containers?wait=none", &body).await;
+        assert_eq!(status, 202, "{made:#}");
+        assert_eq!(made["spec"]["health_check"]["probe"]["command"], command, "{written}");
+    }
     product.finish().await;
 }
 
@@ -100,6 +169,7 @@ async fn names_that_are_no_names_are_refused_everywhere() {
         is_problem(&answer, 422, "invalid");
     }
     is_problem(&product.get("/containers/nobody").await, 404, "not-found");
+    assert!(product.get("/containers/nobody").await.1["remedy"].as_str().unwrap().contains("GET /containers"));
     let answer = product.post("/containers", &json!({"service_name": "x", "template": "ecko"})).await;
     is_problem(&answer, 404, "not-found");
     assert_eq!(answer.1["remedy"], "did you mean 'echo'?");

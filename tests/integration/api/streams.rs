@@ -77,6 +77,12 @@ async fn logs_are_filtered_told_apart_and_followed(product: Product) {
     assert_eq!(lines("tail=1").await.len(), 1);
     assert!(lines("until=1h").await.is_empty(), "nothing is older than an hour");
 
+    for until in ["1h".to_owned(), (jiff::Timestamp::now() + Duration::from_secs(2)).to_string()] {
+        let bounded =
+            product.request(Method::GET, &format!("/containers/echo/logs?follow=true&until={until}")).send().await.unwrap();
+        let whole = tokio::time::timeout(Duration::from_secs(30), bounded.text()).await;
+        assert!(whole.is_ok(), "nothing can come after {until}, so the stream ends");
+    }
     let follow = product.request(Method::GET, "/containers/echo/logs?follow=true&tail=0").send().await.unwrap();
     let wait = event_with(follow, |name, data| name == "line" && data["line"] == "a new line");
     let (found, ()) = tokio::join!(wait, async {

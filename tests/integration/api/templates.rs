@@ -36,6 +36,16 @@ async fn a_changed_file_is_taken_at_once_and_a_broken_one_keeps_the_last_good_ve
     std::fs::write(&file, r#"{"name": "demo", "version": "2", "image": "localhost/demo:2", "port": 80}"#).unwrap();
     product.until("demo", "its template is newer", |service| service["template_outdated"] == true).await;
     assert_eq!(product.get("/containers/demo").await.1["image"], "localhost/demo:1", "what runs keeps its version");
+    std::fs::write(file.with_file_name("older.json"), r#"{"name": "demo", "version": "1.9", "image": "localhost/demo:1"}"#)
+        .unwrap();
+    eventually("the older version is there", async || product.get("/templates/demo@1.9").await.0 == 200).await;
+    let pinned = json!({"service_name": "pinned", "template": "demo@1.9"});
+    let (status, created) = product.post("/containers", &pinned).await;
+    assert_eq!((status, created["template_outdated"].as_bool()), (201, Some(false)), "it was asked for: {created:#}");
+    std::fs::write(file.with_file_name("older.json"), r#"{"name": "demo", "version": "1.9", "image": "localhost/demo:3"}"#)
+        .unwrap();
+    product.until("pinned", "that very version has changed", |service| service["template_outdated"] == true).await;
+    std::fs::remove_file(file.with_file_name("older.json")).unwrap();
     std::fs::remove_file(&file).unwrap();
     eventually("it is gone", async || named(&product.get("/templates").await.1, "demo").is_none()).await;
     product.finish().await;

@@ -38,6 +38,11 @@ async fn a_manager_with_wrong_settings_does_not_start_and_says_all_that_is_wrong
     for words in ["variable MAX_CONTAINERS", "variable ENABLE_AUTH", "flag --listen", "true or false"] {
         assert!(ran.stderr.contains(words), "{words} is missing: {ran:#?}");
     }
+    let ran = user().with("DEFAULT_MEMORY_LIMIT", "100t").with("DEFAULT_CPU_LIMIT", "5000").run("config show").await;
+    let told = ran.stdout.clone() + &ran.stderr;
+    for words in ["DEFAULT_MEMORY_LIMIT", "DEFAULT_CPU_LIMIT", "use 6m to 64t", "to 4096"] {
+        assert!(told.contains(words), "no service could have that: {words} is missing: {ran:#?}");
+    }
 }
 
 #[tokio::test]

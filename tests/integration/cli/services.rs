@@ -91,6 +91,12 @@ async fn with_json_errors_are_documents_on_standard_error() {
     let problem: serde_json::Value = serde_json::from_str(&ran.stderr).unwrap();
     assert_eq!((&problem["type"], &problem["exit_code"]), (&"urn:mcp-manager:problem:not-found".into(), &3.into()));
     assert_eq!(ran.stdout, "");
+    for misused in ["--json scale echo two", "scale --json echo", "--json ls --no-such-flag"] {
+        let ran = user.run(misused).await;
+        let problem: serde_json::Value = serde_json::from_str(&ran.stderr).unwrap();
+        assert_eq!((&problem["type"], &problem["exit_code"]), (&"urn:mcp-manager:problem:invalid".into(), &2.into()), "{ran:#?}");
+        assert_eq!(ran.code, 2);
+    }
     product.finish().await;
 }
 

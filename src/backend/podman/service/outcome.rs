@@ -67,7 +67,7 @@ impl Service {
             return;
         }
         let said = words.last().map_or_else(String::new, |line| format!(" (\"{}\")", line.escape_debug()));
-        let detail = match (exit, container.health_detail()) {
+        let detail = match (exit, container.last_answer()) {
             (Some((code, _)), _) => format!("the new version ended with status {code}{said}; the old one stays"),
             (None, Some(detail)) => {
                 format!("the new version was not healthy within {}: {detail}; the old one stays", self.record.spec.start_timeout)
