@@ -302,9 +302,9 @@ async fn over_tls_http_is_sent_on_and_what_the_middlewares_and_the_metrics_promi
     // Head and body as a client gets them that follows redirects and takes Traefik's own certificate.
     let fetch = async |url: &str, more: &[&str]| {
         let ports = [("localhost", traefik.secure), ("echo.localhost", traefik.secure), ("echo.localhost", traefik.web)];
-        let resolve = ports.map(|(host, port)| format!("--resolve={host}:{port}:127.0.0.1"));
+        let resolve = ports.map(|(host, port)| ["--resolve".to_owned(), format!("{host}:{port}:127.0.0.1")]);
         let common = ["--silent", "--insecure", "--include", "--location", "--noproxy", "*", "--max-time", "10"];
-        let output = Command::new("curl").args(common).args(resolve).args(more).arg(url).output().await.unwrap();
+        let output = Command::new("curl").args(common).args(resolve.concat()).args(more).arg(url).output().await.unwrap();
         String::from_utf8(output.stdout).unwrap().to_lowercase()
     };
     let by_http = format!("http://echo.localhost:{}/echo/hi", traefik.web);
