@@ -256,11 +256,15 @@ mod tests {
     }
 
     #[test]
-    fn one_success_brings_it_back() {
+    fn after_the_start_period_a_failure_an_interval_counts_and_one_success_brings_it_back() {
         let start = Instant::now();
         let mut track = HealthTrack::new(start);
-        let late = start + Duration::from_secs(11);
-        (0..3).for_each(|_| track.record(failed(), &check(), late));
+        for seconds in [11, 11, 12, 39, 41, 69] {
+            track.record(failed(), &check(), start + Duration::from_secs(seconds));
+            assert_eq!(track.health, Health::Starting, "after {seconds} s");
+        }
+        let late = start + Duration::from_secs(71);
+        track.record(failed(), &check(), late);
         assert_eq!(track.health, Health::Unhealthy);
         track.record(Ok(()), &check(), late);
         assert_eq!((track.health, &track.detail), (Health::Healthy, &None));
