@@ -10,6 +10,7 @@ use serde_json::Value;
 use tokio_stream::wrappers::BroadcastStream;
 use utoipa::IntoParams;
 
+use super::services::has_looked;
 use super::views::{ServiceDetail, ServiceList};
 use super::{Manager, redact};
 use crate::domain::access::{Actor, Operation};
@@ -129,6 +130,7 @@ impl Manager {
         let manager = self.clone();
         self.perform(actor, Operation::ServiceList, "", async move {
             let snapshot = manager.snapshot();
+            has_looked(&snapshot)?;
             let matching: Vec<_> = snapshot.services.iter().filter(|(_, service)| query.matches(service)).collect();
             let rest =
                 matching.iter().filter(|(name, _)| query.after.as_ref().is_none_or(|after| name.as_str() > after.as_str()));

@@ -12,7 +12,7 @@ use crate::backend::{Change, Places};
 use crate::domain::access::{Actor, Operation};
 use crate::domain::name::ServiceName;
 use crate::domain::spec::{self, ServiceSpec};
-use crate::domain::status::{Desired, Phase, Record, ServiceState};
+use crate::domain::status::{Desired, Phase, Record, ServiceState, Snapshot};
 use crate::domain::template::TemplateReference;
 use crate::domain::{fields, shown};
 use crate::error::{Error, FieldError, Kind, Result};
@@ -171,11 +171,7 @@ impl Manager {
         if let Some(service) = snapshot.services.get(name) {
             return Ok(service.clone());
         }
-        if !snapshot.synced {
-            return Err(
-                Error::new(Kind::BackendUnavailable, "the manager has not seen what runs yet").remedy("try again shortly")
-            );
-        }
+        has_looked(&snapshot)?;
         Err(Error::not_found("service", name.as_str(), snapshot.services.keys().map(ServiceName::as_str)))
     }
 
@@ -410,4 +406,13 @@ impl Manager {
 fn gone(name: &ServiceName) -> Error {
     Error::new(Kind::Cancelled, format!("'{name}' was deleted while the request waited for it"))
         .remedy("create it again if it is still wanted")
+}
+
+/// Whether what the manager shows is all there is: at its start, and until the backend has answered, it is not.
+pub(super) fn has_looked(snapshot: &Snapshot) -> Result<()> {
+    if snapshot.synced {
+        return Ok(());
+    }
+    Err(Error::new(Kind::BackendUnavailable, "the manager has not seen what runs yet")
+        .remedy("try again shortly; GET /ready says what it waits for"))
 }

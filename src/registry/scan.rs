@@ -33,7 +33,8 @@ const YOUNG: Duration = Duration::from_secs(2);
 pub(super) struct Scanner {
     dir: PathBuf,
     files: BTreeMap<String, File>,
-    left_out: Option<FieldError>,
+    /// What is wrong with the directory as a whole: files that are left out, or all of them because it is not there.
+    amiss: Option<FieldError>,
 }
 
 /// One template file as it was last read.
@@ -72,7 +73,7 @@ struct Stamp {
 
 impl Scanner {
     pub(super) fn new(dir: PathBuf) -> Self {
-        Self { dir, files: BTreeMap::new(), left_out: None }
+        Self { dir, files: BTreeMap::new(), amiss: None }
     }
 
     /// Looks at every file and reads those that have changed. False when there is no such directory. On an error
@@ -84,12 +85,14 @@ impl Scanner {
             Ok(listed) => listed,
             Err(error) if missing(&error) => {
                 self.files.clear();
-                self.left_out = None;
+                let message = format!("the templates directory {} does not exist", self.dir.display());
+                let remedy = "make it, or name another one (setting templates.dir, MCP_MANAGER_TEMPLATES_DIR); templates appear as soon as it is there";
+                self.amiss = Some(FieldError::new("", message, remedy));
                 return Ok(false);
             }
             Err(error) => return Err(error),
         };
-        self.left_out = (names.len() > MAX_FILES).then(|| {
+        self.amiss = (names.len() > MAX_FILES).then(|| {
             let message = format!("{} files are left out, because there are more than {MAX_FILES}", names.len() - MAX_FILES);
             FieldError::new("", message, "remove template files that nobody uses")
         });
@@ -168,7 +171,7 @@ impl Scanner {
             }
         }
         let mut entries: Vec<Entry> = self.files.iter().map(|(name, file)| file.entry(name, lost.get(name))).collect();
-        entries.extend(self.left_out.clone().map(|error| Entry {
+        entries.extend(self.amiss.clone().map(|error| Entry {
             file: String::new(),
             name: String::new(),
             version: None,
