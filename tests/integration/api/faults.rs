@@ -310,6 +310,22 @@ async fn a_full_disk_is_said_and_nothing_is_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_known_yet_is_not_told_as_nothing() {
+    if !podman::ready().await {
+        return;
+    }
+    let options = Options { unready: true, ..Options::podman().with("MCP_MANAGER_BACKEND_SOCKET", "/nowhere/podman.sock") };
+    let product = Product::start(options).await;
+    for path in ["/containers", "/containers/echo"] {
+        let (status, problem) = product.get(path).await;
+        assert_eq!((status, &problem["type"]), (503, &json!("urn:mcp-manager:problem:backend-unavailable")), "{problem:#}");
+        assert!(problem["remedy"].as_str().unwrap().contains("/ready"), "{problem:#}");
+    }
+    let (status, _) = product.terminate().await;
+    assert!(status.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_cycles_leave_the_machine_as_it_was() {
     if !podman::ready().await {
         return;

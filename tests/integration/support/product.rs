@@ -31,6 +31,8 @@ pub struct Options {
     pub environment: Vec<(String, String)>,
     /// No other test uses the engine meanwhile.
     pub alone: bool,
+    /// It is not waited for until it is ready.
+    pub unready: bool,
 }
 
 impl Options {
@@ -42,6 +44,7 @@ impl Options {
             listen: "127.0.0.1:0".to_owned(),
             environment: Vec::new(),
             alone: false,
+            unready: false,
         }
     }
 
@@ -133,7 +136,9 @@ impl Product {
         let port = url.rsplit(':').next().unwrap().parse().unwrap();
         let client = Client::builder().no_proxy().build().unwrap();
         let product = Self { options, child, url, port, client, folder, turn, sweep };
-        product.until_ready().await;
+        if !product.options.unready {
+            product.until_ready().await;
+        }
         product
     }
 
