@@ -314,7 +314,9 @@ async fn what_is_not_known_yet_is_not_told_as_nothing() {
     if !podman::ready().await {
         return;
     }
-    let options = Options { unready: true, ..Options::podman().with("MCP_MANAGER_BACKEND_SOCKET", "/nowhere/podman.sock") };
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("podman.sock").display().to_string();
+    let options = Options { unready: true, ..Options::podman().with("MCP_MANAGER_BACKEND_SOCKET", socket) };
     let product = Product::start(options).await;
     for path in ["/containers", "/containers/echo"] {
         let (status, problem) = product.get(path).await;
