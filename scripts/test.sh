@@ -175,11 +175,12 @@ clean_podman() {
 # command_of PID: its command line; nothing when it has ended meanwhile.
 command_of() { { tr '\0' ' ' <"/proc/$1/cmdline"; } 2>/dev/null || true; }
 
-# strangers: the test user's processes but the one with which Podman keeps its user namespace.
+# strangers: the test user's processes but those with which Podman keeps its user namespace and, in version 5, the network
+# namespace of all containers. It counts who uses that, and counts wrong once it was killed at a wrong moment, as tests do.
 strangers() {
   local pid
   for pid in $(target_processes); do
-    case $(command_of "$pid") in '' | 'catatonit -P '* | *' pause '* | *'systemd'* | '(sd-pam)'* | *dbus-daemon*) ;; *) echo "$pid" ;; esac
+    case $(command_of "$pid") in '' | 'catatonit -P '* | *' pause '* | *'pasta '*'/rootless-netns/'* | *'systemd'* | '(sd-pam)'* | *dbus-daemon*) ;; *) echo "$pid" ;; esac
   done
 }
 

@@ -5,10 +5,7 @@
 //! it outlives the network, so that one made anew under the same name inherits an address where nobody asks; and it
 //! keeps the name server running when all containers have ended and their network namespace is given up, so that those
 //! which come later, in a new one, find no names at all. So the lines of containers that do not exist are taken out, in
-//! the way netavark does it itself, with a SIGHUP afterwards, and under two locks: Podman's own, which it holds whenever
-//! netavark runs for it, and netavark's, which keeps out only those that add lines. Without the first, a file that
-//! netavark is about to write anew could be taken for one without living containers and removed, and the next removal
-//! of a container would fail for want of it.
+//! the way netavark does it itself: under its lock, and with a SIGHUP afterwards.
 //!
 //! Only for an engine of the same user on this machine, and only for the networks of this installation.
 
@@ -16,16 +13,12 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::{ErrorKind, Result};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, fcntl_lock, flock};
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Within a process, Podman's lock keeps nobody out.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-
-/// How long Podman and netavark may keep their locks, and the name server may take to end.
+/// How long netavark may keep its lock, and the name server may take to end.
 const PATIENCE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -35,25 +28,14 @@ pub(super) fn known(folder: &Path, networks: &[&str]) -> HashSet<String> {
     texts.flat_map(|text| text.lines().skip(1).filter_map(id).map(str::to_owned).collect::<Vec<_>>()).collect()
 }
 
-/// Where Podman, whose storage is in `storage_root`, keeps the lock of its networks; known only of one without root rights.
-pub(super) fn lock_of_networks(storage_root: &Path) -> PathBuf {
-    storage_root.join("networks/netavark.lock")
-}
-
-/// Takes out the lines of `gone` containers, while `lock` is Podman's; without that file (its networks may be
-/// configured to be elsewhere) under netavark's lock alone. That it can't is told, and is no error: names may be wrong
-/// then, and everything else goes on.
-pub(super) async fn forget(folder: &Path, lock: Option<PathBuf>, networks: &[&str], gone: HashSet<String>) {
+/// Takes out the lines of `gone` containers. That it can't is told, and is no error: names may be wrong then, and
+/// everything else goes on.
+pub(super) async fn forget(folder: &Path, networks: &[&str], gone: HashSet<String>) {
     let (folder, files) = (folder.to_owned(), files(folder, networks));
     if !files.iter().any(|file| file.is_file()) {
         return;
     }
-    let done = tokio::task::spawn_blocking(move || {
-        let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        let _networks = lock.as_deref().map(locked_networks).transpose()?;
-        forget_in(&folder, &files, &gone)
-    })
-    .await;
+    let done = tokio::task::spawn_blocking(move || forget_in(&folder, &files, &gone)).await;
     match done.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
         Ok(0) => {}
         Ok(lines) => tracing::info!(lines, "the name server has forgotten containers that are gone"),
@@ -108,22 +90,11 @@ fn forget_in(folder: &Path, files: &[PathBuf], gone: &HashSet<String>) -> Result
     Ok(lines)
 }
 
-/// Holds Podman's lock for as long as the answer lives, if there is one.
-fn locked_networks(path: &Path) -> Result<Option<File>> {
-    match File::options().read(true).write(true).open(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        file => patiently(file?, |file| fcntl_lock(file, FlockOperation::NonBlockingLockExclusive)).map(Some),
-    }
-}
-
 /// Holds netavark's lock for as long as the answer lives.
 fn locked(path: &Path) -> Result<File> {
-    patiently(File::create(path)?, |file| flock(file, FlockOperation::NonBlockingLockExclusive))
-}
-
-fn patiently(file: File, lock: impl Fn(&File) -> rustix::io::Result<()>) -> Result<File> {
+    let file = File::create(path)?;
     let deadline = Instant::now() + PATIENCE;
-    while let Err(error) = lock(&file) {
+    while let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
         if Instant::now() > deadline {
             return Err(error.into());
         }
@@ -181,11 +152,11 @@ mod tests {
             std::fs::write(folder.join(network), TEXT).unwrap();
         }
         assert_eq!(known(&folder, &["ours"]), ["aa", "bb"].map(str::to_owned).into());
-        forget(&folder, None, &["ours"], gone(&["aa"])).await;
+        forget(&folder, &["ours"], gone(&["aa"])).await;
         assert_eq!(known(&folder, &["ours"]), ["bb".to_owned()].into());
-        forget(&folder, None, &["ours"], gone(&["bb"])).await;
+        forget(&folder, &["ours"], gone(&["bb"])).await;
         assert!(!folder.join("ours").exists() && !folder.join("ours%int").exists());
         assert_eq!(std::fs::read_to_string(folder.join("theirs")).unwrap(), TEXT);
-        forget(&root.path().join("nowhere"), None, &["ours"], gone(&["aa"])).await;
+        forget(&root.path().join("nowhere"), &["ours"], gone(&["aa"])).await;
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -157,12 +157,6 @@ impl Shared {
         self.settings.name_server_dir.as_deref().filter(|_| self.is_local())
     }
 
-    fn lock_of_networks(&self) -> Option<PathBuf> {
-        let abilities = self.abilities();
-        let root = abilities.details.get("storage_root").filter(|_| abilities.rootless)?;
-        Some(name_server::lock_of_networks(root.as_ref()))
-    }
-
     /// Has the name server of the services' networks forget containers that do not exist; `listed` are some that do.
     pub(super) async fn tidy_name_server(&self, listed: &[ListContainer]) -> Result<(), EngineError> {
         let Some(folder) = self.name_server_dir() else { return Ok(()) };
@@ -176,7 +170,7 @@ impl Shared {
         };
         // What this installation does not own may be in its networks all the same.
         if !exist(listed) && !exist(&self.engine.all_containers().await?) {
-            name_server::forget(folder, self.lock_of_networks(), &networks, suspects).await;
+            name_server::forget(folder, &networks, suspects).await;
         }
         Ok(())
     }
