@@ -170,9 +170,7 @@ impl Manager {
         match task.await {
             Ok(Some(result)) => result,
             Ok(None) => Err(Error::new(Kind::Internal, "the operation broke off; the manager's log says why")),
-            Err(cancelled) => {
-                Err(Error::new(Kind::Cancelled, "the manager is shutting down").remedy(wait::AGAIN).because(cancelled))
-            }
+            Err(cancelled) => Err(wait::shutting_down().because(cancelled)),
         }
     }
 }

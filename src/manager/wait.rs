@@ -12,8 +12,10 @@ use crate::domain::name::ServiceName;
 use crate::domain::status::{Desired, Phase, Replica, ReplicaState, ServiceState};
 use crate::error::{Error, Kind};
 
-/// What to do when the manager stops.
-pub(super) const AGAIN: &str = "try again when it runs again";
+/// Why nothing is done, or waited for, any more.
+pub(super) fn shutting_down() -> Error {
+    Error::new(Kind::Cancelled, "the manager is shutting down").remedy("try again when it runs again")
+}
 
 /// How long a change waits before it answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, ToSchema)]
@@ -83,7 +85,7 @@ impl Manager {
                     return outcome;
                 }
                 if view.changed().await.is_err() {
-                    return Outcome::Failed(Error::new(Kind::Cancelled, "the manager is shutting down").remedy(AGAIN));
+                    return Outcome::Failed(shutting_down());
                 }
             }
         };

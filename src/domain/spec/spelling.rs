@@ -147,10 +147,10 @@ pub(super) fn health_command<'de, D: Deserializer<'de>>(deserializer: D) -> Resu
 
 fn health_words(text: &str) -> Option<Vec<String>> {
     let words = shlex::split(text)?;
-    if !needs_shell(text.trim()) {
+    let text = text.trim();
+    if !needs_shell(text) {
         return Some(words);
     }
-    let text = text.trim();
     let text = text.strip_prefix(FOR_A_SHELL).filter(|rest| rest.starts_with(' ')).unwrap_or(text);
     Some(vec![FOR_A_SHELL.to_owned(), text.trim().to_owned()])
 }
