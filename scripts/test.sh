@@ -82,7 +82,7 @@ get_tools() {
 
 get_podman() {
   # shellcheck disable=SC2046 # one word each
-  ensure_packages "$cache/logs/apt.log" $(podman_packages)
+  ensure_packages "$cache/logs/apt.log" $(podman_packages) iproute2
   set_up_rootless
 }
 

@@ -43,7 +43,7 @@ pub struct Metrics {
     pub pulls: IntCounterVec,
     /// `mcp_manager_image_pull_duration_seconds{result}`.
     pub pull_duration: HistogramVec,
-    /// `mcp_manager_container_restarts_total{reason}`: restarts by policy.
+    /// `mcp_manager_container_restarts_total{reason}`: restarts by policy, or of a container that has lost its network.
     pub container_restarts: IntCounterVec,
     /// `mcp_manager_limits_unenforced_total{limit}`: services created with a limit that nothing enforces.
     pub limits_unenforced: IntCounterVec,
@@ -88,7 +88,11 @@ impl Metrics {
             engine_restarts: make.counter("engine_restarts_total", "Starts of the supervised engine after the first")?,
             pulls: make.counters("image_pulls_total", "Image pulls", &["result"])?,
             pull_duration: make.histograms("image_pull_duration_seconds", "Time of image pulls", SLOW, &["result"])?,
-            container_restarts: make.counters("container_restarts_total", "Restarts of containers by policy", &["reason"])?,
+            container_restarts: make.counters(
+                "container_restarts_total",
+                "Restarts of containers by policy or for want of their network",
+                &["reason"],
+            )?,
             limits_unenforced: make.counters("limits_unenforced_total", "Services whose limit nothing enforces", &["limit"])?,
             gateway_requests: make.counters("gateway_requests_total", "Requests passed to services", &["status"])?,
             gateway_errors: make.counters("gateway_errors_total", "Requests the gateway answered itself", &["reason"])?,

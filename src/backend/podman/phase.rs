@@ -116,6 +116,7 @@ mod tests {
             exit: None,
             quick_failures: 0,
             stopped: false,
+            cut_off: None,
         };
         (member, health)
     }

@@ -39,6 +39,8 @@ pub(super) struct Member {
     pub(super) quick_failures: u32,
     /// The manager stopped it; its end was not its own.
     pub(super) stopped: bool,
+    /// Since when it runs without the network that it had.
+    pub(super) cut_off: Option<Timestamp>,
 }
 
 /// Everything that decides what comes next.
@@ -277,7 +279,7 @@ impl Replica<'_, '_> {
             ReplicaState::Running if self.situation.restart == Some(member.id.as_str()) => {
                 self.plan.steps.push(Step::Restart { id: member.id.clone() });
             }
-            ReplicaState::Running => {}
+            ReplicaState::Running => self.reconnect(member),
             ReplicaState::Created => self.plan.steps.push(start),
             ReplicaState::Exited => {
                 match revival(member, self.situation.record, self.situation.boot).after(self.situation.deference) {
@@ -289,13 +291,26 @@ impl Replica<'_, '_> {
         }
     }
 
+    /// A container that has lost its network gets another when it is started anew, whatever its restart policy: its process
+    /// is not what failed.
+    fn reconnect(&mut self, member: &Member) {
+        let Some(since) = member.cut_off else { return };
+        match since + pause(member.quick_failures) + self.situation.deference {
+            moment if moment <= self.situation.now => self.plan.steps.push(Step::Restart { id: member.id.clone() }),
+            moment => self.plan.wake_at(moment),
+        }
+    }
+
     /// `new` takes the place of `old` when it is ready, and gives way again when it does not get ready in time.
     fn replace(&mut self, new: &Member, old: &Member) {
         let deadline = new.started_at.map(|start| start + self.situation.record.spec.start_timeout.duration());
         match new.state {
             ReplicaState::Running if new.ready => self.plan.steps.push(remove(old)),
             ReplicaState::Running => match deadline {
-                Some(deadline) if deadline > self.situation.now => self.plan.wake_at(deadline),
+                Some(deadline) if deadline > self.situation.now => {
+                    self.plan.wake_at(deadline);
+                    self.reconnect(new);
+                }
                 _ => self.abandon(new, old),
             },
             ReplicaState::Created if old.state == ReplicaState::Running && !self.situation.record.spec.allows_overlap() => {

@@ -38,6 +38,8 @@ struct Run {
     track: HealthTrack,
     /// When the next check is due; none while one is under way or when none is needed.
     next_check: Option<Instant>,
+    /// When it was seen to have lost its network.
+    cut_off: Option<Timestamp>,
 }
 
 /// A check that is due.
@@ -92,7 +94,7 @@ impl Tracked {
     fn begin_run(&mut self, check: &HealthCheck) {
         let now = Instant::now();
         let next_check = Some(now + HealthTrack::first_pause(check));
-        self.run = Some(Run { started_at: self.observed.started_at, track: HealthTrack::new(now), next_check });
+        self.run = Some(Run { started_at: self.observed.started_at, track: HealthTrack::new(now), next_check, cut_off: None });
         self.refused = None;
         self.stopped = false;
     }
@@ -101,11 +103,7 @@ impl Tracked {
         self.run = None;
         let at = self.observed.finished_at.unwrap_or_else(Timestamp::now);
         if !self.stopped {
-            let ran = self.observed.started_at.map(|start| at.duration_since(start));
-            if ran.is_some_and(|ran| ran.unsigned_abs() >= plan::RECOVERED) {
-                self.quick_failures = 0;
-            }
-            self.quick_failures = self.quick_failures.saturating_add(1);
+            self.count_failure(at);
         }
         self.last_exit = Some(Exit {
             code: self.observed.exit_code,
@@ -113,6 +111,30 @@ impl Tracked {
             at,
             last_log_lines: std::mem::take(&mut self.observed.last_words),
         });
+    }
+
+    fn count_failure(&mut self, at: Timestamp) {
+        let ran = self.observed.started_at.map(|start| at.duration_since(start));
+        if ran.is_some_and(|ran| ran.unsigned_abs() >= plan::RECOVERED) {
+            self.quick_failures = 0;
+        }
+        self.quick_failures = self.quick_failures.saturating_add(1);
+    }
+
+    /// It has lost its network in this run, which is no use then.
+    pub(super) fn cut_off(&mut self, of: RunId, at: Timestamp) {
+        let run = self.run.as_mut().filter(|run| RunId(run.started_at) == of && run.cut_off.is_none());
+        if let Some(run) = run {
+            run.cut_off = Some(at);
+            self.count_failure(at);
+        }
+    }
+
+    /// The manager is about to restart it; whether that is because it has lost its network.
+    pub(super) fn reconnecting(&mut self) -> bool {
+        let cut_off = self.run.as_ref().is_some_and(|run| run.cut_off.is_some());
+        self.restarts = self.restarts.saturating_add(u32::from(cut_off));
+        cut_off
     }
 
     /// The manager is about to stop it: what follows is not its own end.
@@ -237,6 +259,7 @@ impl Tracked {
             exit,
             quick_failures: self.quick_failures,
             stopped: self.stopped,
+            cut_off: self.run.as_ref().and_then(|run| run.cut_off),
         }
     }
 
@@ -265,6 +288,7 @@ impl Tracked {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::spec::Probe;
 
     /// The container in a state, started and ended at these seconds.
     fn seen(state: ReplicaState, started: i64, finished: Option<i64>) -> Observed {
@@ -300,6 +324,24 @@ mod tests {
         container.starting();
         container.observe(seen(ReplicaState::Running, 5, None), Instant::now(), &check);
         assert!(!container.restarted(), "it had been stopped");
+        assert_eq!(container.restarts, 1);
+    }
+
+    #[test]
+    fn a_lost_network_is_a_failure_of_the_run_that_lost_it() {
+        let check = HealthCheck { probe: Probe::Tcp, ..HealthCheck::default() };
+        let mut container = Tracked::new(seen(ReplicaState::Running, 1, None), Instant::now(), &check);
+        let run = container.take_check(Instant::now()).unwrap();
+        let noticed = |second| Timestamp::from_second(second).unwrap();
+        container.cut_off(run, noticed(2));
+        container.cut_off(run, noticed(3));
+        let member = container.member("digest");
+        assert_eq!((member.cut_off, member.quick_failures), (Some(noticed(2)), 1));
+        assert!(container.reconnecting());
+        container.observe(seen(ReplicaState::Running, 5, None), Instant::now(), &check);
+        container.cut_off(run, noticed(6));
+        assert_eq!(container.member("digest").cut_off, None, "that was told of the earlier run");
+        assert!(!container.reconnecting());
         assert_eq!(container.restarts, 1);
     }
 }

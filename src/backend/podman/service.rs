@@ -239,6 +239,13 @@ impl Service {
             if let Step::Start { id } = step {
                 self.containers.entry(id.clone()).and_modify(Tracked::starting);
             }
+            if let Step::Restart { id } = step
+                && self.containers.get_mut(id).is_some_and(Tracked::reconnecting)
+            {
+                let service = &self.record.name;
+                tracing::warn!(%service, container = id, "a container has lost its network and is started again");
+                self.shared.metrics.container_restarts.with_label_values(&["network"]).inc();
+            }
         }
         if steps.iter().any(|step| matches!(step, Step::Fetch | Step::Create { .. })) {
             self.failed = None;
@@ -297,7 +304,7 @@ impl Service {
             let ask = async move {
                 let _turn = shared.checks.acquire().await;
                 let outcome = health::probe(&shared.engine, &target, &check).await;
-                Aside::Checked { id: target.id, run, outcome }
+                Aside::Checked { cut_off: target.is_cut_off(), id: target.id, run, outcome }
             };
             self.aside.push(ask.boxed());
         }

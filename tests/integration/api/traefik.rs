@@ -83,7 +83,10 @@ impl Traefik {
             std::fs::write(file, format!("{before}  web:\n    http: {redirect}\n{after}")).unwrap();
         }
         replaced("dynamic/manager.yml", &[("127.0.0.1:8000", format!("127.0.0.1:{}", product.port))]);
-        replaced("dynamic/middlewares.yml", &[]);
+        // Of the shipped limits only what may pass at once, so that the speed of this machine does not count.
+        let limits =
+            if tls { vec![("average: 100", "average: 1".to_owned()), ("burst: 200", "burst: 200".to_owned())] } else { vec![] };
+        replaced("dynamic/middlewares.yml", &limits);
         let path = folder.join("log");
         let log = std::fs::File::create(&path).unwrap();
         let process = Command::new(program)
@@ -200,8 +203,12 @@ async fn traefik_shares_the_load_over_healthy_replicas_and_leads_to_the_manager(
     product.create_echo("echo", json!({"replicas": 3, "health_check": check})).await;
     eventually("Traefik has the route", async || traefik.get("echo.localhost", "/echo/hi").await.0 == 200).await;
     eventually("it has all three replicas", async || traefik.answers(9).await.len() == 3).await;
-    let shared = traefik.answers(30).await;
-    assert!(shared.len() == 3 && shared.values().all(|count| (5..=15).contains(count)), "{shared:?}");
+    // On a busy machine a check may be late, and a replica is away for as long.
+    eventually("each gets its share", async || {
+        let shared = traefik.answers(30).await;
+        shared.len() == 3 && shared.values().all(|count| (5..=15).contains(count))
+    })
+    .await;
 
     // A session lives in one replica, and its requests reach it: through Traefik and through the gateway.
     let by_name = Client::builder().no_proxy().resolve("echo.localhost", ([127, 0, 0, 1], 0).into()).build().unwrap();
@@ -251,26 +258,33 @@ async fn traefik_shares_the_load_over_healthy_replicas_and_leads_to_the_manager(
 
     // When replicas go, the sessions of the one that stays go on.
     let url = format!("http://echo.localhost:{}/mcp", traefik.web);
-    let mut sessions = Vec::new();
-    for _ in 0..9 {
-        sessions.push(Session::open(&by_name, &url).await);
-    }
+    let [stays, gone @ ..] = [0, 1, 2].map(|number| service["instances"][number]["address"].as_str().unwrap());
+    let (mut kept, mut lost) = (Vec::new(), Vec::new());
+    eventually("there are sessions in the replica that stays and in others", async || {
+        let session = Session::open(&by_name, &url).await;
+        // The id names the replica, and has the server's own at its end.
+        let own = session.id.rsplit('.').next().unwrap();
+        let there = session.with_id(own).at(client, &format!("http://{stays}/mcp"));
+        let known = there.call("tools/list", json!({})).await.status == 200;
+        if known { &mut kept } else { &mut lost }.push(session);
+        kept.len() > 1 && lost.len() > 1
+    })
+    .await;
     let (status, _) = product.send(reqwest::Method::PATCH, "/containers/echo", &json!({"replicas": 1})).await;
     assert_eq!(status, 200);
-    let gone = [1, 2].map(|number| service["instances"][number]["address"].as_str().unwrap());
     eventually("Traefik leads to one replica only", async || {
         let services = traefik.services().await;
         gone.iter().all(|address| !services.contains(address))
     })
     .await;
-    eventually("a third of the sessions, or so, go on", async || {
-        let mut go_on = 0;
-        for session in &sessions {
-            go_on += usize::from(session.call("tools/list", json!({})).await.status == 200);
+    for (sessions, status) in [(&kept, 200), (&lost, 404)] {
+        for session in sessions {
+            eventually("sessions of the replica that stays go on, and no others", async || {
+                session.call("tools/list", json!({})).await.status == status
+            })
+            .await;
         }
-        (1..9).contains(&go_on)
-    })
-    .await;
+    }
 
     // A service without a healthy replica, and a name that nobody has, are answered for by the manager.
     let (status, _) = product.send(reqwest::Method::POST, "/containers/echo/stop", &json!({})).await;
@@ -318,7 +332,6 @@ async fn over_tls_http_is_sent_on_and_what_the_middlewares_and_the_metrics_promi
         assert!(answered.contains(header), "no {header}: {answered}");
     }
     assert!(!answered.contains("access-control-allow-origin"), "{answered}");
-    // One connection, so that it is quick enough: 200 at once, 100 a second.
     let many = fetch(&format!("{api}?n=[1-600]"), &[]).await;
     let (passed, refused) = (many.matches("http/2 200").count(), many.matches("http/2 429").count());
     assert!(passed >= 200 && refused > 0 && passed + refused == 600, "{passed} passed, {refused} were refused");

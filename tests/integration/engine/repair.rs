@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use mcp_manager::domain::spec::{Mount, MountSource, ServiceSpec};
+use mcp_manager::domain::quantity::Span;
+use mcp_manager::domain::spec::{Mount, MountSource, Probe, RestartPolicy, ServiceSpec};
 use mcp_manager::domain::status::{Desired, Phase, ReplicaState, ServiceState};
 use mcp_manager::error::Kind;
 use reqwest::Method;
 
-use super::{call, change, create, finish, is_running};
+use super::{call, change, create, finish, is_running, pid, probed};
 use crate::contract::podman::Installation;
 use crate::contract::{Manager, name, spec};
 use crate::support::podman::podman;
@@ -36,6 +37,33 @@ async fn a_container_that_somebody_stops_is_started_again() {
     let again = |service: &ServiceState| is_running(service) && service.replicas[0].started_at > before.started_at;
     let after = manager.service(&name("echo"), "it was started again", again).await;
     assert_eq!((&after.replicas[0].id, after.replicas[0].restarts), (&before.id, 1));
+    finish(manager, installation).await;
+}
+
+/// Podman 4 may take the network of a container away that it is just starting, when another one ends at that moment.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_has_lost_its_network_is_started_again() {
+    let Some(installation) = Installation::new().await else { return };
+    let manager = Manager::start(&installation).await;
+    let check = |probe| {
+        let mut spec = probed(spec(&installation), probe);
+        spec.health_check.interval = Span(500);
+        spec.restart_policy = RestartPolicy::No;
+        spec
+    };
+    // Some checks ask through the network, and some would not notice.
+    let within = Probe::Command(vec!["/mcp-echo".into(), "--version".into()]);
+    for probe in [Probe::Http("/health".into()), Probe::Tcp, within] {
+        let before = create(&manager, check(probe)).await.replicas[0].clone();
+        let pid = pid(&manager).await.to_string();
+        podman(&["unshare", "nsenter", "--target", &pid, "--net", "/usr/sbin/ip", "link", "delete", "eth0"]).await;
+        let again = |service: &ServiceState| is_running(service) && service.replicas[0].started_at > before.started_at;
+        let after = manager.service(&name("echo"), "it was started again", again).await;
+        assert_eq!((&after.replicas[0].id, after.replicas[0].restarts), (&before.id, 1));
+        assert!(call(&after, Method::GET, "/echo/hi").await.unwrap().status().is_success());
+        manager.backend.remove(&name("echo"), true).await.unwrap();
+    }
+    create(&manager, spec(&installation)).await;
     finish(manager, installation).await;
 }
 

@@ -39,6 +39,7 @@ fn running(ordinal: u32) -> Member {
         exit: None,
         quick_failures: 0,
         stopped: false,
+        cut_off: None,
     }
 }
 
@@ -81,6 +82,22 @@ fn a_manager_that_does_not_lead_leaves_restarts_to_the_other_for_a_while() {
     assert_eq!(steps(&record, &members), [start("c1")], "the one that leads does not wait");
     let late = Situation { deference: Duration::from_secs(2), now: at(2012), ..situation(&record, &members) };
     assert_eq!(plan(&late).steps, [start("c1")], "one that leads and does nothing does not hold up the others");
+}
+
+#[test]
+fn a_container_that_has_lost_its_network_is_restarted_whatever_its_policy_and_later_each_time() {
+    let record = with_policy(RestartPolicy::No);
+    let cut_off = |failures| Member { ready: false, cut_off: Some(at(2009)), quick_failures: failures, ..running(1) };
+    assert_eq!(steps(&record, &[cut_off(1)]), [Step::Restart { id: "c1".into() }]);
+    let pausing = plan(&situation(&record, &[cut_off(5)]));
+    assert_eq!((pausing.steps, pausing.wake), (vec![], Some(at(2009) + Duration::from_millis(3200))));
+    let deferring = plan(&Situation { deference: Duration::from_secs(2), ..situation(&record, &[cut_off(1)]) });
+    assert_eq!(deferring.steps, []);
+    // A replacement, too, until it has had its time; what it replaces goes on meanwhile.
+    let old = Member { id: "old1".into(), generation: 1, current: false, ..running(1) };
+    assert_eq!(steps(&record, &[cut_off(1), old.clone()]), [Step::Restart { id: "c1".into() }]);
+    let late = Member { started_at: Some(at(1900)), ..cut_off(1) };
+    assert_eq!(steps(&record, &[late, old]), [abandoned("c1", "old1")]);
 }
 
 fn steps(record: &Record, members: &[Member]) -> Vec<Step> {

@@ -20,6 +20,9 @@ use super::{ImageState, Service, Whereabouts};
 use crate::domain::status::{Desired, Progress, Record, ReplicaState};
 use crate::error::{Error, Kind, Result};
 
+/// What is wrong with a container that the engine has left without a network.
+const CUT_OFF: &str = "the engine has lost its network; it is started again";
+
 /// Something a service's task is told.
 #[derive(Debug)]
 pub(in super::super) enum Message {
@@ -49,6 +52,8 @@ pub(super) enum Aside {
         id: String,
         run: RunId,
         outcome: Option<Result<(), String>>,
+        /// It has lost its network.
+        cut_off: bool,
     },
     Looked {
         id: String,
@@ -174,9 +179,13 @@ impl Service {
 
     pub(super) fn take_aside(&mut self, aside: Aside) {
         match aside {
-            Aside::Checked { id, run, outcome } => {
+            Aside::Checked { id, run, outcome, cut_off } => {
                 let Some(container) = self.containers.get_mut(&id) else { return };
                 // It may have died: that is known sooner by asking than by the engine's event.
+                let outcome = if cut_off { Some(Err(CUT_OFF.to_owned())) } else { outcome };
+                if cut_off {
+                    container.cut_off(run, Timestamp::now());
+                }
                 if container.checked(run, outcome, &self.record.spec) {
                     self.look(id);
                 }
