@@ -222,6 +222,7 @@ fn podman_settings(config: &Config, routing: &routing::Settings) -> podman::Sett
         socket: config.backend.socket.clone(),
         known_sockets: config.directories.podman_sockets(),
         name_server_dir: config.directories.podman_name_server(),
+        temporary_dir: config.directories.podman_temporary(),
         binary: config.backend.podman.clone(),
         arguments: config.backend.podman_arguments(),
         instance: config.backend.instance.clone(),

@@ -82,6 +82,12 @@ impl Directories {
         self.runtime.as_ref().map(|runtime| runtime.join("containers/networks/aardvark-dns"))
     }
 
+    /// Where the user's own Podman keeps what does not outlive the machine's run.
+    #[must_use]
+    pub fn podman_temporary(&self) -> Option<PathBuf> {
+        self.runtime.as_ref().map(|runtime| runtime.join("libpod/tmp"))
+    }
+
     /// The directory for sockets and state that need not outlive the machine's run. Without `XDG_RUNTIME_DIR` it is one
     /// named after the user in the directory of temporary files.
     #[must_use]

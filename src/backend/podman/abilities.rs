@@ -69,7 +69,11 @@ impl Abilities {
 
     /// Whether changes at a commit are read as the words of a Dockerfile, with quotes and escapes: since Podman 5.
     pub(super) fn reads_changes_as_words(&self) -> bool {
-        self.version.split('.').next().and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major >= 5)
+        self.major().is_some_and(|major| major >= 5)
+    }
+
+    pub(super) fn major(&self) -> Option<u32> {
+        self.version.split('.').next()?.parse().ok()
     }
 
     pub(super) fn enforces(&self, limit: &str) -> bool {

@@ -143,12 +143,6 @@ pub(super) async fn probe(engine: &Engine, target: &Target, check: &HealthCheck)
 }
 
 impl Target {
-    /// Whether it has lost the network that its port is published from.
-    pub(super) fn is_cut_off(&self) -> bool {
-        let seen = self.address.and(self.inside).and_then(|(pid, _)| listening::is_cut_off(pid));
-        seen == Some(true)
-    }
-
     /// Whether something listens on the port, when that can be seen.
     fn listens(&self) -> Option<bool> {
         self.inside.and_then(|(pid, port)| listening::listens(pid, port))

@@ -1,5 +1,4 @@
-//! What the machine's process table tells of a container's network: whether anything listens on a port, and whether it has
-//! lost its network.
+//! Whether anything listens on a port inside a container, from the machine's process table.
 //!
 //! The engine's port forwarder takes connections also when nobody listens behind it, and tries for 190 ms before it
 //! closes them. Where the container's processes can be seen, the kernel's table of its sockets tells at once.
@@ -15,27 +14,6 @@ pub(super) fn listens(pid: u32, port: u16) -> Option<bool> {
     // Machines without IPv6 have no second table.
     let second = fs::read_to_string(format!("/proc/{pid}/net/tcp6")).unwrap_or_default();
     Some([first, second].iter().any(|table| has_listener(table, port)))
-}
-
-/// Whether a container that had a network has none any more: no route leads anywhere but to the loopback; `None` when that
-/// cannot be seen.
-///
-/// Podman 4 takes the network of all away when the last container that it knows to have one ends, and does not know it of
-/// one that is just being started.
-pub(super) fn is_cut_off(pid: u32) -> Option<bool> {
-    let routes = fs::read_to_string(format!("/proc/{pid}/net/route")).ok()?;
-    let more = fs::read_to_string(format!("/proc/{pid}/net/ipv6_route")).unwrap_or_default();
-    lead_nowhere(&routes, &more)
-}
-
-/// Of the kernel's tables of routes: the first has a heading, then the interface in the first column; the second has the
-/// interface in the last. `None` when there is no table, as with a process that has ended.
-fn lead_nowhere(routes: &str, more: &str) -> Option<bool> {
-    let mut lines = routes.lines();
-    lines.next()?;
-    let first = lines.filter_map(|line| line.split_whitespace().next());
-    let second = more.lines().filter_map(|line| line.split_whitespace().next_back());
-    Some(first.chain(second).all(|interface| interface == "lo"))
 }
 
 /// Whether a table of sockets has one that listens on `port` on another address than the loopback.
@@ -78,20 +56,6 @@ mod tests {
         drop(open);
         assert_eq!(listens(pid, open_port), Some(false));
         assert_eq!(listens(u32::MAX, 80), None);
-    }
-
-    #[test]
-    fn a_container_without_routes_is_cut_off() {
-        let heading = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n";
-        let route = format!("{heading}eth0\t0000590A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n");
-        let six =
-            |interface| format!("{0} 00 {0} 00 {0} ffffffff 00000001 00000001 00200200 {1:>8}\n", "0".repeat(32), interface);
-        assert_eq!(lead_nowhere(&route, &six("lo")), Some(false));
-        assert_eq!(lead_nowhere(heading, &(six("lo") + &six("eth0"))), Some(false), "IPv6 alone is a network, too");
-        assert_eq!(lead_nowhere(heading, &six("lo").repeat(2)), Some(true));
-        assert_eq!(lead_nowhere(heading, ""), Some(true), "without IPv6");
-        assert_eq!(lead_nowhere("", ""), None, "the process has ended");
-        assert_eq!(is_cut_off(u32::MAX), None);
     }
 
     #[test]

@@ -32,6 +32,7 @@ mod health;
 mod images;
 mod listening;
 mod logs;
+mod lost_network;
 mod missing;
 mod name_server;
 mod names;

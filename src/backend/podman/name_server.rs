@@ -15,12 +15,17 @@ use std::io::{ErrorKind, Result};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
+
+use super::lost_network::{self, Namespace};
 
 /// How long netavark may keep its lock, and the name server may take to end.
 const PATIENCE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(10);
+/// Beside the files of the networks.
+const PID_FILE: &str = "aardvark.pid";
 
 /// The ids of all containers that the name server knows in these networks.
 pub(super) fn known(folder: &Path, networks: &[&str]) -> HashSet<String> {
@@ -103,25 +108,71 @@ fn locked(path: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// Has the name server read its files anew. One that finds nothing there ends, which is waited for: until then netavark
-/// would take it for one that runs.
+/// Has the name server read its files anew. One that finds nothing there ends, which is waited for.
 fn tell(folder: &Path) -> Result<()> {
-    let Ok(text) = std::fs::read_to_string(folder.join("aardvark.pid")) else { return Ok(()) };
-    let Some(pid) = text.trim().parse().ok().and_then(Pid::from_raw) else { return Ok(()) };
-    // The number may be another program's by now.
-    let runs = || {
-        std::fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_nonzero())).is_ok_and(|comm| comm.trim() == "aardvark-dns")
-    };
-    if !runs() {
-        return Ok(());
-    }
-    kill_process(pid, Signal::HUP)?;
-    let left = std::fs::read_dir(folder)?.flatten().any(|entry| entry.file_name() != "aardvark.pid");
-    let deadline = Instant::now() + PATIENCE;
-    while !left && runs() && Instant::now() < deadline {
-        std::thread::sleep(PAUSE);
+    let Some(server) = running(folder) else { return Ok(()) };
+    kill_process(server, Signal::HUP)?;
+    if !std::fs::read_dir(folder)?.flatten().any(|entry| entry.file_name() != PID_FILE) {
+        await_end(server);
     }
     Ok(())
+}
+
+/// The name server's process.
+fn running(folder: &Path) -> Option<Pid> {
+    let text = std::fs::read_to_string(folder.join(PID_FILE)).ok()?;
+    text.trim().parse().ok().and_then(Pid::from_raw).filter(|server| runs(*server))
+}
+
+/// The number may be another program's by now.
+fn runs(server: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.as_raw_nonzero())).unwrap_or_default();
+    // One that has ended stays a zombie where nobody waits for it.
+    stat.contains("(aardvark-dns) ") && !stat.contains("(aardvark-dns) Z")
+}
+
+/// Until it has ended netavark would take it for one that runs.
+fn await_end(server: Pid) {
+    let deadline = Instant::now() + PATIENCE;
+    while runs(server) && Instant::now() < deadline {
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// Whether the name server runs in an earlier namespace of the networks than the present one, or in one that was given up.
+/// Those that come later are not found there.
+pub(super) fn is_left_behind(folder: &Path, namespace: &Path) -> bool {
+    left_behind(folder, namespace).is_some()
+}
+
+fn left_behind(folder: &Path, namespace: &Path) -> Option<Pid> {
+    let server = running(folder)?;
+    let started = Timestamp::try_from(std::fs::metadata(folder.join(PID_FILE)).ok()?.modified().ok()?).ok()?;
+    match lost_network::namespace(namespace)? {
+        Namespace::Made(at) if at <= started => None,
+        Namespace::Made(_) | Namespace::GivenUp => Some(server),
+    }
+}
+
+/// Ends such a name server: the next container that gets a network brings a new one.
+pub(super) async fn end_left_behind(folder: &Path, namespace: &Path) {
+    let (folder, namespace) = (folder.to_owned(), namespace.to_owned());
+    let ended = tokio::task::spawn_blocking(move || -> Result<bool> {
+        let _lock = locked(&folder.with_file_name("aardvark.lock"))?;
+        let Some(server) = left_behind(&folder, &namespace) else { return Ok(false) };
+        kill_process(server, Signal::TERM)?;
+        await_end(server);
+        // Netavark asks the process of this number only whether it is there.
+        match std::fs::remove_file(folder.join(PID_FILE)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => Ok(true),
+        }
+    });
+    match ended.await.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+        Ok(true) => tracing::info!("a name server that was left in a namespace without use has ended"),
+        Ok(false) => {}
+        Err(error) => tracing::warn!(%error, "names of services may not be found"),
+    }
 }
 
 #[cfg(test)]

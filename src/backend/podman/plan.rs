@@ -56,6 +56,8 @@ pub(super) struct Situation<'a> {
     pub(super) established: bool,
     /// The container that is to be restarted now.
     pub(super) restart: Option<&'a str>,
+    /// One was restarted and is not ready yet.
+    pub(super) restarting: bool,
     /// When the machine was started.
     pub(super) boot: Timestamp,
     /// How long a container that ended by itself is left to another manager, which decides first.
@@ -292,9 +294,12 @@ impl Replica<'_, '_> {
     }
 
     /// A container that has lost its network gets another when it is started anew, whatever its restart policy: its process
-    /// is not what failed.
+    /// is not what failed. One after the other, since some of them may still serve.
     fn reconnect(&mut self, member: &Member) {
         let Some(since) = member.cut_off else { return };
+        if self.situation.restarting || self.plan.steps.iter().any(|step| matches!(step, Step::Restart { .. })) {
+            return;
+        }
         match since + pause(member.quick_failures) + self.situation.deference {
             moment if moment <= self.situation.now => self.plan.steps.push(Step::Restart { id: member.id.clone() }),
             moment => self.plan.wake_at(moment),

@@ -5,6 +5,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use super::health::HealthTrack;
+use super::lost_network::Lost;
 use super::observed::Observed;
 use super::plan::{self, Member, Revival};
 use crate::domain::spec::{HealthCheck, ServiceSpec};
@@ -29,6 +30,8 @@ pub(super) struct Tracked {
     ever_healthy: bool,
     /// When the engine refused to start it.
     refused: Option<Timestamp>,
+    /// How it lost its network the last time.
+    lost: Option<Lost>,
 }
 
 /// One run of the container's process.
@@ -58,6 +61,7 @@ impl Tracked {
             starts_after_own_end: false,
             ever_healthy: false,
             refused: None,
+            lost: None,
             observed,
         };
         match tracked.observed.state {
@@ -122,10 +126,13 @@ impl Tracked {
     }
 
     /// It has lost its network in this run, which is no use then.
-    pub(super) fn cut_off(&mut self, of: RunId, at: Timestamp) {
+    pub(super) fn cut_off(&mut self, of: RunId, lost: Lost, at: Timestamp) {
         let run = self.run.as_mut().filter(|run| RunId(run.started_at) == of && run.cut_off.is_none());
-        if let Some(run) = run {
+        // Once for each namespace: one that was started again since and still looks older has another clock.
+        let again = matches!(lost, Lost::Namespace(Some(_))) && self.lost == Some(lost);
+        if let Some(run) = run.filter(|_| !again) {
             run.cut_off = Some(at);
+            self.lost = Some(lost);
             self.count_failure(at);
         }
     }
@@ -333,15 +340,21 @@ mod tests {
         let mut container = Tracked::new(seen(ReplicaState::Running, 1, None), Instant::now(), &check);
         let run = container.take_check(Instant::now()).unwrap();
         let noticed = |second| Timestamp::from_second(second).unwrap();
-        container.cut_off(run, noticed(2));
-        container.cut_off(run, noticed(3));
+        let lost = Lost::Namespace(Some(noticed(2)));
+        container.cut_off(run, lost, noticed(2));
+        container.cut_off(run, lost, noticed(3));
         let member = container.member("digest");
         assert_eq!((member.cut_off, member.quick_failures), (Some(noticed(2)), 1));
         assert!(container.reconnecting());
         container.observe(seen(ReplicaState::Running, 5, None), Instant::now(), &check);
-        container.cut_off(run, noticed(6));
+        container.cut_off(run, Lost::All, noticed(6));
         assert_eq!(container.member("digest").cut_off, None, "that was told of the earlier run");
+        let run = container.take_check(Instant::now()).unwrap();
+        container.cut_off(run, lost, noticed(7));
+        assert_eq!(container.member("digest").cut_off, None, "it was restarted for that already");
         assert!(!container.reconnecting());
+        container.cut_off(run, Lost::Namespace(Some(noticed(8))), noticed(9));
+        assert_eq!(container.member("digest").cut_off, Some(noticed(9)));
         assert_eq!(container.restarts, 1);
     }
 }

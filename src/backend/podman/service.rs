@@ -7,6 +7,7 @@ mod messages;
 mod outcome;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,7 @@ pub(super) use messages::Message;
 use messages::{Aside, FirstLook};
 
 use super::health::{self, Target};
+use super::lost_network::Attached;
 use super::phase::{Standing, phase};
 use super::plan::{self, Attempt, Member, Situation, Step};
 use super::records::Stored;
@@ -217,6 +219,7 @@ impl Service {
             attempt: self.failed.as_ref().map_or(Attempt::Open, |failed| failed.again),
             established: self.established,
             restart: self.restarts.gate.is_none().then(|| self.restarts.queue.front().map(String::as_str)).flatten(),
+            restarting: self.restarts.gate.is_some(),
             boot: self.shared.boot,
             deference: if self.shared.turns.leads() { Duration::ZERO } else { DEFERENCE },
             now: Timestamp::now(),
@@ -300,11 +303,17 @@ impl Service {
             let Some(run) = container.take_check(now) else { continue };
             let inside = container.observed.pid.zip(self.record.spec.front_port()).filter(|_| self.shared.is_local());
             let target = Target { id: id.clone(), inside, address: container.observed.address };
+            let attached = container.observed.address.and(inside).map(|(pid, _)| Attached {
+                pid,
+                started_at: container.observed.started_at,
+                namespace: self.shared.network_namespace_dir().map(Path::to_owned),
+            });
             let (shared, check) = (self.shared.clone(), check.clone());
             let ask = async move {
                 let _turn = shared.checks.acquire().await;
                 let outcome = health::probe(&shared.engine, &target, &check).await;
-                Aside::Checked { cut_off: target.is_cut_off(), id: target.id, run, outcome }
+                let lost = attached.and_then(|attached| attached.lost());
+                Aside::Checked { id: target.id, run, outcome, lost }
             };
             self.aside.push(ask.boxed());
         }

@@ -29,6 +29,8 @@ pub struct Settings {
     pub runtime_dir: PathBuf,
     /// Folder in which an engine of the same user tells its name server the addresses of each network's containers.
     pub name_server_dir: Option<PathBuf>,
+    /// Folder in which an engine of the same user keeps what does not outlive the machine's run (its `tmp_dir`).
+    pub temporary_dir: Option<PathBuf>,
     /// The Podman program.
     pub binary: PathBuf,
     /// Its arguments before the command, for an engine that the manager starts.
@@ -74,6 +76,7 @@ impl Settings {
             known_sockets: Vec::new(),
             runtime_dir,
             name_server_dir: None,
+            temporary_dir: None,
             binary: PathBuf::from("podman"),
             arguments: Vec::new(),
             instance: "mcp".to_owned(),

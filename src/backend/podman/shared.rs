@@ -157,6 +157,28 @@ impl Shared {
         self.settings.name_server_dir.as_deref().filter(|_| self.is_local())
     }
 
+    /// Where an engine that gives the namespace of its networks up too early keeps what it knows of it.
+    pub(super) fn network_namespace_dir(&self) -> Option<&Path> {
+        self.settings.temporary_dir.as_deref().filter(|_| self.is_local() && self.abilities().major() == Some(4))
+    }
+
+    /// Ends a name server that nobody finds who is started now, unless somebody else's containers run: they may be reached
+    /// only as long as it does.
+    pub(super) async fn end_name_server_left_behind(&self) -> Result<(), EngineError> {
+        let (Some(folder), Some(namespace)) = (self.name_server_dir(), self.network_namespace_dir()) else { return Ok(()) };
+        if !name_server::is_left_behind(folder, namespace) {
+            return Ok(());
+        }
+        let theirs = |container: &ListContainer| {
+            let owner = container.labels.as_ref().and_then(|labels| labels.get(names::OWNER));
+            container.state.as_deref() == Some("running") && owner.is_none_or(|owner| owner != self.names.owner())
+        };
+        if !self.engine.all_containers().await?.iter().any(theirs) {
+            name_server::end_left_behind(folder, namespace).await;
+        }
+        Ok(())
+    }
+
     /// Has the name server of the services' networks forget containers that do not exist; `listed` are some that do.
     pub(super) async fn tidy_name_server(&self, listed: &[ListContainer]) -> Result<(), EngineError> {
         let Some(folder) = self.name_server_dir() else { return Ok(()) };

@@ -193,6 +193,7 @@ impl Job {
         {
             bridge::deliver(&self.shared.engine, &program, id).await?;
         }
+        self.shared.end_name_server_left_behind().await?;
         self.shared.engine.start(id).await
     }
 

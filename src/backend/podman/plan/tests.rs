@@ -67,6 +67,7 @@ fn situation<'a>(record: &'a Record, members: &'a [Member]) -> Situation<'a> {
         attempt: Attempt::Open,
         established: true,
         restart: None,
+        restarting: false,
         boot: at(100),
         deference: Duration::ZERO,
         now: at(2010),
@@ -96,6 +97,11 @@ fn a_container_that_has_lost_its_network_is_restarted_whatever_its_policy_and_la
     // A replacement, too, until it has had its time; what it replaces goes on meanwhile.
     let old = Member { id: "old1".into(), generation: 1, current: false, ..running(1) };
     assert_eq!(steps(&record, &[cut_off(1), old.clone()]), [Step::Restart { id: "c1".into() }]);
+    // One after the other.
+    let two = [cut_off(1), Member { id: "c2".into(), ordinal: 2, ..cut_off(1) }];
+    let both = replicas(2);
+    assert_eq!(steps(&both, &two), [Step::Restart { id: "c1".into() }]);
+    assert_eq!(plan(&Situation { restarting: true, ..situation(&both, &two) }).steps, []);
     let late = Member { started_at: Some(at(1900)), ..cut_off(1) };
     assert_eq!(steps(&record, &[late, old]), [abandoned("c1", "old1")]);
 }

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::super::client::EngineError;
 use super::super::errors;
+use super::super::lost_network::Lost;
 use super::super::missing::{self, Fate};
 use super::super::observed::Observed;
 use super::super::plan::Step;
@@ -52,8 +53,7 @@ pub(super) enum Aside {
         id: String,
         run: RunId,
         outcome: Option<Result<(), String>>,
-        /// It has lost its network.
-        cut_off: bool,
+        lost: Option<Lost>,
     },
     Looked {
         id: String,
@@ -179,12 +179,12 @@ impl Service {
 
     pub(super) fn take_aside(&mut self, aside: Aside) {
         match aside {
-            Aside::Checked { id, run, outcome, cut_off } => {
+            Aside::Checked { id, run, outcome, lost } => {
                 let Some(container) = self.containers.get_mut(&id) else { return };
                 // It may have died: that is known sooner by asking than by the engine's event.
-                let outcome = if cut_off { Some(Err(CUT_OFF.to_owned())) } else { outcome };
-                if cut_off {
-                    container.cut_off(run, Timestamp::now());
+                let outcome = if lost == Some(Lost::All) { Some(Err(CUT_OFF.to_owned())) } else { outcome };
+                if let Some(lost) = lost {
+                    container.cut_off(run, lost, Timestamp::now());
                 }
                 if container.checked(run, outcome, &self.record.spec) {
                     self.look(id);
