@@ -26,7 +26,7 @@ conformance_release=0.2.0-alpha.12
 python_client=mcp==2.3.0
 node_clients=(@modelcontextprotocol/sdk@1.32.2 @modelcontextprotocol/client@2.4.0 @modelcontextprotocol/inspector@2.12.0)
 
-failures=() omissions=() filters=() strictly=()
+failures=() omissions=() filters=() strictly=() programs=()
 
 main() {
   case ${1:-} in
@@ -44,8 +44,11 @@ main() {
   flock -n 9 || { step "waiting for another run to end"; flock 9; }
   began=$SECONDS
   get_tools
-  if [ ${#filters[@]} = 0 ]; then checks; fi
+  if [ ${#filters[@]} = 0 ]; then check "format" cargo_here fmt --check; fi
+  build_tests
+  if [ ${#filters[@]} = 0 ]; then begin_checks; fi
   tests
+  if [ ${#filters[@]} = 0 ]; then end_checks; fi
   summary
 }
 
@@ -141,8 +144,8 @@ check() {
   note "$name: passed in $((SECONDS - from)) s"
 }
 
-checks() {
-  check "format" cargo_here fmt --check
+# begin_checks: those that take long, beside the tests, which leave half of the machine idle.
+begin_checks() {
   local version
   version=$(cd "$checkout" && rustc --version | cut -d' ' -f2)
   case $version in
@@ -150,16 +153,39 @@ checks() {
     # A newer compiler knows lints that nobody has looked at yet; they are shown.
     *) strictly=(--cap-lints warn); leave_out "failing on lints" "this is Rust $version, and the lints obeyed are those of $rust_wanted" ;;
   esac
-  check "lints" cargo_here clippy --locked --all-targets --quiet -- "${strictly[@]}"
-  check "documentation" documentation
-  if have shellcheck; then
-    local scripts=("$checkout"/scripts/*.sh "$checkout"/scripts/lib/*.sh "$checkout"/fuzz/*.sh)
-    if [ -e "$checkout/.ci/run" ]; then scripts+=("$checkout/.ci/run"); fi
-    check "scripts" shellcheck "${scripts[@]}"
-  fi
+  beside=$cache/logs/checks.log
+  rm -f "$beside.failed"
+  look_beside >"$beside" 2>&1 &
+  checks=$!
+  trap 'pkill -P "$checks" || true; kill "$checks" 2>/dev/null || true' EXIT
 }
 
-documentation() { RUSTDOCFLAGS="${strictly[*]}" cargo_here doc --locked --no-deps --document-private-items --quiet; }
+look_beside() {
+  local failures=() scripts
+  trap - EXIT
+  check "lints" cargo_politely clippy --locked --all-targets --quiet -- "${strictly[@]}"
+  check "documentation" documentation
+  if have shellcheck; then
+    scripts=("$checkout"/scripts/*.sh "$checkout"/scripts/lib/*.sh "$checkout"/fuzz/*.sh)
+    if [ -e "$checkout/.ci/run" ]; then scripts+=("$checkout/.ci/run"); fi
+    check "scripts" nice -n 19 shellcheck "${scripts[@]}"
+  fi
+  printf '%s\n' ${failures[@]+"${failures[@]}"} >"$beside.failed"
+}
+
+# end_checks: waits for them and shows what they said.
+end_checks() {
+  local failed
+  step "lints, documentation and scripts, looked at meanwhile"
+  wait "$checks" || failures+=("lints, documentation or scripts: they were not looked at to the end")
+  trap - EXIT
+  cat "$beside"
+  while read -r failed; do [ -z "$failed" ] || failures+=("$failed"); done <"$beside.failed"
+}
+
+cargo_politely() { (cd "$checkout" && nice -n 19 cargo "$@"); }
+
+documentation() { RUSTDOCFLAGS="${strictly[*]}" cargo_politely doc --locked --no-deps --document-private-items --quiet; }
 
 # clean_podman: in the Podman of a user that is there for tests only, nothing is left of a run that was killed.
 clean_podman() {
@@ -205,8 +231,8 @@ nothing_left() {
   return 1
 }
 
-tests() {
-  local log=$cache/logs/tests.log program programs=()
+build_tests() {
+  local log=$cache/logs/tests.log
   make_readable
   : >"$log"
   # The tests of one run tell here what they left out; everybody's to write, because they run as another user.
@@ -221,6 +247,10 @@ tests() {
   [ ${#programs[@]} -gt 0 ] || fail "cargo built no test program" "See $cache/logs/test-build.json"
   as_target test -x "${programs[0]}" || fail "$target cannot read $CARGO_TARGET_DIR" \
     "Set CARGO_TARGET_DIR to a folder below which everybody can read, for example /var/tmp/mcp-manager-target."
+}
+
+tests() {
+  local log=$cache/logs/tests.log program
   # Most tests wait for something most of the time: for an engine, a health check, a build.
   export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))}
   export CARGO_MANIFEST_DIR=$checkout INSTA_WORKSPACE_ROOT=$checkout INSTA_UPDATE=no RUST_BACKTRACE=${RUST_BACKTRACE:-1}
