@@ -221,6 +221,17 @@ impl Error {
         Self::new(Kind::Internal, detail).because(source)
     }
 
+    /// The manager stops: nothing is done, or waited for, any more.
+    #[must_use]
+    pub fn shutting_down() -> Self {
+        Self::new(Kind::Cancelled, "the manager is shutting down").remedy("try again when it runs again")
+    }
+
+    /// Whoever asked for it does not want it any more.
+    pub fn called_off(detail: impl Into<String>) -> Self {
+        Self::new(Kind::Cancelled, detail).remedy("send it again if it is still wanted")
+    }
+
     /// Adds what the caller can do about it.
     #[must_use]
     pub fn remedy(mut self, remedy: impl Into<String>) -> Self {

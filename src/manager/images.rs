@@ -15,7 +15,7 @@ use crate::domain::access::{Actor, Operation};
 use crate::domain::fields;
 use crate::domain::spec::{PullPolicy, is_image};
 use crate::domain::status::Progress;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
 /// Is told how far something is.
 pub type OnProgress = Arc<dyn Fn(Progress) + Send + Sync>;
@@ -74,8 +74,7 @@ impl Manager {
             tokio::select! {
                 pulled = manager.backend.pull(&image, policy, None, progress) => pulled,
                 () = cancelled.cancelled() => {
-                    Err(Error::new(Kind::Cancelled, format!("the pull of {image} was cancelled"))
-                        .remedy("send it again if it is still wanted"))
+                    Err(Error::called_off(format!("the pull of {image} was cancelled")))
                 }
             }
         };

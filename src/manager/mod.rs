@@ -170,7 +170,7 @@ impl Manager {
         match task.await {
             Ok(Some(result)) => result,
             Ok(None) => Err(Error::new(Kind::Internal, "the operation broke off; the manager's log says why")),
-            Err(cancelled) => Err(wait::shutting_down().because(cancelled)),
+            Err(cancelled) => Err(Error::shutting_down().because(cancelled)),
         }
     }
 }

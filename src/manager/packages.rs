@@ -133,7 +133,7 @@ impl Manager {
         let work = async move {
             tokio::select! {
                 answer = manager.package(request, source, progress) => answer,
-                () = cancelled.cancelled() => Err(Error::new(Kind::Cancelled, "the build was cancelled")),
+                () = cancelled.cancelled() => Err(Error::called_off("the build was cancelled")),
             }
         };
         self.perform(actor, Operation::PackageAdd, &target, work).await

@@ -12,11 +12,6 @@ use crate::domain::name::ServiceName;
 use crate::domain::status::{Desired, Phase, Replica, ReplicaState, ServiceState};
 use crate::error::{Error, Kind};
 
-/// Why nothing is done, or waited for, any more.
-pub(super) fn shutting_down() -> Error {
-    Error::new(Kind::Cancelled, "the manager is shutting down").remedy("try again when it runs again")
-}
-
 /// How long a change waits before it answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -85,15 +80,14 @@ impl Manager {
                     return outcome;
                 }
                 if view.changed().await.is_err() {
-                    return Outcome::Failed(shutting_down());
+                    return Outcome::Failed(Error::shutting_down());
                 }
             }
         };
         tokio::select! {
             waited = tokio::time::timeout(limit.min(self.settings.max_wait), watch) => waited.unwrap_or(Outcome::NotReached),
             () = patience.cancelled.cancelled() => {
-                let error = Error::new(Kind::Cancelled, "the request was cancelled by its caller");
-                Outcome::Failed(error.remedy("send it again if it is still wanted"))
+                Outcome::Failed(Error::called_off("the request was cancelled by its caller"))
             }
         }
     }

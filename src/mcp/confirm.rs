@@ -65,7 +65,7 @@ pub(super) async fn confirmed(
     }
     let answer = tokio::select! {
         answer = context.peer.create_elicitation(question) => answer,
-        () = context.ct.cancelled() => return Err(Error::new(Kind::Cancelled, "the request was cancelled by its caller")),
+        () = context.ct.cancelled() => return Err(Error::called_off("the request was cancelled by its caller")),
     };
     let unasked = |error| {
         Error::new(Kind::NotSupported, format!("{} must be confirmed, and the client did not ask its user: {error}", tool.name))

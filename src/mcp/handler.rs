@@ -80,7 +80,7 @@ impl Handler {
                 () = context.ct.cancelled(), if !cancelled.is_cancelled() => {
                     // When the process ends, what is under way goes on; the next manager finishes it.
                     if self.host.is_stopping() {
-                        return Err(Error::new(Kind::Cancelled, "the manager is shutting down"));
+                        return Err(Error::shutting_down());
                     }
                     cancelled.cancel();
                 }

@@ -293,7 +293,7 @@ impl Backend for Podman {
         if !self.shared.tell(name.as_str(), Message::Restart(reply)) {
             return Err(Error::not_found("service", name.as_str(), []));
         }
-        answer.await.unwrap_or_else(|_| Err(Error::new(Kind::Cancelled, "the manager is stopping")))
+        answer.await.unwrap_or_else(|_| Err(Error::shutting_down()))
     }
 
     async fn remove(&self, name: &ServiceName, volumes: bool) -> Result<()> {
@@ -316,7 +316,7 @@ impl Backend for Podman {
         match answer.await {
             Ok(answer) => answer,
             Err(_) if self.shared.view.get(name).is_none() => Ok(()),
-            Err(_) => Err(Error::new(Kind::Cancelled, "the manager is stopping; the deletion goes on with its next start")),
+            Err(_) => Err(Error::shutting_down().remedy("the deletion goes on by itself when it runs again")),
         }
     }
 

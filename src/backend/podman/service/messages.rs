@@ -119,7 +119,7 @@ impl Service {
         if self.record.desired != Desired::Running {
             self.restarts.queue.clear();
             let error = Error::new(Kind::Cancelled, "the service was stopped or deleted while it was restarted");
-            self.answer_restarts(&Err(error));
+            self.answer_restarts(&Err(error.remedy("start it if it is meant to run")));
         }
         // A pull may be dropped half-way; what is still wanted of it is asked for again.
         if self.is_fetching() {
