@@ -80,7 +80,7 @@ pub(super) async fn build(shared: &Arc<Shared>, build: Build, base: String, prog
 }
 
 fn cancelled() -> Error {
-    Error::new(Kind::Cancelled, "the image is not made: it was given up")
+    Error::called_off("the image is not made: it was given up")
 }
 
 async fn make(
@@ -154,6 +154,7 @@ async fn other(engine: &Engine, name: &str) -> Result<()> {
 /// Runs the script to its end, and makes the image.
 async fn fill(shared: &Shared, container: &str, build: &Build, progress: &OnProgress) -> Result<Built> {
     let engine = &shared.engine;
+    shared.ready_name_server().await.map_err(|error| refused(error, build))?;
     engine.start(container).await.map_err(|error| refused(error, build))?;
     let query = [("follow", "true"), ("stdout", "true"), ("stderr", "true")].map(|(name, value)| (name, value.to_owned()));
     let mut stream = engine.logs(container, &query);

@@ -139,6 +139,23 @@ fn await_end(server: Pid) {
     }
 }
 
+/// Takes away the number of a name server that has ended. Netavark would send its signal to whichever process has that
+/// number by now, which ends most of them (a port forwarder, say), and would start no name server.
+pub(super) fn forget_ended(folder: &Path) {
+    let file = folder.join(PID_FILE);
+    let names_none =
+        || std::fs::read_to_string(&file).is_ok_and(|text| !text.trim().parse().ok().and_then(Pid::from_raw).is_some_and(runs));
+    // Twice, since one that is just being started writes its own number there.
+    if names_none() && names_none() {
+        match std::fs::remove_file(&file) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                tracing::warn!(%error, "the number of a name server that has ended stays");
+            }
+            _ => {}
+        }
+    }
+}
+
 /// Whether the name server runs in an earlier namespace of the networks than the present one, or in one that was given up.
 /// Those that come later are not found there.
 pub(super) fn is_left_behind(folder: &Path, namespace: &Path) -> bool {
@@ -192,6 +209,18 @@ mod tests {
         assert_eq!(rest(TEXT, &gone(&["aa", "bb"])), (Some(String::new()), 2), "without containers there is no file");
         assert_eq!(rest(TEXT, &gone(&["10.89.0.1"])), (None, 0), "the first line is no container's");
         assert_eq!(rest("", &gone(&["aa"])), (None, 0));
+    }
+
+    #[test]
+    fn a_number_that_is_no_name_servers_is_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(PID_FILE);
+        forget_ended(folder.path());
+        for text in [std::process::id().to_string(), "4194304999".to_owned(), String::new()] {
+            std::fs::write(&file, text).unwrap();
+            forget_ended(folder.path());
+            assert!(!file.exists());
+        }
     }
 
     #[tokio::test]

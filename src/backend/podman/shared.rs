@@ -162,10 +162,13 @@ impl Shared {
         self.settings.temporary_dir.as_deref().filter(|_| self.is_local() && self.abilities().major() == Some(4))
     }
 
-    /// Ends a name server that nobody finds who is started now, unless somebody else's containers run: they may be reached
+    /// To be called before a container is started: what the engine knows of a name server that has ended is taken away,
+    /// and one that nobody finds who is started now is ended, unless somebody else's containers run: they may be reached
     /// only as long as it does.
-    pub(super) async fn end_name_server_left_behind(&self) -> Result<(), EngineError> {
-        let (Some(folder), Some(namespace)) = (self.name_server_dir(), self.network_namespace_dir()) else { return Ok(()) };
+    pub(super) async fn ready_name_server(&self) -> Result<(), EngineError> {
+        let Some(folder) = self.name_server_dir() else { return Ok(()) };
+        name_server::forget_ended(folder);
+        let Some(namespace) = self.network_namespace_dir() else { return Ok(()) };
         if !name_server::is_left_behind(folder, namespace) {
             return Ok(());
         }

@@ -193,7 +193,7 @@ impl Job {
         {
             bridge::deliver(&self.shared.engine, &program, id).await?;
         }
-        self.shared.end_name_server_left_behind().await?;
+        self.shared.ready_name_server().await?;
         self.shared.engine.start(id).await
     }
 

@@ -22,7 +22,7 @@ async fn create(product: &Product, name: &str, more: Value) -> Value {
 }
 
 /// A client that finds the service by its name, as people's do, and its MCP endpoint.
-fn by_name(product: &Product, name: &str) -> (Client, String) {
+pub fn by_name(product: &Product, name: &str) -> (Client, String) {
     let host = format!("{name}.localhost");
     let address = ([127, 0, 0, 1], product.port).into();
     let client = Client::builder().no_proxy().resolve(&host, address).build().unwrap();
@@ -117,7 +117,11 @@ async fn replicas_find_one_another_whatever_an_engine_left_behind() {
     let gone = format!("{} 10.254.77.9  gone", "e".repeat(64));
     std::fs::write(&files[0], format!("10.254.77.1\n{gone}\n")).unwrap();
     let product = product.kill_and_restart().await;
+    // Nor does it take away the name server's number, which is another process's later.
+    let mut bystander = tokio::process::Command::new("sleep").arg("60").kill_on_drop(true).spawn().unwrap();
+    std::fs::write(folder.join("aardvark.pid"), bystander.id().unwrap().to_string()).unwrap();
     forwarded(&product).await;
+    assert!(bystander.try_wait().unwrap().is_none(), "it has nothing to do with names");
     // With a name that stays, the name server outlives the containers, and serves none that come later.
     let file = files.iter().find(|file| file.exists()).unwrap();
     std::fs::write(file, format!("{}{gone}\n", std::fs::read_to_string(file).unwrap())).unwrap();
