@@ -46,6 +46,7 @@ mod packages;
 mod peers;
 mod quick_start;
 mod sessions;
+mod shipped_images;
 mod stdio;
 mod streams;
 mod templates;

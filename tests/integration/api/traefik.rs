@@ -346,3 +346,40 @@ async fn over_tls_http_is_sent_on_and_what_the_middlewares_and_the_metrics_promi
     .await;
     product.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forward_auth_lets_pass_whom_the_service_asked_lets_pass() {
+    let Some(program) = offered(Part::Traefik) else { return };
+    let provider = free_port();
+    let listen = format!("127.0.0.1:{provider}");
+    let product = Product::start(Options::memory().with("MCP_MANAGER_SERVER_TRAEFIK_PROVIDER_LISTEN", listen)).await;
+    let traefik = Traefik::start(&program, &product, provider).await;
+    let password = podman::unique("password");
+    let expected = password.clone();
+    let verify = axum::Router::new().fallback(async move |headers: axum::http::HeaderMap| {
+        let known = headers.get("authorization").is_some_and(|given| *given == *expected);
+        // Asked about the path that the client named, not the one behind Traefik.
+        let about = headers.get("x-forwarded-uri").is_some_and(|path| *path == *"/api/mcp/health");
+        if known && about { axum::http::StatusCode::OK } else { axum::http::StatusCode::UNAUTHORIZED }
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let server = tokio::spawn(async { axum::serve(listener, verify).await });
+
+    // As the example says.
+    let example = include_str!("../../../traefik/forward-auth.yml.example");
+    assert!(example.contains("127.0.0.1:4181") && traefik.get("localhost", "/api/mcp/health").await.0 == 200);
+    let folder = product.folder.path().join("traefik/dynamic");
+    let route = std::fs::read_to_string(folder.join("manager.yml")).unwrap();
+    assert!(route.contains(r#"middlewares: ["rate-limit", "#));
+    std::fs::write(folder.join("forward-auth.yml"), example.replace("127.0.0.1:4181", &address)).unwrap();
+    let route = route.replace(r#"middlewares: ["rate-limit", "#, r#"middlewares: ["forward-auth", "rate-limit", "#);
+    std::fs::write(folder.join("manager.yml"), route).unwrap();
+
+    eventually("strangers are refused", async || traefik.get("localhost", "/api/mcp/health").await.0 == 401).await;
+    let url = format!("http://127.0.0.1:{}/api/mcp/health", traefik.web);
+    let known = traefik.client.get(url).header("host", "localhost").header("authorization", password).send().await.unwrap();
+    assert_eq!(known.status(), 200);
+    server.abort();
+    product.finish().await;
+}

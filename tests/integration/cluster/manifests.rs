@@ -19,16 +19,16 @@ use crate::support::machine::{self, Part, offered};
 use crate::support::mcp::{Session, stateless};
 
 /// How long the manager or a service may take to be ready.
-const PATIENCE: Duration = Duration::from_mins(2);
+pub(super) const PATIENCE: Duration = Duration::from_mins(2);
 
 /// kubectl, as users run it in a checkout.
-struct Kubectl {
+pub(super) struct Kubectl {
     program: String,
-    file: String,
+    pub(super) file: String,
 }
 
 impl Kubectl {
-    fn of_this_machine() -> Option<Self> {
+    pub(super) fn of_this_machine() -> Option<Self> {
         let file = offered(Part::Kubernetes)?;
         Some(Self { program: machine::beside_kubernetes("MCP_TEST_KUBECTL"), file })
     }
@@ -45,16 +45,12 @@ impl Kubectl {
         command
     }
 
-    async fn run(&self, line: &str) -> String {
-        let output = timeout(PATIENCE, self.command(line).output()).await.unwrap_or_else(|_| panic!("kubectl {line} hangs"));
-        let output = output.unwrap();
-        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        assert!(output.status.success(), "kubectl {line}: {}{}", said(&output.stdout), said(&output.stderr));
-        said(&output.stdout)
+    pub(super) async fn run(&self, line: &str) -> String {
+        said(self.command(line)).await
     }
 
     /// `kubectl port-forward`, to a free port of loopback; the way holds as long as the process.
-    async fn forward(&self, line: &str) -> (Child, u16) {
+    pub(super) async fn forward(&self, line: &str) -> (Child, u16) {
         let mut child =
             self.command(&format!("port-forward {line}")).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -71,21 +67,35 @@ impl Kubectl {
     }
 }
 
+/// What a command writes; it may not fail, nor hang.
+pub(super) async fn said(mut command: Command) -> String {
+    let line = format!("{:?}", command.as_std());
+    let output = timeout(PATIENCE, command.output()).await.unwrap_or_else(|_| panic!("{line} hangs")).unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{line}: {}{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout)
+}
+
 /// A manager that is asked over HTTP.
-struct Api {
+pub(super) struct Api {
     client: Client,
     url: String,
 }
 
 impl Api {
-    async fn call(&self, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
+    /// At a port of loopback.
+    pub(super) fn at(port: u16) -> Self {
+        Self { client: Client::builder().no_proxy().build().unwrap(), url: format!("http://127.0.0.1:{port}") }
+    }
+
+    pub(super) async fn call(&self, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
         let request = self.client.request(method, format!("{}{path}", self.url)).timeout(PATIENCE);
         let request = if let Some(body) = body { request.json(&body) } else { request };
         let answer = request.send().await.unwrap();
         if answer.status() == 204 { (204, Value::Null) } else { status_and_json(answer).await }
     }
 
-    async fn create(&self, body: Value) -> Value {
+    pub(super) async fn create(&self, body: Value) -> Value {
         let (status, service) = self.call(Method::POST, "/containers", Some(body)).await;
         assert_eq!((status, service["status"].as_str()), (201, Some("running")), "{service:#}");
         service
@@ -103,7 +113,7 @@ async fn the_manager_runs_in_a_cluster_as_k8s_has_it_and_its_services_answer_thr
     kubectl.run("rollout status deployment/mcp-manager --timeout=100s").await;
     kubectl.run("rollout status deployment/traefik --namespace traefik --timeout=100s").await;
     let (_manager, port) = kubectl.forward("svc/mcp-manager :80").await;
-    let api = Api { client: Client::builder().no_proxy().build().unwrap(), url: format!("http://127.0.0.1:{port}") };
+    let api = Api::at(port);
     let (status, health) = api.call(Method::GET, "/health", None).await;
     assert_eq!((status, health["status"].as_str()), (200, Some("healthy")), "{health:#}");
     let (_, system) = api.call(Method::GET, "/system", None).await;

@@ -1,6 +1,7 @@
 //! Claims about the Kubernetes backend alone, on a real cluster: what it makes there, how it takes what others do there,
 //! why services fail, and how several managers share it.
 
+mod chart;
 mod doctor;
 mod faults;
 mod lost_node;

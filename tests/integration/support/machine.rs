@@ -14,7 +14,7 @@ pub enum Part {
     /// A Kubernetes cluster that the tests may fill. Value: the file that leads to it, as kubectl reads it. Its nodes have the
     /// image that `MCP_TEST_KUBE_IMAGE` names, which is the echo server's, and the images of k8s/: `localhost/mcp/manager`,
     /// `localhost/mcp/echo`, `docker.io/library/nginx` and `docker.io/library/traefik:v3.7`. `MCP_TEST_KUBECTL` is the
-    /// path of kubectl.
+    /// path of kubectl, `MCP_TEST_HELM` that of helm.
     Kubernetes,
     /// A registry that serves Docker Hub's names, which Podman here is set to use. Value: `HOST:PORT`.
     Hub,

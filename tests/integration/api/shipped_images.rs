@@ -1,0 +1,96 @@
+//! The shipped images, built as their page says, and run by their templates.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::stdio::by_name;
+use crate::support::machine::{Part, offered};
+use crate::support::mcp::Session;
+use crate::support::podman;
+use crate::support::product::{Options, Product};
+
+/// Builds images one after the other. What was built before is kept in the engine.
+async fn build(names: &[&str]) {
+    let _turn = podman::turn(false).await;
+    for name in names {
+        let (tag, folder) = (format!("localhost/mcp/{name}:latest"), format!("{}/docker/{name}", env!("CARGO_MANIFEST_DIR")));
+        // In the host's network, where this machine reaches the registries of packages.
+        podman::podman(&["build", "--quiet", "--network", "host", "--tag", &tag, &folder]).await;
+    }
+}
+
+/// Makes a service from each template, and calls one of its tools.
+async fn serve(servers: &[(&str, &str, Value, &str)]) {
+    let product = Product::start(Options::podman().alone()).await;
+    for (name, tool, arguments, expected) in servers {
+        let (status, service) = product.post("/containers", &json!({"service_name": name, "template": name})).await;
+        assert_eq!((status, service["status"].as_str()), (201, Some("running")), "{service:#}\n{}", product.log());
+        let (client, url) = by_name(&product, name);
+        let session = Session::open(&client, &url).await;
+        let listed = session.call("tools/list", json!({})).await;
+        let tools = listed.result()["tools"].as_array().unwrap();
+        assert!(tools.iter().any(|one| one["name"] == *tool), "{name}: {tools:?}");
+        let answer = session.call("tools/call", json!({"name": tool, "arguments": arguments})).await;
+        assert!(answer.result().to_string().contains(expected), "{name}: {:#}", answer.result());
+        assert!((200..300).contains(&session.close().await));
+        let (status, _) = product.call(Method::DELETE, &format!("/containers/{name}?volumes=true")).await;
+        assert_eq!(status, 204);
+    }
+    product.finish().await;
+}
+
+fn left_out() -> bool {
+    offered(Part::Podman).is_none() || offered(Part::Hub).is_none()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shipped_servers_of_node_are_built_and_serve() {
+    if left_out() {
+        return;
+    }
+    build(&["everything", "filesystem", "memory", "sequential-thinking"]).await;
+    let thought = json!({"thought": "so", "thoughtNumber": 1, "totalThoughts": 1, "nextThoughtNeeded": false});
+    serve(&[
+        ("everything", "echo", json!({"message": "päckchen"}), "päckchen"),
+        ("filesystem", "list_allowed_directories", json!({}), "/data"),
+        ("memory", "read_graph", json!({}), "entities"),
+        ("sequential-thinking", "sequentialthinking", thought, "thoughtHistoryLength"),
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shipped_servers_of_python_are_built_and_serve() {
+    if left_out() {
+        return;
+    }
+    build(&["time", "git", "fetch", "sqlite"]).await;
+    serve(&[
+        ("time", "get_current_time", json!({"timezone": "Europe/Berlin"}), "Europe/Berlin"),
+        // Nothing and nobody is there: that they say so shows that they tried.
+        ("git", "git_status", json!({"repo_path": "/repos"}), "/repos"),
+        ("fetch", "fetch", json!({"url": "http://127.0.0.1:9/"}), "127.0.0.1:9"),
+        ("sqlite", "create_table", json!({"query": "CREATE TABLE notes (text TEXT)"}), "created"),
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shipped_web_servers_are_built_and_serve() {
+    if left_out() {
+        return;
+    }
+    build(&["fastapi"]).await;
+    let product = Product::start(Options::podman()).await;
+    for (name, path, expected) in [("fastapi", "/", "fastapi"), ("nginx", "/", "Welcome to nginx")] {
+        let (status, service) = product.post("/containers", &json!({"service_name": name, "template": name})).await;
+        assert_eq!((status, service["status"].as_str()), (201, Some("running")), "{service:#}\n{}", product.log());
+        let (client, url) = by_name(&product, name);
+        let page = client.get(url.replace("/mcp", path)).send().await.unwrap();
+        assert_eq!(page.status(), 200);
+        let page = page.text().await.unwrap();
+        assert!(page.contains(expected), "{page}");
+        assert_eq!(product.call(Method::DELETE, &format!("/containers/{name}")).await.0, 204);
+    }
+    product.finish().await;
+}
