@@ -33,10 +33,7 @@ pub fn spec_document() -> impl Strategy<Value = Value> {
         ("user", vec![json!("1000:1000"), json!("app")]),
         ("port", vec![json!(80), json!(65535), Value::Null]),
         ("ports", vec![json!({"80": 8080, "81/tcp": "8081"}), json!({})]),
-        (
-            "environment",
-            vec![json!({"A": 1, "B": true, "C": "$$x $y ${HOME_DIR} ${UNSET:-z}", "D": -1.5}), json!({"A": "ä\n\t"})],
-        ),
+        ("environment", vec![json!({"A": 1, "B": true, "C": "$$x $y ${HOME_DIR} ${UNSET:-z}", "D": -15}), json!({"A": "ä\n\t"})]),
         ("secrets", vec![json!({"KEY": "name-of-secret"})]),
         (
             "volumes",

@@ -44,9 +44,6 @@ pub struct VolumeInput {
 #[serde(transparent)]
 pub struct Volumes(pub Vec<VolumeInput>);
 
-/// Whole numbers below this have no neighbour that would be read the same.
-const EXACT: f64 = 9_007_199_254_740_992.0;
-
 impl PortNumber {
     /// A port from 1 to 65535 in plain digits.
     pub(super) fn parse(text: &str) -> Option<Self> {
@@ -69,7 +66,7 @@ impl<'de> Deserialize<'de> for EnvironmentValue {
             type Value = EnvironmentValue;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a text, a number, true or false")
+                formatter.write_str("a text, a whole number, true or false")
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
@@ -88,12 +85,9 @@ impl<'de> Deserialize<'de> for EnvironmentValue {
                 Ok(EnvironmentValue(value.to_string()))
             }
 
-            fn visit_f64<E: de::Error>(self, value: f64) -> Result<Self::Value, E> {
-                // Whole numbers that come as this are beyond 64 bits: digits have been lost on the way already.
-                if value.fract() == 0.0 && value.abs() >= EXACT {
-                    return Err(E::custom("is a number with more digits than are kept; write it as text, in quotes"));
-                }
-                Ok(EnvironmentValue(value.to_string()))
+            /// A version `1.10` has become 1.1 on the way already, and what is beyond 64 bits has lost digits.
+            fn visit_f64<E: de::Error>(self, _: f64) -> Result<Self::Value, E> {
+                Err(E::custom("is a number that is not kept digit by digit; write it as text, in quotes"))
             }
         }
         deserializer.deserialize_any(Scalar)
@@ -287,10 +281,10 @@ macro_rules! written_schema {
     };
 }
 
-written_schema!(EnvironmentValue, {"type": ["string", "number", "boolean"]});
+written_schema!(EnvironmentValue, {"type": ["string", "integer", "boolean"]});
 written_schema!(PortNumber, {"type": ["integer", "string"], "minimum": 1, "maximum": 65535, "pattern": "^[0-9]{1,5}$"});
 written_schema!(Words, {
-    "oneOf": [{"type": "string"}, {"type": "array", "items": {"type": ["string", "number", "boolean"]}}],
+    "oneOf": [{"type": "string"}, {"type": "array", "items": {"type": ["string", "integer", "boolean"]}}],
     "description": "A list of words, or one string that is split into words."
 });
 written_schema!(Volumes, {
@@ -311,6 +305,20 @@ written_schema!(Volumes, {
 mod tests {
     use super::*;
     use utoipa::PartialSchema as _;
+
+    #[test]
+    fn a_number_is_kept_digit_by_digit_or_refused() {
+        let read = |text: &str| serde_json::from_str::<EnvironmentValue>(text).map(|EnvironmentValue(value)| value);
+        for (written, value) in
+            [("1", "1"), ("-15", "-15"), ("18446744073709551615", "18446744073709551615"), ("\"1.10\"", "1.10")]
+        {
+            assert_eq!(read(written).unwrap(), value);
+        }
+        for lossy in ["1.10", "2.0", "1e3", "18446744073709551616"] {
+            let error = read(lossy).unwrap_err().to_string();
+            assert!(error.contains("write it as text"), "{error}");
+        }
+    }
 
     #[test]
     fn both_schema_languages_say_the_same() {
