@@ -183,7 +183,8 @@ end_checks() {
   while read -r failed; do [ -z "$failed" ] || failures+=("$failed"); done <"$beside.failed"
 }
 
-cargo_politely() { (cd "$checkout" && nice -n 19 cargo "$@"); }
+# cargo_politely COMMAND ARGUMENT...: with one compiler at a time, which gives way to all else.
+cargo_politely() { (cd "$checkout" && nice -n 19 cargo "$1" --jobs 1 "${@:2}"); }
 
 documentation() { RUSTDOCFLAGS="${strictly[*]}" cargo_politely doc --locked --no-deps --document-private-items --quiet; }
 
