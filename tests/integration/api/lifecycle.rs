@@ -111,7 +111,11 @@ async fn patch_changes_replicas_limits_and_environment(product: Product) {
         let document: Value = answer.json().await.unwrap();
         *seen.entry(document["instance"].as_str().unwrap().to_owned()).or_default() += 1;
     }
-    assert!(seen.len() == 3 && seen.values().all(|count| (5..=15).contains(count)), "three replicas share the load: {seen:?}");
+    assert!(
+        seen.len() == 3 && seen.values().all(|count| (5..=15).contains(count)),
+        "three replicas share the load: {seen:?}\n{}",
+        product.log()
+    );
     let patch = json!({"memory_limit": "96m", "environment": {"ADDED": "1", "GONE": null}, "replicas": 1});
     let (status, patched) = product.send(Method::PATCH, "/containers/echo", &patch).await;
     assert_eq!((status, patched["spec"]["memory_limit"].as_str()), (200, Some("96m")), "{patched:#}");

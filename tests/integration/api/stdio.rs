@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
+use crate::support::company::Without;
 use crate::support::mcp::{Session, stateless};
 use crate::support::podman;
 use crate::support::product::{Options, Product};
@@ -109,6 +110,7 @@ async fn replicas_find_one_another_whatever_an_engine_left_behind() {
     let network = podman::unique("network");
     let names = [network.clone(), format!("{network}-egress")];
     let product = Product::start(Options::podman().alone().with("MCP_MANAGER_BACKEND_NETWORK", &network)).await;
+    let _without = Without::company();
     podman::podman(&["network", "rm", &names[0], &names[1]]).await;
     let folder = PathBuf::from(std::env::var("XDG_RUNTIME_DIR").unwrap()).join("containers/networks/aardvark-dns");
     std::fs::create_dir_all(&folder).unwrap();
@@ -142,6 +144,7 @@ async fn replicas_that_were_left_in_a_namespace_that_was_given_up_find_one_anoth
         return;
     }
     let product = Product::start(Options::podman().alone()).await;
+    let _without = Without::company();
     let own = json!({"health_check": {"path": "/health", "interval": "1s"}});
     create(&product, "other", own.clone()).await;
     forwarded(&product).await;

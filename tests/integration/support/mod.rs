@@ -3,6 +3,7 @@
 pub mod bridged;
 pub mod clients;
 pub mod command;
+pub mod company;
 pub mod conformance;
 pub mod echo;
 pub mod kubernetes;

@@ -40,7 +40,7 @@ pub async fn ready() -> bool {
     true
 }
 
-/// Builds the echo image from the program under test, with no registry.
+/// Builds the echo image from the program under test, with no registry, and starts the container that stays.
 async fn build_echo() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::copy(env!("CARGO_BIN_EXE_mcp-echo"), folder.path().join("mcp-echo")).unwrap();
@@ -52,6 +52,7 @@ async fn build_echo() {
         // Nobody needs the one that has lost its name, unless another run uses it just now.
         let _ = Command::new("podman").args(["rmi", &before]).output().await;
     }
+    tokio::task::spawn_blocking(super::company::keep).await.unwrap();
 }
 
 /// Output of a Podman command that has to succeed.
