@@ -192,6 +192,12 @@ impl Places {
         Self { replicas, held: None }
     }
 
+    /// The same, counted anew in `view` where others may have recorded something meanwhile.
+    #[must_use]
+    pub fn at_present(&self, view: &Snapshot) -> BTreeMap<ServiceName, u32> {
+        if self.held.is_some() { self.replicas.clone() } else { Self::of(view).replicas }
+    }
+
     /// With something that ends the turn when it is dropped.
     #[must_use]
     pub fn held_by(replicas: BTreeMap<ServiceName, u32>, held: impl std::any::Any + Send) -> Self {

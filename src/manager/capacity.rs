@@ -27,11 +27,16 @@ impl Capacity {
         Self { limit, promised: Arc::default() }
     }
 
-    /// Promises `replicas` places to `name`, where `recorded` says what every service has. Keep the reservation until the
-    /// change is recorded.
-    pub fn reserve(&self, recorded: &BTreeMap<ServiceName, u32>, name: &ServiceName, replicas: u32) -> Result<Reservation> {
+    /// Promises `replicas` places to `name`, where `recorded` says what every service has: it is asked while no promise is
+    /// made or given back, so that a service is in one of the two. Keep the reservation until the change is recorded.
+    pub fn reserve(
+        &self,
+        recorded: impl FnOnce() -> BTreeMap<ServiceName, u32>,
+        name: &ServiceName,
+        replicas: u32,
+    ) -> Result<Reservation> {
         let mut promised = self.promised.lock().unwrap_or_else(PoisonError::into_inner);
-        self.fits(&promised, recorded, name, replicas)?;
+        self.fits(&promised, &recorded(), name, replicas)?;
         promised.insert(name.clone(), replicas);
         Ok(Reservation { name: name.clone(), promised: self.promised.clone() })
     }
@@ -77,14 +82,33 @@ mod tests {
 
     #[test]
     fn promises_count_until_they_are_given_back() {
-        let (capacity, view) = (Capacity::new(3), BTreeMap::new());
+        let (capacity, view) = (Capacity::new(3), BTreeMap::<ServiceName, u32>::new);
         let name = |text: &str| text.parse::<ServiceName>().unwrap();
-        let first = capacity.reserve(&view, &name("a"), 2).unwrap();
-        assert_eq!(capacity.reserve(&view, &name("b"), 2).unwrap_err().kind, Kind::LimitReached);
-        assert_eq!(capacity.reserve(&view, &name("a"), 1).unwrap_err().kind, Kind::AlreadyExists);
-        assert!(capacity.has_room(&view, &name("b"), 1).is_ok(), "which promises nothing:");
-        assert!(capacity.reserve(&view, &name("b"), 1).is_ok());
+        let first = capacity.reserve(view, &name("a"), 2).unwrap();
+        assert_eq!(capacity.reserve(view, &name("b"), 2).unwrap_err().kind, Kind::LimitReached);
+        assert_eq!(capacity.reserve(view, &name("a"), 1).unwrap_err().kind, Kind::AlreadyExists);
+        assert!(capacity.has_room(&view(), &name("b"), 1).is_ok(), "which promises nothing:");
+        assert!(capacity.reserve(view, &name("b"), 1).is_ok());
         drop(first);
-        assert!(capacity.reserve(&view, &name("b"), 3).is_ok());
+        assert!(capacity.reserve(view, &name("b"), 3).is_ok());
+    }
+
+    #[test]
+    fn what_is_recorded_while_others_ask_is_counted_whenever_they_began() {
+        let capacity = Capacity::new(7);
+        let recorded = Mutex::new(BTreeMap::new());
+        let admitted = std::thread::scope(|scope| {
+            let create = |number: u32| {
+                let name: ServiceName = format!("echo-{number}").parse().unwrap();
+                let count = || recorded.lock().unwrap().clone();
+                let Ok(reservation) = capacity.reserve(count, &name, 2) else { return 0 };
+                recorded.lock().unwrap().insert(name, 2);
+                drop(reservation);
+                1
+            };
+            let threads: Vec<_> = (0..64).map(|number| scope.spawn(move || create(number))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum::<u32>()
+        });
+        assert_eq!(admitted, 3);
     }
 }

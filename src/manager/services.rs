@@ -200,7 +200,8 @@ impl Manager {
         let (spec, template) = self.resolve(request).await?;
         let limit = spec.start_timeout.duration();
         let places = self.backend.places().await?;
-        let reservation = self.capacity.reserve(&places.replicas, name, spec.most_replicas())?;
+        let recorded = || places.at_present(&self.snapshot());
+        let reservation = self.capacity.reserve(recorded, name, spec.most_replicas())?;
         let change = Change { spec: Arc::new(spec), template, desired: Desired::Running };
         let record = self.backend.create(name, change).await?;
         drop((reservation, places));
@@ -259,7 +260,7 @@ impl Manager {
             let (wanted, had) = (change.spec.most_replicas(), current.spec.most_replicas());
             let grows = wanted > had;
             let places = if grows { self.backend.places().await? } else { Places::of(&self.snapshot()) };
-            let reservation = self.capacity.reserve(&places.replicas, name, wanted.max(had))?;
+            let reservation = self.capacity.reserve(|| places.at_present(&self.snapshot()), name, wanted.max(had))?;
             match self.backend.update(name, current.generation, change).await {
                 Err(error) if error.kind == Kind::Conflict => {
                     drop((reservation, places));
