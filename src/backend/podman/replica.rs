@@ -128,13 +128,19 @@ impl Tracked {
     /// It has lost its network in this run, which is no use then.
     pub(super) fn cut_off(&mut self, of: RunId, lost: Lost, at: Timestamp) {
         let run = self.run.as_mut().filter(|run| RunId(run.started_at) == of && run.cut_off.is_none());
-        // Once for each namespace: one that was started again since and still looks older has another clock.
-        let again = matches!(lost, Lost::Namespace(Some(_))) && self.lost == Some(lost);
+        // Once, unless it was seen in the namespace since: what is as before was no loss, but looks like one, for want of a
+        // common clock, or of the engine that is thought to be there.
+        let again = matches!(lost, Lost::Namespace(_)) && self.lost == Some(lost);
         if let Some(run) = run.filter(|_| !again) {
             run.cut_off = Some(at);
             self.lost = Some(lost);
             self.count_failure(at);
         }
+    }
+
+    /// It has its network.
+    pub(super) const fn attached(&mut self) {
+        self.lost = None;
     }
 
     /// The manager is about to restart it; whether that is because it has lost its network.
@@ -353,8 +359,13 @@ mod tests {
         container.cut_off(run, lost, noticed(7));
         assert_eq!(container.member("digest").cut_off, None, "it was restarted for that already");
         assert!(!container.reconnecting());
-        container.cut_off(run, Lost::Namespace(Some(noticed(8))), noticed(9));
-        assert_eq!(container.member("digest").cut_off, Some(noticed(9)));
+        container.attached();
+        container.cut_off(run, lost, noticed(8));
+        assert_eq!(container.member("digest").cut_off, Some(noticed(8)), "it had a network meanwhile");
+        container.observe(seen(ReplicaState::Running, 9, None), Instant::now(), &check);
+        let run = container.take_check(Instant::now()).unwrap();
+        container.cut_off(run, Lost::Namespace(None), noticed(10));
+        assert_eq!(container.member("digest").cut_off, Some(noticed(10)));
         assert_eq!(container.restarts, 1);
     }
 }

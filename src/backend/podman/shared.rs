@@ -48,6 +48,8 @@ pub(super) struct Shared {
     open_network: AtomicBool,
     /// The engine's processes are in the machine's process table as seen from here.
     local: AtomicBool,
+    /// It is of the same user besides.
+    of_this_user: AtomicBool,
     /// Where published ports are reached; looked up with each connection to the engine.
     services_address: RwLock<IpAddr>,
     /// The engine has no init process to put into containers.
@@ -79,6 +81,7 @@ impl Shared {
             secrets: Secrets::default(),
             open_network: AtomicBool::new(false),
             local: AtomicBool::new(false),
+            of_this_user: AtomicBool::new(false),
             no_init: AtomicBool::new(false),
             boot,
             cancelled: CancellationToken::new(),
@@ -107,8 +110,16 @@ impl Shared {
     /// Finds out whether they do: a peer in another process namespace has no process id here.
     pub(super) async fn look_where_it_is(&self) {
         let stream = tokio::net::UnixStream::connect(self.engine.socket()).await;
-        let pid = stream.ok().and_then(|stream| stream.peer_cred().ok()).and_then(|peer| peer.pid());
-        self.local.store(pid.is_some_and(|pid| pid > 0), Ordering::Relaxed);
+        let peer = stream.ok().and_then(|stream| stream.peer_cred().ok());
+        let local = peer.and_then(|peer| peer.pid()).is_some_and(|pid| pid > 0);
+        self.local.store(local, Ordering::Relaxed);
+        let own = rustix::process::geteuid().as_raw();
+        self.of_this_user.store(local && peer.is_some_and(|peer| peer.uid() == own), Ordering::Relaxed);
+    }
+
+    /// Whether the folders in which an engine of this user keeps its state are those of this engine.
+    fn is_of_this_user(&self) -> bool {
+        self.of_this_user.load(Ordering::Relaxed)
     }
 
     /// Where ports that are published on all addresses are reached.
@@ -154,12 +165,12 @@ impl Shared {
     }
 
     fn name_server_dir(&self) -> Option<&Path> {
-        self.settings.name_server_dir.as_deref().filter(|_| self.is_local())
+        self.settings.name_server_dir.as_deref().filter(|_| self.is_of_this_user())
     }
 
     /// Where an engine that gives the namespace of its networks up too early keeps what it knows of it.
     pub(super) fn network_namespace_dir(&self) -> Option<&Path> {
-        self.settings.temporary_dir.as_deref().filter(|_| self.is_local() && self.abilities().major() == Some(4))
+        self.settings.temporary_dir.as_deref().filter(|_| self.is_of_this_user() && self.abilities().major() == Some(4))
     }
 
     /// To be called before a container is started: what the engine knows of a name server that has ended is taken away,

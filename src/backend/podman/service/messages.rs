@@ -183,8 +183,9 @@ impl Service {
                 let Some(container) = self.containers.get_mut(&id) else { return };
                 // It may have died: that is known sooner by asking than by the engine's event.
                 let outcome = if lost == Some(Lost::All) { Some(Err(CUT_OFF.to_owned())) } else { outcome };
-                if let Some(lost) = lost {
-                    container.cut_off(run, lost, Timestamp::now());
+                match lost {
+                    Some(lost) => container.cut_off(run, lost, Timestamp::now()),
+                    None => container.attached(),
                 }
                 if container.checked(run, outcome, &self.record.spec) {
                     self.look(id);
