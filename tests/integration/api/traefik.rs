@@ -368,7 +368,8 @@ async fn forward_auth_lets_pass_whom_the_service_asked_lets_pass() {
 
     // As the example says.
     let example = include_str!("../../../traefik/forward-auth.yml.example");
-    assert!(example.contains("127.0.0.1:4181") && traefik.get("localhost", "/api/mcp/health").await.0 == 200);
+    assert!(example.contains("127.0.0.1:4181"));
+    eventually("Traefik leads to the manager", async || traefik.get("localhost", "/api/mcp/health").await.0 == 200).await;
     let folder = product.folder.path().join("traefik/dynamic");
     let route = std::fs::read_to_string(folder.join("manager.yml")).unwrap();
     assert!(route.contains(r#"middlewares: ["rate-limit", "#));
@@ -378,8 +379,11 @@ async fn forward_auth_lets_pass_whom_the_service_asked_lets_pass() {
 
     eventually("strangers are refused", async || traefik.get("localhost", "/api/mcp/health").await.0 == 401).await;
     let url = format!("http://127.0.0.1:{}/api/mcp/health", traefik.web);
-    let known = traefik.client.get(url).header("host", "localhost").header("authorization", password).send().await.unwrap();
-    assert_eq!(known.status(), 200);
+    eventually("who is known gets through", async || {
+        let request = traefik.client.get(&url).header("host", "localhost").header("authorization", &password);
+        request.send().await.is_ok_and(|answer| answer.status() == 200)
+    })
+    .await;
     server.abort();
     product.finish().await;
 }
