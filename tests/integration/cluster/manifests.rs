@@ -19,7 +19,7 @@ use crate::support::machine::{self, Part, offered};
 use crate::support::mcp::{Session, stateless};
 
 /// How long the manager or a service may take to be ready.
-pub(super) const PATIENCE: Duration = Duration::from_mins(2);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// kubectl, as users run it in a checkout.
 pub(super) struct Kubectl {
