@@ -14,7 +14,7 @@ use crate::backend::memory::{Engine, Memory};
 use crate::backend::podman::{self, Podman};
 use crate::backend::{Backend, RegistryCredentials};
 use crate::config::secrets::SecretValue;
-use crate::config::{BackendKind, Config, registry_credentials};
+use crate::config::{BackendKind, Config, RouteKind, registry_credentials};
 use crate::error::{Error, Kind, Result};
 use crate::gateway::mcp::Hub;
 use crate::gateway::{self, Gateway};
@@ -68,14 +68,14 @@ pub async fn run(config: Config) -> Result<()> {
     let policy = Policy::new(config.mcp.compat_tool_names, config.mcp.confirm.clone())?;
     let authenticator = authenticator(&config)?;
     let tools = mcp::router(manager.clone(), authenticator.clone(), mcp_settings(&config, policy.clone(), &tasks));
-    let router = rest::router(manager.clone(), authenticator, metrics, rest_settings(&config, policy), services, tools);
+    let router = rest::router(manager.clone(), authenticator, metrics.clone(), rest_settings(&config, policy), services, tools);
     let key = session_key(&config).await?;
     let router = Peers::new(&key, own_address(&config, address).await?).around(router);
 
     let (engine, stopping) = (backend.clone(), tasks.stopping());
     let engine = tasks.spawn("backend", async move { engine.run(stopping).await });
     manager.start();
-    let site = server_settings(&config, domain);
+    let site = server::Settings { metrics: Some(metrics), ..server_settings(&config, domain) };
     if let Some(address) = config.server.traefik_provider_listen {
         let listener = bind(address, "server.traefik_provider_listen").await?;
         let provider = server::serve_provider(listener, site.clone(), routing, backend.view(), tasks.clone());
@@ -193,6 +193,7 @@ fn kubernetes_settings(config: &Config) -> Result<kubernetes::Settings> {
         bridge_path: config.kubernetes.bridge_program.clone(),
         run_as_user: (config.kubernetes.run_as_user > 0).then_some(config.kubernetes.run_as_user),
         ingress: config.kubernetes.ingress,
+        route: route(config),
         ingress_class: config.kubernetes.ingress_class.clone(),
         ingress_tls_secret: config.kubernetes.ingress_tls_secret.clone(),
         image_pull_secrets: config.kubernetes.image_pull_secrets.clone(),
@@ -204,6 +205,21 @@ fn kubernetes_settings(config: &Config) -> Result<kubernetes::Settings> {
         secrets: Arc::new(move |name| known_secret(secrets.get(name))),
         ..kubernetes::Settings::new(access)
     })
+}
+
+/// By what services of a cluster are reached from outside.
+fn route(config: &Config) -> kubernetes::Route {
+    let settings = &config.kubernetes;
+    match (settings.route_kind, &settings.gateway) {
+        (RouteKind::IngressRoute, _) => kubernetes::Route::IngressRoute { entry_points: settings.route_entry_points.clone() },
+        (RouteKind::HttpRoute, Some(name)) => kubernetes::Route::HttpRoute(kubernetes::Gateway {
+            name: name.clone(),
+            namespace: settings.gateway_namespace.clone(),
+            section: settings.gateway_section.clone(),
+        }),
+        // Without a name for the Gateway no routes are asked for at all.
+        (RouteKind::Ingress | RouteKind::HttpRoute, _) => kubernetes::Route::Ingress,
+    }
 }
 
 /// The value of a secret, if the manager knows it; the engine may have one of that name otherwise.

@@ -102,6 +102,31 @@ impl Kind {
         }
     }
 
+    /// What helps against an error of the kind, where nobody knows better.
+    #[must_use]
+    pub const fn remedy(self) -> &'static str {
+        match self {
+            Self::Invalid => "correct what was sent; GET /docs shows what is allowed",
+            Self::NotFound => "check the name and the address; GET /containers, GET /templates and GET /docs list what there is",
+            Self::AlreadyExists => "choose another name, or change or delete what has this one",
+            Self::Conflict => "look at how it stands now, and send the request again if it is still wanted",
+            Self::LimitReached => "give up something that counts towards the limit, or raise it in the configuration",
+            Self::NotSupported => "GET /system says what this installation can do, GET /docs what the API offers",
+            Self::Unauthenticated => "send a key as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'",
+            Self::Forbidden => "use a key whose role allows it",
+            Self::ImageNotFound => "check the image's name and tag, or build or load it on the engine's machine",
+            Self::ImageAccessDenied => "check the name, and the registry's credentials (setting REGISTRY_AUTH_FILE)",
+            Self::RegistryUnavailable => "check the network and the registry, then try again",
+            Self::WrongArchitecture => "use an image that is built for this machine's architecture",
+            Self::NoSpace => "remove images and volumes that are not needed, or enlarge the disk",
+            Self::StartFailed => "see the last lines of its log; check its command, user, volumes and limits",
+            Self::BackendUnavailable => "it is tried again all the time; 'mcp-manager doctor' tells what is missing",
+            Self::Timeout => "look at how it stands now; try again, or allow more time",
+            Self::Cancelled => "send it again if it is still wanted",
+            Self::Internal => "the manager's log has the cause under the request's id; if it comes again, report it with that",
+        }
+    }
+
     /// A short human title, the same for every error of the kind.
     #[must_use]
     pub const fn title(self) -> &'static str {
@@ -211,6 +236,7 @@ impl Error {
             None => match what {
                 "service" => error.remedy("'mcp-manager ls' and GET /containers list those that there are"),
                 "template" => error.remedy("'mcp-manager template ls' and GET /templates list those that there are"),
+                "tool" => error.remedy("GET /tools and an MCP client's list of tools name those that there are"),
                 _ => error,
             },
         }
@@ -236,6 +262,21 @@ impl Error {
     #[must_use]
     pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = Some(remedy.into());
+        self
+    }
+
+    /// The error as callers are told it, who always hear what they can do: about its one field, its fields, or errors of its
+    /// kind, unless it says so itself.
+    #[must_use]
+    pub fn with_some_remedy(mut self) -> Self {
+        if self.remedy.as_ref().is_none_or(String::is_empty) {
+            let own = match self.fields.as_slice() {
+                [only] => only.remedy.as_deref(),
+                [] => None,
+                _ => Some("correct each of the fields, as their own remedies say"),
+            };
+            self.remedy = Some(own.unwrap_or_else(|| self.kind.remedy()).to_owned());
+        }
         self
     }
 
@@ -282,6 +323,30 @@ pub struct Failure {
 
 impl From<&Error> for Failure {
     fn from(error: &Error) -> Self {
-        Self { code: error.kind.slug().to_owned(), detail: error.detail.clone(), remedy: error.remedy.clone() }
+        let Error { kind, detail, remedy, .. } = error.clone().with_some_remedy();
+        Self { code: kind.slug().to_owned(), detail, remedy }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_kind_of_error_leaves_callers_without_a_remedy() {
+        for kind in Kind::ALL {
+            let error = Error::new(kind, "x");
+            assert!(!error.clone().with_some_remedy().remedy.unwrap().is_empty(), "{kind:?}");
+            assert!(!Failure::from(&error).remedy.unwrap().is_empty(), "{kind:?}");
+            assert_eq!(error.remedy("own").with_some_remedy().remedy.as_deref(), Some("own"), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn the_remedy_of_the_only_field_is_that_of_the_error() {
+        let error = Error::invalid_field("port", "is 0", "use 1 to 65535").with_some_remedy();
+        assert_eq!(error.remedy.as_deref(), Some("use 1 to 65535"));
+        let two = vec![FieldError::new("a", "is 0", "use 1"), FieldError::new("b", "is 0", "use 2")];
+        assert!(Error::invalid("x", two).with_some_remedy().remedy.unwrap().contains("each of the fields"));
     }
 }

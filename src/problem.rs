@@ -83,6 +83,7 @@ impl Problem {
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
+        let error = error.with_some_remedy();
         let mut problem = Self::new(status(error.kind), error.kind.slug(), error.kind.title(), error.detail);
         (problem.remedy, problem.errors) = (error.remedy, error.fields);
         problem
@@ -134,6 +135,8 @@ mod tests {
         let table: Vec<String> =
             Kind::ALL.iter().map(|kind| format!("{} {} {}", status(*kind).as_u16(), kind.slug(), kind.title())).collect();
         assert!(Kind::ALL.iter().all(|kind| status(*kind).as_u16() >= 400));
+        let remedies = Kind::ALL.map(|kind| Problem::from(Error::new(kind, "x")).remedy.unwrap_or_default());
+        assert!(remedies.iter().all(|remedy| !remedy.is_empty()), "{remedies:?}");
         insta::assert_snapshot!(table.join("\n"));
     }
 }

@@ -20,6 +20,9 @@ ensure_docker() {
   local images=${MCP_DOCKER_IMAGES:-$cache/docker} mirror='' tries=0
   if [ -n "${MCP_TEST_HUB:-}" ]; then mirror=--registry-mirror=http://10.0.2.2:${MCP_TEST_HUB##*:}; fi
   mkdir -p "$images"
+  # One engine at a time has the images, which inherits the lock: they are in use as long as it, or anything of it, lives.
+  exec {docker_lock}>"$images.lock"
+  flock --nonblock "$docker_lock" || { step "waiting for another engine to leave $images"; flock "$docker_lock"; }
   step "starting a Docker engine of our own (images in $images)"
   # shellcheck disable=SC2016 # for the shell inside
   setsid unshare --net --mount --propagation private bash -c '
@@ -63,6 +66,7 @@ stop_docker() {
   # Mounts of its own namespace have gone with it.
   rm -rf "$docker_folder"
   docker_folder=''
+  exec {docker_lock}>&-
 }
 
 # ensure_compose: sets the array $compose. The engine's container asks for something that Compose 1 has no word for.

@@ -2,14 +2,14 @@
 # guest.sh: runs as root in the machine of test-machine.sh, once at each of its starts: sets up and stops one service, then
 # restarts the machine; looks, changes places, then cuts the power; looks again. The last line it writes is its status.
 # The machine is thrown away: this changes it as it likes.
-set -euo pipefail
-cd "$(dirname "$0")/../.."
 # shellcheck source-path=SCRIPTDIR
-. ./scripts/lib/common.sh
-. ./scripts/lib/machine.sh
-. ./scripts/lib/rootless.sh
-. ./scripts/lib/http.sh
-. ./scripts/lib/installation.sh
+set -euo pipefail
+. "$(dirname "$0")/common.sh"
+. "$(dirname "$0")/machine.sh"
+. "$(dirname "$0")/rootless.sh"
+. "$(dirname "$0")/http.sh"
+. "$(dirname "$0")/installation.sh"
+cd "$(dirname "$0")/../.."
 
 api=http://localhost:8000
 stage_file=/var/lib/mcp-machine-test-stage

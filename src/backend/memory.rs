@@ -144,7 +144,8 @@ impl Engine {
         }
         self.step(&name, generation, |service| service.phase = Phase::Pulling).await;
         if record.spec.image.contains("missing") {
-            let error = Error::new(Kind::ImageNotFound, format!("the image '{}' does not exist", record.spec.image));
+            let error = Error::new(Kind::ImageNotFound, format!("the image '{}' does not exist", record.spec.image))
+                .remedy("check the name and the tag; here every image exists whose name does not contain 'missing'");
             self.step(&name, generation, |service| {
                 service.phase = Phase::Failed;
                 service.failure = Some(error);

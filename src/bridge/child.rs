@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use super::Context;
 use super::frame::{Line, Lines};
+use super::log::log;
 use super::reaper::{Ended, Process};
 use super::{remote, stragglers};
 use crate::error::{Error, Result};
@@ -22,8 +23,6 @@ use crate::error::{Error, Result};
 pub(super) const GRACE: Duration = Duration::from_secs(2);
 /// How long output is still read after a server has ended, in case a grandchild holds the pipe open.
 const LAST_WORDS: Duration = Duration::from_millis(200);
-/// Longer lines of standard error are cut.
-const LOG_LINE: usize = 16 * 1024;
 /// A larger buffer for messages is given back once it is empty.
 const KEPT: usize = 64 * 1024;
 
@@ -249,23 +248,4 @@ pub(super) fn command(context: &Context) -> (Command, String) {
     command.args(words).env_remove(super::options::KEY_VARIABLE).env(stragglers::MARK, &mark);
     crate::memory::keep_from(&mut command);
     (command, mark)
-}
-
-/// Brings standard error to the bridge's own, line by line, so that lines of several children do not mix.
-pub(super) async fn log(mut pipe: pipe::Receiver, child: i32) {
-    let mut lines = Lines::new(LOG_LINE);
-    let mut out = tokio::io::stderr();
-    while let Ok(1..) = pipe.read_buf(lines.space()).await {
-        let mut text = Vec::new();
-        while let Some(line) = lines.next_line() {
-            match line {
-                Line::Text(line) => text.extend_from_slice(&line),
-                Line::TooLong => text.extend_from_slice(format!("(a line of more than {LOG_LINE} bytes)").as_bytes()),
-            }
-            text.push(b'\n');
-        }
-        if out.write_all(&text).await.is_err() || out.flush().await.is_err() {
-            tracing::debug!(child, "the log cannot be written");
-        }
-    }
 }

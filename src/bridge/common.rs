@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::Context;
 use super::ask::Owner;
+use super::backoff::Backoff;
 use super::era::headers::ToolHeaders;
 use super::era::{self, MODERN};
 use super::json;
@@ -44,55 +45,6 @@ pub struct Ready {
 impl Ready {
     fn new(link: Arc<Link>, era: Era) -> Self {
         Self { link, era, tool_headers: ToolHeaders::default() }
-    }
-}
-
-/// Delays starts of a server that fails.
-#[derive(Debug, Default)]
-pub struct Backoff {
-    failures: u32,
-    not_before: Option<Instant>,
-    why: String,
-}
-
-impl Backoff {
-    /// # Errors
-    /// `BackendUnavailable` with the last failure while a start would be too soon.
-    pub fn check(&self) -> Result<()> {
-        let left = self.wait();
-        if left.is_zero() {
-            return Ok(());
-        }
-        let detail = format!("{}; the next start is in {} ms", self.why, left.as_millis());
-        Err(Error::new(Kind::BackendUnavailable, detail))
-    }
-
-    /// How long to wait until the next start.
-    #[must_use]
-    pub fn wait(&self) -> Duration {
-        self.not_before.map_or(Duration::ZERO, |time| time.saturating_duration_since(Instant::now()))
-    }
-
-    /// A start failed, or what was started ended soon. The first failure costs nothing.
-    pub fn failed(&mut self, why: &str) {
-        why.clone_into(&mut self.why);
-        let delay = match self.failures {
-            0 => Duration::ZERO,
-            more => Duration::from_millis(250) * 2_u32.pow(more.min(8) - 1),
-        };
-        self.failures += 1;
-        self.not_before = Some(Instant::now() + delay.min(Duration::from_secs(30)));
-    }
-
-    /// It works.
-    pub fn succeeded(&mut self) {
-        *self = Self::default();
-    }
-
-    /// The last failure, unless it works since.
-    #[must_use]
-    pub fn failure(&self) -> Option<&str> {
-        (self.failures > 0).then_some(&self.why)
     }
 }
 
@@ -146,7 +98,7 @@ impl Common {
         match started {
             Ok(ready) => {
                 let ready = Arc::new(ready);
-                state.backoff.succeeded();
+                state.backoff.started();
                 state.known = Some(ready.era.clone());
                 state.ready = Some(Arc::clone(&ready));
                 state.used = Some(Instant::now());
@@ -215,7 +167,7 @@ impl Common {
     }
 
     /// The server ended by itself: it is started again, later and later if it goes on so.
-    fn restart(self: &Arc<Self>, why: &str) {
+    fn restart(self: &Arc<Self>, link: &Link, why: &str) {
         if self.context.tasks.stopping().is_cancelled() {
             return;
         }
@@ -224,7 +176,7 @@ impl Common {
         let wait = {
             let mut state = self.state();
             state.ready = None;
-            state.backoff.failed(why);
+            state.backoff.ended(why, link.has_worked());
             state.backoff.wait()
         };
         let this = Arc::clone(self);
@@ -277,7 +229,7 @@ impl Owner for Voice {
         let Some(common) = self.0.upgrade() else { return };
         let is_present = common.state().ready.as_ref().is_some_and(|ready| Arc::ptr_eq(&ready.link, link));
         if is_present {
-            common.restart(why);
+            common.restart(link, why);
         }
     }
 }
@@ -331,6 +283,17 @@ async fn start(context: &Arc<Context>, known: Option<&Era>, own: impl Fn(&Link))
 /// # Errors
 /// `StartFailed` with the server's words; as [`Link::call`].
 pub async fn initialize(link: &Arc<Link>, version: &str, capabilities: &[u8], limit: Duration) -> Result<Bytes> {
+    let (answer, message) = link.call(introduce(version, capabilities), limit).await?;
+    let Some(result) = message.result else {
+        let [says] = json::find(&answer, message.error, ["message"]);
+        let says = says.and_then(|says| json::string(&answer, says)).unwrap_or_default();
+        return Err(Error::new(Kind::StartFailed, format!("the server refuses to be initialised: {says}")));
+    };
+    link.tell(&rpc::notification("notifications/initialized", Some(b"{}")));
+    Ok(answer.slice(result.start..result.end))
+}
+
+fn introduce(version: &str, capabilities: &[u8]) -> Bytes {
     let params = [
         b"{\"protocolVersion\":\"",
         version.as_bytes(),
@@ -341,14 +304,13 @@ pub async fn initialize(link: &Arc<Link>, version: &str, capabilities: &[u8], li
         b"}",
     ]
     .concat();
-    let (answer, message) = link.call(rpc::request(b"0", "initialize", &params), limit).await?;
-    let Some(result) = message.result else {
-        let [says] = json::find(&answer, message.error, ["message"]);
-        let says = says.and_then(|says| json::string(&answer, says)).unwrap_or_default();
-        return Err(Error::new(Kind::StartFailed, format!("the server refuses to be initialised: {says}")));
-    };
-    link.tell(&rpc::notification("notifications/initialized", Some(b"{}")));
-    Ok(answer.slice(result.start..result.end))
+    rpc::request(b"0", "initialize", &params)
+}
+
+/// A request `initialize` of the bridge itself.
+#[must_use]
+pub fn introduction() -> Bytes {
+    introduce(era::LEGACY[0], b"{}")
 }
 
 /// What the bridge says of itself.

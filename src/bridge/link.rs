@@ -4,7 +4,6 @@
 //! A link of one client passes ids and progress tokens as they are. A link that several clients share gives every
 //! request a number of its own, as id and as progress token, and gives back the client's where it comes out again.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,30 +19,15 @@ use super::json;
 use super::scan::{Kind, Message, Refused, scan};
 use super::splice::{Edit, Pieces, apply, apply_in_pieces, one_line};
 use super::stream::Stream;
+use super::waiting::{State, Waiting};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::rpc;
 
 /// The member of `_meta` that names the subscription of a notification.
 pub const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 
-#[derive(Debug)]
-struct Waiting {
-    reply: Reply,
-    dress: Dress,
-    logs: bool,
-    endless: bool,
-    id: Bytes,
-    token: Option<Bytes>,
-    order: u64,
-    since: Instant,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    waiting: HashMap<Bytes, Waiting>,
-    order: u64,
-    ended: Option<Arc<str>>,
-}
+/// A server that has lived so long works, even if nobody has asked it anything.
+const PROVEN: Duration = Duration::from_secs(30);
 
 /// A child with its unanswered requests.
 pub struct Link {
@@ -51,6 +35,7 @@ pub struct Link {
     child: Arc<Child>,
     shared: bool,
     owner: OnceLock<Box<dyn Owner>>,
+    started: Instant,
     state: Mutex<State>,
 }
 
@@ -89,6 +74,7 @@ impl Link {
                 child: Arc::clone(child),
                 shared,
                 owner: OnceLock::new(),
+                started: Instant::now(),
                 state: Mutex::default(),
             });
             let ears = Arc::new(Ears(Arc::downgrade(&link)));
@@ -115,6 +101,13 @@ impl Link {
     #[must_use]
     pub fn ended(&self) -> Option<Arc<str>> {
         self.state().ended.clone()
+    }
+
+    /// Whether the server did what it is there for: it answered a request of a client, or lived for a while. One that has
+    /// may be started again at once when it ends: clients then set the pace. Its handshake alone says nothing.
+    #[must_use]
+    pub fn has_worked(&self) -> bool {
+        self.state().has_answered || self.started.elapsed() >= PROVEN
     }
 
     /// How many requests wait, apart from subscriptions.
@@ -227,11 +220,7 @@ impl Link {
     /// The key of an unanswered request of the client that reads `of`, by the client's id.
     #[must_use]
     pub fn key_of(&self, id: &[u8], is_of: impl Fn(&Stream) -> bool) -> Option<Bytes> {
-        let state = self.state();
-        let mut found = state.waiting.iter().filter(|(_, waiting)| {
-            matches!(&waiting.reply, Reply::Stream(stream) if is_of(stream)) && json::same_scalar(&waiting.id, id)
-        });
-        found.next().map(|(key, _)| key.clone())
+        self.state().key_of(id, is_of)
     }
 
     /// The streams of unanswered requests, the latest first.
@@ -256,14 +245,11 @@ impl Link {
 
     /// Gives up requests that have waited for `limit`.
     pub fn expire(&self, limit: Duration) {
-        let late: Vec<(Bytes, Waiting)> = {
-            let mut state = self.state();
-            state.waiting.extract_if(|_, waiting| !waiting.endless && waiting.since.elapsed() >= limit).collect()
-        };
+        let late = self.state().take_late(limit);
         for (key, waiting) in late {
             self.child.send(&rpc::cancelled(&key, "it took too long"));
             let says = format!("the server did not answer within {} s", limit.as_secs());
-            fail(waiting, &says);
+            waiting.fail(&says);
         }
     }
 
@@ -313,14 +299,19 @@ impl Link {
     }
 
     fn answered(&self, text: Bytes, message: &Message) {
-        let Some(id) = message.id else { return };
+        let Some(id) = message.id.filter(|id| id.of(&text) != b"null") else {
+            // The server could not read a request, and so does not know its id.
+            let [says] = json::find(&text, message.error, ["message"]);
+            let says = says.and_then(|says| json::string(&text, says));
+            return self.fail_only_one(&says.unwrap_or_else(|| "the server could not read the request".into()));
+        };
         let raw = id.of(&text);
         let waiting = {
             let mut state = self.state();
-            state.waiting.remove(raw).or_else(|| {
-                let key = state.waiting.keys().find(|key| json::same_scalar(key, raw)).cloned();
-                key.and_then(|key| state.waiting.remove(&key))
-            })
+            let waiting = state.take(raw);
+            let is_of_client = waiting.as_ref().is_some_and(|waiting| matches!(waiting.reply, Reply::Stream(_)));
+            state.has_answered |= is_of_client && message.result.is_some();
+            waiting
         };
         let Some(waiting) = waiting else {
             // The answer to a request that was cancelled, or was never asked.
@@ -355,12 +346,7 @@ impl Link {
             let state = self.state();
             let found = token.and_then(|token| {
                 let raw = token.of(&text);
-                let waiting = if self.shared {
-                    state.waiting.get(raw)
-                } else {
-                    let is = |waiting: &&Waiting| waiting.token.as_ref().is_some_and(|own| json::same_scalar(own, raw));
-                    state.waiting.values().find(is)
-                };
+                let waiting = if self.shared { state.waiting.get(raw) } else { state.of_token(raw) };
                 waiting.map(|waiting| (token, waiting))
             });
             if let Some((token, Waiting { reply: Reply::Stream(stream), token: own, .. })) = found {
@@ -395,11 +381,9 @@ impl Link {
 
     /// An answer was lost. If one request waits, it was its; otherwise nobody can tell.
     fn fail_only_one(&self, says: &str) {
-        let mut state = self.state();
-        if state.waiting.len() == 1 {
-            for (_, waiting) in state.waiting.drain() {
-                fail(waiting, says);
-            }
+        let only = self.state().take_only_one();
+        if let Some(waiting) = only {
+            waiting.fail(says);
         }
     }
 
@@ -413,7 +397,7 @@ impl Link {
             state.waiting.drain().map(|(_, waiting)| waiting).collect()
         };
         for waiting in all {
-            fail(waiting, why);
+            waiting.fail(why);
         }
         if let Some(owner) = self.owner.get() {
             owner.ended(self, why);
@@ -428,11 +412,5 @@ impl Link {
 impl Drop for Link {
     fn drop(&mut self) {
         self.stop();
-    }
-}
-
-fn fail(waiting: Waiting, says: &str) {
-    if let Reply::Stream(stream) = waiting.reply {
-        stream.finish(rpc::error(Some(&waiting.id), rpc::INTERNAL_ERROR, says, None));
     }
 }

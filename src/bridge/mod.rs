@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::lifecycle::{StopSignals, Tasks};
 
 pub mod ask;
+pub mod backoff;
 pub mod child;
 pub mod common;
 pub mod era;
@@ -20,6 +21,7 @@ pub mod json;
 pub mod link;
 pub mod links;
 pub mod listeners;
+mod log;
 pub mod metrics;
 pub mod options;
 pub mod owner;
@@ -33,6 +35,7 @@ pub mod splice;
 pub mod stateless;
 pub mod stragglers;
 pub mod stream;
+mod waiting;
 pub mod way;
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ impl Reader {
         state.attached = true;
         wake(&mut state);
         if let Some(after) = after {
-            let from = (after + 1).clamp(state.first, state.first + state.frames.len() as u64);
+            let from = after.saturating_add(1).clamp(state.first, state.first + state.frames.len() as u64);
             let skip = usize::try_from(from - state.first).unwrap_or(usize::MAX);
             let unread = state.frames.iter().skip(skip).map(Pieces::len).sum();
             let all: usize = state.frames.iter().map(Pieces::len).sum();
@@ -181,6 +181,8 @@ impl Drop for Reader {
         let mut state = self.stream.state();
         if state.reader == self.number {
             state.attached = false;
+            // Nobody is there any more who could have read what goes now.
+            let _whole = self.stream.make_room(&mut state, 0);
         }
     }
 }

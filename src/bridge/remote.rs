@@ -63,7 +63,7 @@ impl Program {
                 process.signal(Signal::KILL);
                 Error::internal("the output of the server cannot be read", error)
             })?;
-            context.tasks.spawn("log of the server", child::log(pipe, process.id()));
+            context.tasks.spawn("log of the server", super::log::log(pipe, process.id()));
         }
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);

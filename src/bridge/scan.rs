@@ -72,7 +72,9 @@ pub fn scan(text: &[u8]) -> Result<Message, Refused> {
             b"result" => &mut message.result,
             b"error" => &mut message.error,
             // A name that hides from this scanner behind an escape would be seen by the server.
-            key if key.contains(&b'\\') => return Err(Refused::Message("a name of the message is escaped")),
+            key if key.contains(&b'\\') && hides(text, member.key) => {
+                return Err(Refused::Message("a name of the message is escaped"));
+            }
             _ => continue,
         };
         *place = Some(member.value);
@@ -86,6 +88,11 @@ pub fn scan(text: &[u8]) -> Result<Message, Refused> {
     }
     message.validate(text)?;
     Ok(message)
+}
+
+/// Whether a name with escapes is one that counts here, or one that not all readers take for the same.
+fn hides(text: &[u8], name: Span) -> bool {
+    json::string(text, name).is_none_or(|name| matches!(&*name, "jsonrpc" | "id" | "method" | "params" | "result" | "error"))
 }
 
 impl Message {
@@ -163,6 +170,16 @@ mod tests {
         assert!(message.is(text, "tools/call"));
         let [token] = message.meta(text, ["progressToken"]);
         assert_eq!(token.unwrap().of(text), br#""t""#);
+    }
+
+    #[test]
+    fn other_names_may_be_escaped() {
+        let text = br#"{"jsonrpc":"2.0","x\u00e9":1,"\"":2,"id":7,"method":"x"}"#;
+        assert_eq!(scan(text).unwrap().id.unwrap().of(text), b"7");
+        for name in [r"\u0069d", r"jsonrp\u0063", r"i\ud800d"] {
+            let text = format!(r#"{{"jsonrpc":"2.0","{name}":1,"method":"x"}}"#);
+            assert!(scan(text.as_bytes()).unwrap_err().to_string().contains("escaped"), "{name}");
+        }
     }
 
     #[test]

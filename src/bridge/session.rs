@@ -10,7 +10,8 @@ use bytes::Bytes;
 
 use super::Context;
 use super::ask::{Ask, Owner, Reply};
-use super::common::{Backoff, Common};
+use super::backoff::Backoff;
+use super::common::Common;
 use super::era::Dress;
 use super::era::backward::Backward;
 use super::json;
@@ -215,7 +216,7 @@ impl Session {
         let id = message.id.map(|id| id.of(&text).to_vec()).unwrap_or_default();
         match &self.backing {
             Backing::Own(own) => self.ask(&*self.own_link(own).await?, &text, message, stream),
-            Backing::Backward(backward) => backward.request(self, text, message, stream),
+            Backing::Backward(backward) => backward.request(self, text, message, stream).await,
             Backing::Shared(common) => {
                 let method = message.method(&text).into_owned();
                 match &*method {
@@ -359,7 +360,7 @@ impl Session {
         let started = self.introduce(own).await;
         match started {
             Ok(link) => {
-                lock(&own.backoff).succeeded();
+                lock(&own.backoff).started();
                 *lock(&own.link) = Some(Arc::clone(&link));
                 Ok(link)
             }
@@ -414,7 +415,7 @@ impl Owner for Voice {
             if is_present {
                 tracing::warn!(why, "the server of a session has ended; the next request starts it again");
                 session.context.metrics.children_failed.add(1);
-                lock(&own.backoff).failed(why);
+                lock(&own.backoff).ended(why, link.has_worked());
             }
         }
     }

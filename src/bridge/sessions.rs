@@ -1,12 +1,14 @@
 //! All sessions of the earlier eras: opening, finding, ending, and children started ahead. Leaves out what is said in one.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
 use super::Context;
-use super::common::{Backoff, Common, Era};
+use super::backoff::Backoff;
+use super::common::{Common, Era, introduction};
 use super::era::backward::Backward;
 use super::era::{self, LEGACY};
 use super::json;
@@ -32,13 +34,18 @@ pub struct Sessions {
     /// Sessions that are being opened, so that the limit holds.
     opening: Mutex<usize>,
     spares: Mutex<Spares>,
+    /// Of sessions that could not be opened.
     backoff: Mutex<Backoff>,
+    /// Whether it is being tried out if a session could be opened again.
+    trying: AtomicBool,
 }
 
 /// Children started ahead: more of them while sessions open faster than children start.
 #[derive(Debug, Default)]
 struct Spares {
     ready: VecDeque<Arc<Link>>,
+    /// Of spares that ended before anybody had a use for them.
+    backoff: Backoff,
     /// How many beyond the usual number are kept.
     more: usize,
     /// Sweeps since a session last wanted one.
@@ -72,6 +79,7 @@ impl Sessions {
             opening: Mutex::default(),
             spares: Mutex::default(),
             backoff: Mutex::default(),
+            trying: AtomicBool::new(false),
         })
     }
 
@@ -79,6 +87,12 @@ impl Sessions {
     #[must_use]
     pub fn count(&self) -> usize {
         self.open().len()
+    }
+
+    /// Why the last session could not be opened, unless one could since.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        lock(&self.backoff).failure().map(str::to_owned)
     }
 
     /// The session with this id.
@@ -162,9 +176,10 @@ impl Sessions {
         let called = link.call(text.clone(), self.context.options.start_timeout).await;
         let (answer, said) = called.inspect_err(|error| {
             session.close();
-            lock(&self.backoff).failed(&error.to_string());
+            self.failed(error);
         })?;
-        lock(&self.backoff).succeeded();
+        lock(&self.backoff).reset();
+        lock(&self.spares).backoff.reset();
         if said.result.is_none() {
             session.close();
             // A server of the stateless era alone knows no initialize; the bridge does it for it.
@@ -239,6 +254,7 @@ impl Sessions {
         }
         self.shrink_spares();
         self.fill_spares();
+        self.try_out();
     }
 
     fn shrink_spares(&self) {
@@ -273,7 +289,7 @@ impl Sessions {
             link
         } else {
             lock(&self.backoff).check()?;
-            Link::start(&self.context, false).inspect_err(|error| lock(&self.backoff).failed(&error.to_string()))?
+            Link::start(&self.context, false).inspect_err(|error| self.failed(error))?
         };
         // In a task of its own, so that this session's first request is on its way before the next child starts.
         let this = Arc::clone(self);
@@ -289,18 +305,52 @@ impl Sessions {
             return;
         }
         let mut spares = lock(&self.spares);
-        let before = spares.ready.len();
-        spares.ready.retain(|link| link.ended().is_none());
-        if spares.ready.len() < before {
-            lock(&self.backoff).failed("a server that was started ahead has ended");
+        let ended = spares.ready.iter().find_map(|link| Some((link.ended()?, link.has_worked())));
+        if let Some((why, had_worked)) = ended {
+            spares.ready.retain(|link| link.ended().is_none());
+            spares.backoff.ended(&why, had_worked);
         }
         let wanted = (options.spare + spares.more).min(options.max_sessions.saturating_sub(self.open().len()));
-        while spares.ready.len() < wanted && lock(&self.backoff).check().is_ok() {
+        while spares.ready.len() < wanted && spares.backoff.check().is_ok() && self.failure().is_none() {
             match Link::start(&self.context, false) {
                 Ok(link) => spares.ready.push_back(link),
-                Err(error) => lock(&self.backoff).failed(&error.to_string()),
+                Err(error) => spares.backoff.failed(&error.to_string()),
             }
         }
+    }
+
+    fn failed(&self, error: &Error) {
+        // That there are many servers says nothing of the next one.
+        if error.kind != Kind::LimitReached {
+            lock(&self.backoff).failed(&error.to_string());
+        }
+    }
+
+    /// After a session could not be opened it is tried out when one can, so that the bridge is not said to be broken for
+    /// good where nobody asks it any more for that very reason.
+    fn try_out(self: &Arc<Self>) {
+        let due = {
+            let backoff = lock(&self.backoff);
+            backoff.failure().is_some() && backoff.wait().is_zero()
+        };
+        if !due || self.trying.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let this = Arc::clone(self);
+        self.context.tasks.spawn("try of a server", async move {
+            let tried = async {
+                let link = Link::start(&this.context, false)?;
+                // Any answer will do: a server of the stateless era alone refuses.
+                let answered = link.call(introduction(), this.context.options.start_timeout).await;
+                link.stop();
+                answered
+            };
+            match tried.await {
+                Ok(_) => lock(&this.backoff).reset(),
+                Err(error) => this.failed(&error),
+            }
+            this.trying.store(false, Ordering::Relaxed);
+        });
     }
 
     fn open(&self) -> MutexGuard<'_, HashMap<String, Arc<Session>>> {

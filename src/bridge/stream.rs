@@ -232,6 +232,16 @@ impl Stream {
         .await
     }
 
+    /// Takes all messages, if nobody has read any and they are exactly so many.
+    #[must_use]
+    pub fn take_exactly(&self, count: usize) -> Option<VecDeque<Pieces>> {
+        let mut state = self.state();
+        (state.first == 1 && state.frames.len() == count).then(|| {
+            state.unread = 0;
+            std::mem::take(&mut state.frames)
+        })
+    }
+
     /// Takes the next message, for who reads a stream inside the bridge; whether it is the last one.
     pub async fn next(&self) -> Option<(Bytes, bool)> {
         poll_fn(|context| {
@@ -268,17 +278,36 @@ impl Stream {
             // Whoever reads too slowly is let go; a resuming client gets what is still there.
             state.reader += 1;
             state.attached = false;
-            if !self.limits.lossy {
+            if !self.limits.lossy && self.limits.replay == 0 {
                 state.frames.clear();
+                state.unread = 0;
                 state.end = End::Cut;
                 return false;
             }
-            while state.unread > 0 && state.unread + message.len() > self.limits.unread {
+            while self.limits.lossy && state.unread > 0 && state.unread + message.len() > self.limits.unread {
                 self.drop_first(state);
             }
         }
+        whole &= self.make_room(state, message.len());
         state.unread += message.len();
         state.frames.push_back(message);
+        whole
+    }
+
+    /// Of a stream that can be resumed and that nobody reads only the latest messages are kept, the answer at its end among
+    /// them, however large. False if messages were lost that nobody has read.
+    pub(super) fn make_room(&self, state: &mut State, coming: usize) -> bool {
+        if self.limits.lossy || self.limits.replay == 0 || state.attached {
+            return true;
+        }
+        // Before it is known whether the client gets events or an answer it has not missed anything.
+        let most = if state.events { self.limits.replay } else { self.limits.unread };
+        let least = usize::from(coming == 0);
+        let mut whole = true;
+        while state.frames.len() > least && state.kept + state.unread + coming > most {
+            whole &= state.first < state.next;
+            self.drop_first(state);
+        }
         whole
     }
 
@@ -344,13 +373,39 @@ mod tests {
 
     #[tokio::test]
     async fn a_slow_reader_is_cut_and_keeps_nothing_in_memory() {
-        let stream = Stream::new(3, LIMITS);
+        let stream = Stream::new(3, Limits { replay: 0, ..LIMITS });
         let reader = Reader::open(Arc::clone(&stream), IDS, None, None);
         for _ in 0..5 {
             stream.push(Bytes::from(vec![b'x'; 60]));
         }
         assert!(reader.collect().await.is_err());
         assert!(stream.state().frames.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_that_is_cut_comes_back_for_the_latest_and_the_answer() {
+        let stream = Stream::new(3, LIMITS);
+        let reader = Reader::open(Arc::clone(&stream), IDS, None, None);
+        for _ in 0..50 {
+            stream.push(Bytes::from(vec![b'x'; 60]));
+        }
+        assert!(reader.collect().await.is_err());
+        stream.finish(Bytes::from("c"));
+        assert!(stream.held() <= 100, "{} bytes are held", stream.held());
+        let again = text(Reader::open(stream, IDS, Some(1), None)).await;
+        assert_eq!(again, format!("id: 3-50\ndata: {}\n\nid: 3-51\ndata: c\n\n", "x".repeat(60)));
+    }
+
+    #[tokio::test]
+    async fn an_answer_larger_than_what_is_kept_is_kept_alone() {
+        let stream = Stream::new(3, LIMITS);
+        let reader = Reader::open(Arc::clone(&stream), IDS, None, None);
+        stream.push(Bytes::from("a"));
+        stream.finish(Bytes::from("x".repeat(200)));
+        drop(reader);
+        assert_eq!(stream.held(), 200);
+        let last = Some(u64::MAX);
+        assert_eq!(text(Reader::open(stream, IDS, last, None)).await, "");
     }
 
     #[tokio::test]

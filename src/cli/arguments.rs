@@ -57,6 +57,9 @@ pub struct Common {
     /// Key for the manager; better given by the variable, since others can see command lines.
     #[arg(long, global = true, value_name = "KEY", env = "MCP_MANAGER_API_KEY", hide_env_values = true)]
     pub api_key: Option<String>,
+    /// File that holds the key; it counts before --api-key.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub api_key_file: Option<PathBuf>,
     /// How results are written; 'auto' is a table on a terminal and JSON elsewhere.
     #[arg(long, short, global = true, value_name = "FORMAT", value_enum, default_value_t = OutputFormat::Auto)]
     pub output: OutputFormat,
@@ -110,7 +113,7 @@ pub enum Command {
     Import(Import),
     /// Print the MCP registry's server.json for a template.
     Export(Export),
-    /// Make services be as files describe them: create, change, or leave alone.
+    /// Make services be as files describe them: create, change, try again what failed, or leave alone.
     Apply(Apply),
     /// List services.
     Ls(List),
@@ -280,7 +283,7 @@ pub enum TemplateCommand {
     },
     /// Check template files, without a manager.
     Validate {
-        /// The files; '-' is standard input.
+        /// The files; of a directory, those that the manager would read. '-' is standard input.
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },

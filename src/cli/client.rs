@@ -55,7 +55,7 @@ impl Client {
             builder = builder.resolve_to_addrs(&host, &LOOPBACK.map(|address| SocketAddr::new(address, 0)));
         }
         let http = builder.build().map_err(|error| Error::internal("the HTTP client cannot be made", error))?;
-        Ok(Self { http, base, key: common.api_key.as_deref().map(usable_key).transpose()? })
+        Ok(Self { http, base, key: key(common)? })
     }
 
     /// Asks for a document.
@@ -174,14 +174,31 @@ impl Client {
     }
 }
 
+/// The key that is given, if one is: that of the file, else that of the option or the variable.
+pub fn key(common: &Common) -> Outcome<Option<String>> {
+    let Some(file) = &common.api_key_file else {
+        return common.api_key.as_deref().map(|key| usable_key("--api-key", key)).transpose();
+    };
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        let message = format!("{} cannot be read: {error}", file.display());
+        Error::invalid_field("--api-key-file", message, "name a file that holds the key alone")
+    })?;
+    usable_key("--api-key-file", &text).map(Some)
+}
+
 /// The key without the line end that files give it. What cannot stand in a header is not repeated, for it is secret.
-fn usable_key(key: &str) -> Outcome<String> {
+fn usable_key(option: &str, key: &str) -> Outcome<String> {
     let key = key.trim();
-    if !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Ok(key.to_owned());
-    }
     let remedy = "give the key alone, as 'mcp-manager auth key' showed it";
-    Err(Error::invalid_field("--api-key", "is empty or holds characters that no key has", remedy).into())
+    let message = if key.contains("MCP_MANAGER_API_KEY") {
+        // A client that fills in no references, or had none to fill in.
+        "is a reference to a variable that nobody filled in"
+    } else if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        "is empty or holds characters that no key has"
+    } else {
+        return Ok(key.to_owned());
+    };
+    Err(Error::invalid_field(option, message, remedy).into())
 }
 
 /// The error that a problem document tells of.
@@ -204,7 +221,14 @@ mod tests {
     use crate::cli::arguments::OutputFormat;
 
     fn common(server: &str) -> Common {
-        Common { server: server.to_owned(), api_key: None, output: OutputFormat::Auto, json: false, quiet: false }
+        Common {
+            server: server.to_owned(),
+            api_key: None,
+            api_key_file: None,
+            output: OutputFormat::Auto,
+            json: false,
+            quiet: false,
+        }
     }
 
     #[test]
@@ -222,6 +246,22 @@ mod tests {
         let Err(Trouble::Error(code, error)) = with("hunter2 x") else { panic!("taken") };
         assert_eq!(code, super::super::exit::Code::Usage);
         assert!(!error.to_string().contains("hunter2"));
+    }
+
+    #[test]
+    fn the_key_of_a_file_counts_before_others_and_a_reference_is_no_key() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("key");
+        std::fs::write(&file, "mcpm_file\n").unwrap();
+        let with = |key: &str, file: Option<&std::path::Path>| {
+            let (api_key, api_key_file) = (Some(key.to_owned()), file.map(std::path::Path::to_owned));
+            super::key(&Common { api_key, api_key_file, ..common("http://127.0.0.1:8000") })
+        };
+        assert_eq!(with("mcpm_1", Some(&file)).unwrap().as_deref(), Some("mcpm_file"));
+        assert_eq!(with("mcpm_1", None).unwrap().as_deref(), Some("mcpm_1"));
+        assert!(with("mcpm_1", Some(directory.path())).is_err(), "a file that cannot be read is not passed over");
+        let Err(Trouble::Error(_, error)) = with("${env:MCP_MANAGER_API_KEY}", None) else { panic!("taken") };
+        assert!(error.to_string().contains("nobody filled in"), "{error}");
     }
 
     #[test]

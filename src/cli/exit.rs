@@ -112,7 +112,8 @@ pub fn human_text(error: &Error) -> String {
     if let Some(cause) = causes.last().map(ToString::to_string).filter(|cause| !error.detail.contains(cause.as_str())) {
         lines.push(format!("  because: {cause}"));
     }
-    if let Some(remedy) = &error.remedy {
+    // That of a single field is part of the detail.
+    if let Some(remedy) = error.remedy.as_ref().filter(|remedy| !error.detail.contains(remedy.as_str())) {
         lines.push(format!("{} {remedy}", "remedy:".green().bold()));
     }
     lines.join("\n")

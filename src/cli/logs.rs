@@ -62,6 +62,9 @@ pub async fn events(client: &Client, output: &Output, name: Option<&str>) -> Out
     let path = name.map_or_else(|| Ok("/events".to_owned()), |name| service_path(name, "/events"))?;
     let response = client.send(Method::GET, &path, &Query::new(), None::<&()>).await?;
     let follow = sse::follow(client, response, |event| {
+        if event.name == "problem" {
+            return Err(problem(&event.data));
+        }
         let event: ServiceEvent = decoded(&event.data)?;
         if output.json {
             return output.line(&event);

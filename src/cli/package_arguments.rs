@@ -35,6 +35,7 @@ pub struct PackageOptions {
 }
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Import {
     /// The file; '-' is standard input.
     pub file: PathBuf,
@@ -47,6 +48,9 @@ pub struct Import {
     /// Make templates, and start nothing.
     #[arg(long)]
     pub templates_only: bool,
+    /// Replace templates of the same servers that say something else.
+    #[arg(long)]
+    pub replace_template: bool,
     /// Let the servers open connections to the outside.
     #[arg(long)]
     pub egress: bool,

@@ -26,6 +26,9 @@ use crate::problem::Problem;
 use crate::registry::TemplateDetail;
 use crate::whole_file;
 
+/// So many names are tried for a template whose own is taken.
+const MOST_NAMES: usize = 9;
+
 /// `mcp-manager run SOURCE`: makes the package a template, and creates a service from it.
 pub async fn run(client: &Client, output: &Output, run: &Run, environment: &Environment) -> Outcome {
     if run.plan {
@@ -186,13 +189,6 @@ async fn take_over(
     server: &Imported,
     directory: &Path,
 ) -> Outcome<&'static str> {
-    for (variable, value) in &server.secrets {
-        let name = server.secret_name(variable);
-        match value {
-            Some(value) => keep_secret(&directory.join(&name), value)?,
-            None => output.note(&format!("{}: put the value of {variable} into the secret '{name}'", server.name)),
-        }
-    }
     let secrets = server.secrets.keys().map(|variable| (variable.clone(), server.secret_name(variable))).collect();
     let request = PackageRequest {
         source: Some(server.source.to_string()),
@@ -206,19 +202,48 @@ async fn take_over(
         transport: Some(server.transport),
         port: server.port,
         egress: wanted.egress.then_some(true),
+        replace: wanted.replace_template.then_some(true),
         ..PackageRequest::default()
     };
-    add(client, output, &request).await?;
+    let template = add_beside(client, output, request).await?.template;
+    for (variable, value) in &server.secrets {
+        let name = server.secret_name(variable);
+        match value {
+            Some(value) => keep_secret(&directory.join(&name), value)?,
+            None => output.note(&format!("{}: put the value of {variable} into the secret '{name}'", server.name)),
+        }
+    }
     // Without their values, a service would only fail.
     if wanted.templates_only || !server.required.is_empty() || server.secrets.values().any(Option::is_none) {
         return Ok("template made");
     }
-    let body = json!({"service_name": server.name, "template": server.name});
+    let body = json!({"service_name": server.name, "template": template});
     let query: Query = vec![("wait", "none".to_owned())];
     match client.change::<Value, _>(Method::POST, "/containers", &query, Some(&body)).await {
         // Who imports a file again has most of it already.
         Err(Trouble::Error(_, error)) if error.kind == Kind::AlreadyExists => Ok("there already"),
         changed => changed.map(|_| "imported"),
+    }
+}
+
+/// Makes a template, under the next free name where one of something else has the wanted name already: `time-2` beside
+/// the shipped `time`. One of the same server is taken as it is when it says the same, and replaced only when that is meant.
+async fn add_beside(client: &Client, output: &Output, mut request: PackageRequest) -> Outcome<PackageAnswer> {
+    let name = request.name.clone().unwrap_or_default();
+    let mut number = 1;
+    loop {
+        let refused = match add(client, output, &request).await {
+            Err(Trouble::Error(code, error)) if error.kind == Kind::AlreadyExists => Trouble::Error(code, error),
+            done => return done,
+        };
+        let wanted = request.name.as_deref().unwrap_or_default();
+        let present: TemplateDetail = client.get(&format!("/templates/{wanted}"), &Query::new()).await?;
+        let made_of = present.document.as_ref().and_then(|document| document["labels"][TEMPLATE_LABEL].as_str());
+        if made_of == request.source.as_deref() || number == MOST_NAMES {
+            return Err(refused);
+        }
+        number += 1;
+        request.name = Some(format!("{name}-{number}"));
     }
 }
 

@@ -50,7 +50,7 @@ pub fn from_arguments(run: &Run, environment: &Environment) -> Result<ServiceReq
         ..SpecInput::default()
     };
     if read.errors.is_empty() {
-        Ok(ServiceRequest { service_name: Some(run.name.clone()), template, spec })
+        Ok(ServiceRequest::new(run.name.clone(), template, spec))
     } else {
         Err(Error::invalid("the command cannot be understood", read.errors))
     }
@@ -271,7 +271,7 @@ mod tests {
         for field in crate::domain::fields::field_names::<SpecInput>() {
             assert_ne!(value.contains_key(*field), left_out.contains(field), "{field}");
         }
-        assert!(ServiceRequest::read(&made, None).is_ok(), "the manager takes what the command line makes");
+        assert_eq!(ServiceRequest::read(&made, None).unwrap().unreadable(), [], "the manager takes what the command line makes");
     }
 
     #[test]

@@ -122,10 +122,10 @@ pub struct Logs {
     /// So many of the last lines of each replica.
     #[arg(long, short = 'n', value_name = "LINES", default_value_t = 100)]
     pub tail: u32,
-    /// Only lines from then on: a time, or a span before now (2h).
+    /// Only lines from then on: a time, seconds since 1970, or a span before now (2h).
     #[arg(long, value_name = "WHEN")]
     pub since: Option<String>,
-    /// Only lines before then: a time, or a span before now.
+    /// Only lines before then: a time, seconds since 1970, or a span before now.
     #[arg(long, value_name = "WHEN")]
     pub until: Option<String>,
     /// Only one of its output streams.

@@ -196,7 +196,8 @@ fn show_plan(output: &Output, plan: &ServicePlan) -> Outcome {
         return output.text(&plan.name);
     }
     let asked = if plan.plan.accepted_by_engine { ", and the engine takes it" } else { "" };
-    output.text(&format!("{} would be {}{asked}", plan.name, plan.outcome))?;
+    let outcome = if plan.outcome == "retried" { "tried again" } else { &plan.outcome };
+    output.text(&format!("{} would be {outcome}{asked}", plan.name))?;
     if plan.plan.objects.is_empty() {
         return Ok(());
     }
@@ -222,6 +223,7 @@ fn show(output: &Output, detail: &ServiceDetail, started: Instant) -> Outcome {
     }
     let verb = match detail.outcome.as_deref() {
         Some("unchanged") => "is unchanged and",
+        Some("retried") => "was tried again and is",
         _ => "is",
     };
     let place = match &summary.url {

@@ -1,5 +1,7 @@
 //! Commands about templates: ls, show, schema ask the manager or need none; validate reads files as the manager does.
 
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -7,11 +9,11 @@ use serde_json::json;
 use super::client::{Client, Query};
 use super::exit::{Code, Outcome, Trouble};
 use super::output::{Judgement, Output, Value};
-use super::request::{read_text, shown};
+use super::request::shown;
 use crate::domain::template::{is_template_name, json_schema};
-use crate::error::Error;
+use crate::error::{Error, FieldError};
 use crate::manager::{TemplateDetail, TemplateList};
-use crate::registry::check_file;
+use crate::registry::{MAX_FILE_SIZE, check_file, files_in};
 
 /// `mcp-manager template ls`.
 pub async fn list(client: &Client, output: &Output) -> Outcome {
@@ -68,34 +70,65 @@ pub async fn show(client: &Client, output: &Output, reference: &str) -> Outcome 
     }
 }
 
-/// `mcp-manager template validate`: every file is looked at, and all that is wrong with each is told.
-pub fn validate(output: &Output, files: &[PathBuf]) -> Outcome {
+/// `mcp-manager template validate`: every file is looked at, of a directory those that the manager would read, and all
+/// that is wrong with each is told.
+pub fn validate(output: &Output, paths: &[PathBuf]) -> Outcome {
     let mut results = Vec::new();
     let mut wrong = false;
-    for file in files {
-        let text = read_text(file)?;
-        let name = if file == Path::new("-") { "template.json" } else { file_name(file) };
-        let checked = check_file(text.as_bytes(), name);
+    for (file, content) in paths.iter().flat_map(|path| contents(path)) {
+        let name = if file == Path::new("-") { "template.json" } else { file_name(&file) };
+        let checked = content.and_then(|content| check_file(&content, name));
         wrong |= checked.is_err();
         if output.json {
             results.push(match &checked {
-                Ok(template) => json!({"file": shown(file), "valid": true, "name": template.name, "version": template.version}),
-                Err(errors) => json!({"file": shown(file), "valid": false, "errors": errors}),
+                Ok(template) => json!({"file": shown(&file), "valid": true, "name": template.name, "version": template.version}),
+                Err(errors) => json!({"file": shown(&file), "valid": false, "errors": errors}),
             });
             continue;
         }
         match checked {
             Ok(template) if !output.quiet => {
-                output.text(&format!("{}: ok, {}@{}", shown(file), template.name, template.version))?;
+                output.text(&format!("{}: ok, {}@{}", shown(&file), template.name, template.version))?;
             }
             Ok(_) => {}
-            Err(errors) => errors.iter().try_for_each(|error| output.text(&format!("{}: {error}", shown(file))))?,
+            Err(errors) => errors.iter().try_for_each(|error| output.text(&format!("{}: {error}", shown(&file))))?,
         }
     }
     if output.json {
         output.document(&results)?;
     }
     if wrong { Err(Trouble::Said(Code::Usage)) } else { Ok(()) }
+}
+
+/// A file and what is in it, or why that cannot be told.
+type Content = (PathBuf, Result<Vec<u8>, Vec<FieldError>>);
+
+/// What is in a file, or in those of a directory; as much of it as tells whether it is too large.
+fn contents(path: &Path) -> Vec<Content> {
+    let fault = |error: &io::Error| {
+        vec![FieldError::new("", format!("it cannot be read: {error}"), "name a file or directory that you may read, or -")]
+    };
+    if !path.is_dir() {
+        return vec![(path.to_owned(), content(path).map_err(|error| fault(&error)))];
+    }
+    match files_in(path) {
+        Ok(names) if names.is_empty() => {
+            let error = FieldError::new("", "the directory has no template files", "a template file is named NAME.json");
+            vec![(path.to_owned(), Err(vec![error]))]
+        }
+        Ok(names) => names.iter().flat_map(|name| contents(&path.join(name))).collect(),
+        Err(error) => vec![(path.to_owned(), Err(fault(&error)))],
+    }
+}
+
+fn content(file: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if file == Path::new("-") {
+        io::stdin().take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes)?;
+    } else {
+        File::open(file)?.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes)?;
+    }
+    Ok(bytes)
 }
 
 fn file_name(file: &Path) -> &str {

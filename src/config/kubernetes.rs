@@ -3,8 +3,21 @@
 use std::path::PathBuf;
 
 use super::section::{Check, section};
+use super::value::choice;
 use crate::domain::address_range::AddressRange;
 use crate::domain::quantity::Bytes;
+
+choice! {
+    /// By which kind of object a service is reached from outside.
+    pub enum RouteKind, "ingress, ingressroute or httproute" {
+        /// Every cluster has it.
+        Ingress = "ingress",
+        /// Traefik's own.
+        IngressRoute = "ingressroute",
+        /// The Gateway API's.
+        HttpRoute = "httproute",
+    }
+}
 
 section! {
     /// The cluster that services run in, and what they get there.
@@ -23,12 +36,23 @@ section! {
         /// User and group, by number, of services whose spec names none. 0 leaves the choice to the cluster, as on
         /// OpenShift.
         run_as_user: u32 = 65_532;
-        /// Give each service with a port an Ingress.
+        /// Give each service with a port a route from outside: an Ingress, unless `route_kind` names another kind.
         ingress: bool = true;
-        /// Class of the ingresses; the cluster's default unless set.
+        /// Class of the ingresses, or of Traefik's routes; the cluster's default unless set.
         ingress_class: Option<String> = None;
         /// Secret with the certificate for the services' host names; without one there is no TLS.
         ingress_tls_secret: Option<String> = None;
+        /// Kind of the routes: `ingress`, Traefik's own `ingressroute`, or the Gateway API's `httproute`, which needs `gateway`.
+        /// The cluster must have it, and the manager's Role the rule for it.
+        route_kind: RouteKind = RouteKind::Ingress;
+        /// Entry points of Traefik at which its routes are; those that Traefik uses by default unless set.
+        route_entry_points: Vec<String> = Vec::new();
+        /// Gateway that leads to services, for routes of the kind `httproute`. It has the port and the certificate.
+        gateway: Option<String> = None;
+        /// Namespace of that Gateway; that of the services unless set.
+        gateway_namespace: Option<String> = None;
+        /// One of its listeners, by name; all that fit unless set.
+        gateway_section: Option<String> = None;
         /// Secrets with which images are pulled.
         image_pull_secrets: Vec<String> = Vec::new();
         /// Storage class of volumes; the cluster's default unless set.
@@ -57,6 +81,7 @@ impl Kubernetes {
         check.that(self.namespace.as_deref().is_none_or(label), "namespace", "is not the name of a namespace", remedy);
         let namespaces = self.allow_from_namespaces.iter().all(|name| label(name));
         check.that(namespaces, "allow_from_namespaces", "has what is not the name of a namespace", remedy);
+        self.validate_route(check, label);
         let range = |text: &String| text.contains('/') && text.parse::<AddressRange>().is_ok();
         let remedy = "use ranges such as 10.0.0.0/8";
         check.that(self.egress_except.iter().all(range), "egress_except", "has what is not a range", remedy);
@@ -67,5 +92,46 @@ impl Kubernetes {
             "is not an absolute path",
             "write /usr/local/bin/mcp-bridge",
         );
+    }
+
+    fn validate_route(&self, check: &mut Check, label: impl Fn(&str) -> bool) {
+        let name = |text: &str| text.len() <= 253 && text.split('.').all(&label);
+        let remedy = "use lower-case letters, digits, '-' and '.'";
+        check.that(self.gateway.as_deref().is_none_or(name), "gateway", "is not the name of a Gateway", remedy);
+        check.that(self.gateway_section.as_deref().is_none_or(name), "gateway_section", "is not the name of a listener", remedy);
+        check.that(
+            self.gateway_namespace.as_deref().is_none_or(&label),
+            "gateway_namespace",
+            "is not the name of a namespace",
+            "use 1 to 63 lower-case letters, digits and '-'",
+        );
+        let entry_points = self.route_entry_points.iter().all(|name| !name.is_empty() && !name.contains(char::is_whitespace));
+        check.that(entry_points, "route_entry_points", "has what is not the name of an entry point", "write e.g. web,websecure");
+        if !self.ingress || self.route_kind != RouteKind::HttpRoute {
+            return;
+        }
+        check.that(
+            self.gateway.is_some(),
+            "gateway",
+            "is not set, and every HTTPRoute belongs to a Gateway",
+            "name the Gateway here, and where it is in kubernetes.gateway_namespace; or set kubernetes.route_kind to ingress",
+        );
+        check.that(
+            self.ingress_tls_secret.is_none(),
+            "ingress_tls_secret",
+            "is set, and an HTTPRoute has no certificate",
+            "name the secret in the Gateway's listener, and leave this out",
+        );
+    }
+
+    /// Settings that are for another kind of routes than the one that is asked for.
+    pub(super) fn doubtful(&self) -> Vec<String> {
+        let others = [
+            ("ingress_class", self.ingress_class.is_some() && self.route_kind == RouteKind::HttpRoute),
+            ("route_entry_points", !self.route_entry_points.is_empty() && self.route_kind != RouteKind::IngressRoute),
+            ("gateway", self.gateway.is_some() && self.route_kind != RouteKind::HttpRoute),
+        ];
+        let others = others.into_iter().filter(|(_, is_set)| *is_set);
+        others.map(|(name, _)| format!("kubernetes.{name} has no effect on routes of the kind {}", self.route_kind)).collect()
     }
 }

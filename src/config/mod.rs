@@ -53,7 +53,7 @@ pub use directories::Directories;
 pub use environment::Environment;
 pub use gateway::Gateway;
 pub use health::Health;
-pub use kubernetes::Kubernetes;
+pub use kubernetes::{Kubernetes, RouteKind};
 pub use limits::Limits;
 pub use mcp::Mcp;
 pub use origin::Origin;
@@ -378,6 +378,7 @@ impl Config {
         if self.redis.enabled && self.peers.key_file.is_some() {
             warnings.push("ENABLE_REDIS has no effect: peers.key_file says where the key of sessions is".to_owned());
         }
+        warnings.extend(self.kubernetes.doubtful());
         warnings
     }
 }

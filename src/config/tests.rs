@@ -264,3 +264,25 @@ fn every_setting_is_used_by_somebody() {
     });
     assert_eq!(unused.map(|setting| setting.path()).collect::<Vec<_>>(), Vec::<String>::new(), "are read and passed to nobody");
 }
+
+#[test]
+fn routes_of_a_cluster_are_of_one_kind_and_a_gateway_is_named() {
+    let asked = |more: &[(&str, &str)]| {
+        more.iter().fold(Setup::new(), |setup, (name, value)| setup.flag(&format!("kubernetes.{name}"), value))
+    };
+    let nameless = asked(&[("route_kind", "httproute"), ("ingress_tls_secret", "certificate")]).error();
+    for part in
+        ["kubernetes.gateway: is not set", "kubernetes.gateway_namespace", "kubernetes.ingress_tls_secret: is set", "listener"]
+    {
+        assert!(nameless.contains(part), "{part} is missing in {nameless}");
+    }
+    let unknown = asked(&[("route_kind", "gateway"), ("gateway_namespace", "Edge"), ("gateway", "a b")]).error();
+    for part in ["ingress, ingressroute or httproute", "kubernetes.gateway_namespace", "is not the name of a Gateway"] {
+        assert!(unknown.contains(part), "{part} is missing in {unknown}");
+    }
+    let whole = asked(&[("route_kind", "httproute"), ("gateway", "front"), ("ingress_class", "inner")]).load().unwrap();
+    assert_eq!(whole.kubernetes.route_kind, RouteKind::HttpRoute);
+    assert_eq!(whole.warnings, ["kubernetes.ingress_class has no effect on routes of the kind httproute"]);
+    let without = asked(&[("route_kind", "httproute"), ("ingress", "false")]).load().unwrap();
+    assert_eq!(without.warnings, Vec::<String>::new());
+}

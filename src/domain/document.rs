@@ -14,14 +14,23 @@ use crate::error::FieldError;
 /// A document and the text it was written as.
 #[derive(Debug)]
 pub struct Document<'t> {
-    /// What it says.
+    /// What it says; of a name that is given twice, the last.
     pub value: Value,
+    /// The names that are given twice.
+    pub twice: Vec<FieldError>,
     text: &'t str,
 }
 
 impl<'t> Document<'t> {
-    /// Reads a document. The errors have lines; they are either one of syntax, or all the names that are given twice.
+    /// Reads a document that gives no name twice. The errors have lines; they are either one of syntax, or all the names
+    /// that are given twice.
     pub fn parse(bytes: &'t [u8]) -> Result<Self, Vec<FieldError>> {
+        let document = Self::read(bytes)?;
+        if document.twice.is_empty() { Ok(document) } else { Err(document.twice) }
+    }
+
+    /// Reads a document; names that are given twice are told beside what it says. An error is one of syntax.
+    pub fn read(bytes: &'t [u8]) -> Result<Self, Vec<FieldError>> {
         let text = std::str::from_utf8(bytes).map_err(|error| {
             let line = bytes[..error.valid_up_to()].split(|byte| *byte == b'\n').count();
             let error = FieldError::new("", "is not UTF-8 text here", "save it as UTF-8");
@@ -32,7 +41,7 @@ impl<'t> Document<'t> {
         let value = serde_json::from_str(text).map_err(|error| vec![syntax_error(text, &error)])?;
         let mut walk = Walk::new(text, BTreeMap::new());
         walk.value(true);
-        if walk.twice.is_empty() { Ok(Self { value, text }) } else { Err(super::fields::bounded(walk.twice)) }
+        Ok(Self { value, twice: super::fields::bounded(walk.twice), text })
     }
 
     /// The errors with the line of the field they speak of, or of the nearest thing around it.

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use super::fields;
-use super::spec::{self, Defaults, ServiceSpec, SpecInput, member};
+use super::spec::{self, Defaults, EnvironmentValue, ServiceSpec, SpecInput, member};
 use crate::error::{Error, FieldError, Result};
 
 /// What a template says about itself, beside how to run it.
@@ -33,7 +33,7 @@ pub struct TemplateHeader {
     /// One sentence for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// Environment variables that a service must be given, here or in the request.
+    /// Environment variables that a service must be given, with a value that is not empty, here or in the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub required_env_vars: Option<Vec<String>>,
     /// Variables of the manager's own environment that values may reference as `${NAME}`.
@@ -161,7 +161,7 @@ impl Template {
     /// Rules of a spec that this template alone already breaks. Host paths and the manager's variables are left to the
     /// moment of use: a template may be valid on one machine and not allowed on another.
     fn spec_violations(&self, object: &Map<String, Value>, unread: &BTreeSet<String>) -> Vec<FieldError> {
-        let mut errors = spec::violations(self.spec.clone(), &self.allowed_env, unread);
+        let mut errors = spec::violations_anywhere(self.spec.clone(), &self.allowed_env, unread);
         for error in &mut errors {
             if stands_nested(object, &error.field) {
                 error.field = format!("{NESTED}.{}", error.field);
@@ -170,20 +170,41 @@ impl Template {
         errors
     }
 
+    /// The required variables that `request` leaves without a value.
+    #[must_use]
+    pub fn lacks(&self, request: &SpecInput) -> Vec<FieldError> {
+        let given = |name: &str| {
+            let in_secrets = |input: &SpecInput| input.secrets.as_ref().is_some_and(|secrets| secrets.contains_key(name));
+            let value = |input: &SpecInput| input.environment.as_ref()?.get(name).map(|EnvironmentValue(text)| !text.is_empty());
+            // A value of the request hides the template's.
+            match value(request).or_else(|| value(&self.spec)) {
+                Some(true) => Ok(()),
+                _ if in_secrets(request) || in_secrets(&self.spec) => Ok(()),
+                Some(false) => Err("is empty and "),
+                None => Err(""),
+            }
+        };
+        let lacking = self.required_env_vars.iter().filter_map(|name| Some((name, given(name).err()?)));
+        lacking.map(|(name, how)| self.required(name, how)).collect()
+    }
+
+    fn required(&self, name: &str, how: &str) -> FieldError {
+        let message = format!("{how}is required by the template '{}'", self.name);
+        FieldError::new(format!("environment.{name}"), message, "give it a value in 'environment' or 'secrets'")
+    }
+
     /// The service that this template and `request` make together.
     pub fn instantiate(&self, request: SpecInput, defaults: &Defaults, variables: spec::Variables<'_>) -> Result<ServiceSpec> {
+        let mut errors = self.lacks(&request);
         let input = self.spec.clone().overlaid(request);
-        let mut errors = Vec::new();
-        for name in &self.required_env_vars {
-            let in_environment = input.environment.as_ref().is_some_and(|environment| environment.contains_key(name));
-            let in_secrets = input.secrets.as_ref().is_some_and(|secrets| secrets.contains_key(name));
-            if !in_environment && !in_secrets {
-                let message = format!("is required by the template '{}'", self.name);
-                errors.push(FieldError::new(format!("environment.{name}"), message, "give it in 'environment' or 'secrets'"));
-            }
-        }
         match spec::resolve(input, defaults, &self.allowed_env, variables) {
-            Ok(spec) if errors.is_empty() => Ok(spec),
+            Ok(spec) if errors.is_empty() => {
+                // A variable of the manager may be empty.
+                let is_empty = |name: &&String| spec.environment.get(*name).is_some_and(String::is_empty);
+                let empty: Vec<_> = self.required_env_vars.iter().filter(is_empty).collect();
+                errors.extend(empty.into_iter().map(|name| self.required(name, "is empty and ")));
+                if errors.is_empty() { Ok(spec) } else { Err(Error::invalid("the service cannot be created", errors)) }
+            }
             Ok(_) => Err(Error::invalid("the service cannot be created", errors)),
             Err(more) => {
                 errors.extend(more);

@@ -1,26 +1,34 @@
 //! Logs of services, replicas merged and told apart.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use super::Manager;
 use crate::backend::LogStream;
 use crate::domain::access::{Actor, Operation};
+use crate::domain::fields::whole;
 use crate::domain::name::ServiceName;
 use crate::domain::quantity::Span;
 use crate::domain::shown;
+use crate::domain::spec;
 use crate::domain::status::{LogLine, LogQuery, Stream};
 use crate::error::{Error, FieldError, Result};
 
 /// Lines of each replica when nothing else is asked for, and at most unless they are followed.
 const DEFAULT_TAIL: u32 = 100;
-const MAX_TAIL: u32 = 10_000;
+const TAIL: RangeInclusive<u32> = 0..=10_000;
+
+/// Reads a number of lines.
+pub fn tail<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    whole(deserializer, TAIL)
+}
 
 /// How long after a moment lines from before it may come in.
 const LATE: Duration = Duration::from_millis(500);
@@ -30,15 +38,17 @@ const LATE: Duration = Duration::from_millis(500);
 #[serde(deny_unknown_fields)]
 pub struct LogRequest {
     /// So many of the last lines of each replica: 0 to 10000 (default 100).
+    #[serde(default, deserialize_with = "tail")]
     #[schemars(range(min = 0, max = 10000))]
     pub tail: Option<u32>,
-    /// Only lines from then on: a time (`2026-01-31T12:00:00Z`) or a span before now (`2h`).
+    /// Only lines from then on: a time (`2026-01-31T12:00:00Z`), seconds since 1970, or a span before now (`2h`).
     pub since: Option<String>,
-    /// Only lines before then: a time or a span before now.
+    /// Only lines before then: a time, seconds since 1970, or a span before now.
     pub until: Option<String>,
     /// Only `stdout` or `stderr`.
     pub stream: Option<Stream>,
     /// Only this replica.
+    #[serde(default, deserialize_with = "spec::replicas")]
     #[schemars(range(min = 1))]
     pub replica: Option<u32>,
     /// What the container before the present one logged, where the engine makes a new one for each start (default false).
@@ -69,8 +79,9 @@ impl LogRequest {
     fn judged(&self, follow: bool) -> Result<LogQuery, Vec<FieldError>> {
         let mut errors = Vec::new();
         let tail = self.tail.unwrap_or(DEFAULT_TAIL);
-        if tail > MAX_TAIL {
-            errors.push(FieldError::new("tail", format!("is {tail}"), format!("use 0 to {MAX_TAIL}, or 'since'")));
+        if !TAIL.contains(&tail) {
+            let remedy = format!("use {} to {}, or 'since'", TAIL.start(), TAIL.end());
+            errors.push(FieldError::new("tail", format!("is {tail}"), remedy));
         }
         let mut read = |field, text: &Option<String>| {
             text.as_deref().and_then(|text| moment(field, text).map_err(|error| errors.push(error)).ok())
@@ -118,7 +129,8 @@ impl Manager {
         Ok(LogPage { lines: self.follow_service_logs(actor, name, request, false).await?.try_collect().await? })
     }
 
-    /// The log lines that there are, and with `follow` those that come.
+    /// The log lines that there are, and with `follow` those that come, until the service is gone; when the manager stops, the
+    /// last item is an error that says so.
     pub async fn follow_service_logs(
         self: &Arc<Self>,
         actor: &Actor,
@@ -129,7 +141,11 @@ impl Manager {
         let timestamps = request.timestamps.unwrap_or(true);
         let query = request.query(follow)?;
         let until = query.until.filter(|_| query.follow);
+        let following = query.follow;
         let mut lines = self.service_logs(actor, name, query).await?;
+        if following {
+            lines = super::until_stopped(lines, self.tasks.stopping());
+        }
         if let Some(until) = until {
             let left = until.duration_since(Timestamp::now()).try_into().unwrap_or(Duration::ZERO);
             lines = lines.take_until(tokio::time::sleep(left + LATE)).boxed();

@@ -4,6 +4,7 @@
 //! so is how containers are driven, which is the backend's.
 
 mod capacity;
+mod changes;
 mod diagnostics;
 mod host_paths;
 mod images;
@@ -18,10 +19,15 @@ mod system;
 mod templates;
 pub mod views;
 mod wait;
+mod wanted;
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Instant;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
+use tokio_util::sync::CancellationToken;
 
 use crate::audit::Audit;
 use crate::backend::Backend;
@@ -38,7 +44,7 @@ pub use crate::backend::ImageInfo;
 pub use crate::registry::{TemplateDetail, TemplateSummary};
 pub use diagnostics::{Diagnostics, Finding, Severity};
 pub use images::{ImageList, OnProgress, PullRequest};
-pub use logs::{LogPage, LogRequest};
+pub use logs::{LogPage, LogRequest, tail};
 pub use packages::{PackageAnswer, PackageRequest, PackageSettings};
 pub use plan::Purpose;
 pub use read::{ListQuery, ListRequest};
@@ -163,14 +169,30 @@ impl Manager {
         let span = tracing::Span::current();
         let task = self.tasks.spawn("operation", async move {
             use tracing::Instrument as _;
-            let result = work.instrument(span).await;
-            entry.finish(result.as_ref().err()).await;
-            result
+            let work = async move {
+                let result = work.await;
+                entry.finish(result.as_ref().err()).await;
+                result
+            };
+            work.instrument(span).await
         });
         match task.await {
             Ok(Some(result)) => result,
-            Ok(None) => Err(Error::new(Kind::Internal, "the operation broke off; the manager's log says why")),
+            Ok(None) => Err(Error::new(Kind::Internal, "the operation broke off")
+                .remedy("the manager's log says why, under the request's id; look at how things stand before it is sent again")),
             Err(cancelled) => Err(Error::shutting_down().because(cancelled)),
         }
     }
+}
+
+/// What somebody follows, until the manager stops. Its end says so then: who follows something that ends by itself takes the
+/// end of the stream for that.
+fn until_stopped<T: Send + 'static>(
+    followed: BoxStream<'static, Result<T>>,
+    stopping: CancellationToken,
+) -> BoxStream<'static, Result<T>> {
+    let stopped = stopping.clone();
+    let last = async move { stopped.is_cancelled().then(|| Err(Error::shutting_down())) };
+    let end = stream::once(last).filter_map(std::future::ready);
+    followed.take_until(stopping.cancelled_owned()).chain(end).boxed()
 }

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
+use super::changes::{CHANGED, CREATED, RETRIED, UNCHANGED, has_failed};
 use super::request::ServiceRequest;
 use super::views::ServicePlan;
 use super::{Manager, redact};
-use crate::backend::{Change, Places};
+use crate::backend::Places;
 use crate::domain::access::{Actor, Operation};
 use crate::domain::name::ServiceName;
 use crate::domain::spec::ServiceSpec;
@@ -31,6 +32,7 @@ impl Manager {
         request: ServiceRequest,
         purpose: Purpose,
     ) -> Result<ServicePlan> {
+        self.readable(&request)?;
         let (manager, owned) = (self.clone(), name.clone());
         // A request holds a whole spec.
         let work = Box::pin(async move { manager.plan(&owned, request, purpose).await });
@@ -42,22 +44,23 @@ impl Manager {
         if current.is_none() {
             self.is_free(name)?;
         }
-        let (spec, template) = self.resolve(request).await?;
+        let wanted = self.resolve(request).await?;
+        let spec = &wanted.spec;
         let had = current.as_ref().map_or(0, |service| service.record.spec.most_replicas());
         self.capacity.has_room(&Places::of(&self.snapshot()).replicas, name, spec.most_replicas().max(had))?;
         let record = current.as_ref().map(|service| service.record.clone());
-        let is_same = record.as_ref().is_some_and(|record| *record.spec == spec && record.template == template);
-        let outcome = match record.as_ref() {
-            Some(_) if is_same => "unchanged",
-            Some(_) => "changed",
-            None => "created",
+        let is_same = record.as_ref().is_some_and(|record| wanted.is_in(record));
+        let outcome = match &current {
+            Some(service) if is_same && has_failed(service) => RETRIED,
+            Some(_) if is_same => UNCHANGED,
+            Some(_) => CHANGED,
+            None => CREATED,
         };
-        let spec = Arc::new(spec);
         let desired = record.map_or(Desired::Running, |record| record.desired);
-        let mut plan = if is_same {
+        let mut plan = if outcome == UNCHANGED {
             crate::backend::Plan::default()
         } else {
-            self.backend.plan(name, Change { spec: spec.clone(), template: template.clone(), desired }).await?
+            self.backend.plan(name, wanted.change(desired)).await?
         };
         let secrets: Vec<&str> = spec.secrets.keys().map(String::as_str).collect();
         for definition in plan.objects.iter_mut().filter_map(|object| object.definition.as_mut()) {
@@ -67,10 +70,10 @@ impl Manager {
             name: name.to_string(),
             outcome: outcome.to_owned(),
             url: spec.port.map(|_| self.url(name.as_str())),
-            template,
+            template: wanted.template.clone(),
             plan,
             loosened: spec.loosened(),
-            spec: ServiceSpec { environment: redact::environment(&spec.environment), ..(*spec).clone() },
+            spec: ServiceSpec { environment: redact::environment(&spec.environment), ..(**spec).clone() },
         })
     }
 }

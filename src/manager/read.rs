@@ -1,11 +1,12 @@
 //! Questions about services; all but logs, stats and inspection are answered from the view.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use tokio_stream::wrappers::BroadcastStream;
 use utoipa::IntoParams;
@@ -21,6 +22,12 @@ use crate::error::{Error, FieldError, Result};
 
 /// Services on one page, when nothing else is asked for, and at most.
 const PAGE: usize = 500;
+const LIMIT: RangeInclusive<usize> = 1..=PAGE;
+
+/// Reads a number of services.
+fn limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    fields::whole(deserializer, LIMIT)
+}
 
 /// Which services a list should show, as callers write it.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams, JsonSchema)]
@@ -36,6 +43,7 @@ pub struct ListRequest {
     pub label: Option<String>,
     /// Services on a page, 1 to 500.
     #[param(minimum = 1, maximum = 500)]
+    #[serde(default, deserialize_with = "limit")]
     #[schemars(range(min = 1, max = 500))]
     pub limit: Option<usize>,
     /// Only names after this one: `next` of the page before.
@@ -77,8 +85,8 @@ impl ListRequest {
                 errors.push(FieldError::new("status", message, format!("use one of {known}")));
             }
         }
-        if let Some(limit) = self.limit.filter(|limit| !(1..=PAGE).contains(limit)) {
-            errors.push(FieldError::new("limit", format!("is {limit}"), format!("use 1 to {PAGE}")));
+        if let Some(limit) = self.limit.filter(|limit| !LIMIT.contains(limit)) {
+            errors.push(FieldError::new("limit", format!("is {limit}"), format!("use {} to {}", LIMIT.start(), LIMIT.end())));
         }
         (phases, errors)
     }
@@ -176,13 +184,13 @@ impl Manager {
         self.perform(actor, Operation::ServiceInspect, name.as_str(), work).await
     }
 
-    /// What happens to a service from now on, beginning with where it stands; ends when it is removed or the manager
-    /// stops. `None` asks for all services, without end.
+    /// What happens to a service from now on, beginning with where it stands; ends when it is removed. `None` asks for all
+    /// services, without end. When the manager stops, the last item is an error that says so.
     pub async fn service_events(
         self: &Arc<Self>,
         actor: &Actor,
         name: Option<&ServiceName>,
-    ) -> Result<BoxStream<'static, ServiceEvent>> {
+    ) -> Result<BoxStream<'static, Result<ServiceEvent>>> {
         let (manager, owned) = (self.clone(), name.cloned());
         let stopping = self.tasks.stopping();
         let work = async move {
@@ -202,8 +210,8 @@ impl Manager {
                 futures_util::stream::iter(std::iter::once(Some(event)).chain(end))
             });
             let live = live.take_while(|event| std::future::ready(event.is_some())).filter_map(std::future::ready);
-            let all = futures_util::stream::iter(first).chain(live).take_until(stopping.cancelled_owned());
-            Ok(all.boxed())
+            let all = futures_util::stream::iter(first).chain(live).map(Ok).boxed();
+            Ok(super::until_stopped(all, stopping))
         };
         self.perform(actor, Operation::ServiceEvents, name.map_or("", ServiceName::as_str), work).await
     }

@@ -29,6 +29,20 @@ pub struct ServiceRequest {
     /// How to run it; on top of the template, where there is one.
     #[serde(flatten)]
     pub spec: SpecInput,
+    /// What of it could not be read.
+    #[serde(skip)]
+    #[schema(ignore)]
+    pub(super) wrong: Unreadable,
+}
+
+/// What is wrong with a request before anything is made of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Unreadable {
+    pub(super) errors: Vec<FieldError>,
+    /// The fields that have errors.
+    pub(super) unread: BTreeSet<String>,
+    /// What the request does not say is not there; else it is as it is in the service.
+    pub(super) is_whole: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -40,8 +54,14 @@ struct Header {
 }
 
 impl ServiceRequest {
-    /// Reads a request; `path_name` is the name in the address, when it stands there. When something cannot be read, the
-    /// rules that the rest breaks are told with it, as far as they need no look at the template and the machine.
+    /// A request that is made here.
+    #[must_use]
+    pub fn new(service_name: String, template: Option<String>, spec: SpecInput) -> Self {
+        Self { service_name: Some(service_name), template, spec, wrong: Unreadable::default() }
+    }
+
+    /// Reads a request; `path_name` is the name in the address, when it stands there. Fields that cannot be read are kept
+    /// as such: the manager tells them, with the rules that the rest breaks.
     pub fn read(document: &Value, path_name: Option<&ServiceName>) -> Result<Self> {
         Self::read_as(document, path_name, true)
     }
@@ -55,10 +75,13 @@ impl ServiceRequest {
         let object = as_object(document)?;
         let is_named_twice = object.contains_key("service_name") && object.contains_key("name");
         let (header, spec) = fields::read_both::<Header, SpecInput>(object, &spec::MAPS);
-        let mut errors = [header.errors, spec.errors].concat();
+        let errors = [header.errors, spec.errors].concat();
         let mut unread = spec.unread;
         unread.extend(header.unread);
-        let request = Self { service_name: header.value.service_name, template: header.value.template, spec: spec.value };
+        let wrong = Unreadable { errors, unread, is_whole };
+        let Header { service_name, template } = header.value;
+        let mut request = Self { service_name, template, spec: spec.value, wrong };
+        let Unreadable { errors, unread, .. } = &mut request.wrong;
         match (path_name, &request.service_name) {
             (Some(path), Some(body)) if path.as_str() != body => {
                 let message = format!("says '{}', the address says '{path}'", body.escape_debug());
@@ -66,31 +89,25 @@ impl ServiceRequest {
             }
             // What was said of the name more than once, or not as a name, is among the errors already.
             _ if unread.contains("service_name") || unread.contains("name") || is_named_twice => {}
-            _ => errors.extend(request.name(path_name).err().into_iter().flat_map(|error| error.fields)),
+            _ => {
+                let wrong = request.name(path_name).err().into_iter().flat_map(|error| error.fields);
+                request.wrong.errors.extend(wrong);
+            }
         }
-        if errors.is_empty() {
-            return Ok(request);
-        }
-        if errors.len() <= fields::MAX_ERRORS {
-            let is_whole = is_whole && request.template.is_none() && !unread.contains("template");
-            errors.extend(request.violations(is_whole, &unread));
-        }
-        Err(Error::invalid("the request is not valid", fields::bounded(errors)))
+        Ok(request)
     }
 
-    /// Rules that the spec breaks; when it is not the whole, those alone that no template could change.
-    fn violations(&self, is_whole: bool, unread: &BTreeSet<String>) -> Vec<FieldError> {
-        let mut input = self.spec.clone();
-        if !is_whole {
-            input.image.get_or_insert_with(|| "image".to_owned());
-            input.port.get_or_insert(1);
-            // Which of the manager's variables may be referred to is the template's to say.
-            let values = input.environment.iter_mut().flat_map(BTreeMap::values_mut);
-            values.filter(|EnvironmentValue(text)| text.contains("${")).for_each(|EnvironmentValue(text)| text.clear());
-        }
-        let mut errors = spec::violations(input, &[], unread);
-        say_template(&mut errors);
-        errors
+    /// The same with further errors, found where it was read from.
+    #[must_use]
+    pub fn but(mut self, errors: Vec<FieldError>) -> Self {
+        self.wrong.errors.splice(0..0, errors);
+        self
+    }
+
+    /// What cannot be read of it.
+    #[must_use]
+    pub fn unreadable(&self) -> &[FieldError] {
+        &self.wrong.errors
     }
 
     /// The service's name: from the address where there is one, else from the body.
@@ -108,7 +125,7 @@ impl ServiceRequest {
 #[serde(deny_unknown_fields)]
 pub struct PatchRequest {
     /// How many containers run it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "spec::replicas", skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 100)]
     #[schemars(range(min = 1, max = 100))]
     pub replicas: Option<u32>,
@@ -119,7 +136,7 @@ pub struct PatchRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_limit: Option<MilliCpu>,
     /// Limit of processes and threads.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "spec::pids", skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1)]
     #[schemars(range(min = 1))]
     pub pids_limit: Option<u32>,
@@ -139,7 +156,7 @@ impl PatchRequest {
             fields::read_part::<Self>(as_object(document)?, &|_| true, &spec::MAPS);
         if !errors.is_empty() {
             if errors.len() <= fields::MAX_ERRORS {
-                errors.extend(spec::violations(patch.input("image".to_owned()), &[], &unread));
+                errors.extend(spec::violations_anywhere(patch.input("image".to_owned()), &[], &unread));
             }
             return Err(Error::invalid("the change is not valid", fields::bounded(errors)));
         }

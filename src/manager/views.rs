@@ -58,7 +58,7 @@ pub struct ServiceDetail {
     /// What a list shows of it.
     #[serde(flatten)]
     pub summary: ServiceSummary,
-    /// What the request did: `created`, `changed` or `unchanged`.
+    /// What the request did: `created`, `changed`, `retried` (what could not be carried out before, once more) or `unchanged`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<String>,
     /// Grows by one with every change.
@@ -92,7 +92,7 @@ pub struct ServiceDetail {
 pub struct ServicePlan {
     /// Its name.
     pub name: String,
-    /// What would become of it: `created`, `changed` or `unchanged`.
+    /// What would become of it: `created`, `changed`, `retried` or `unchanged`.
     pub outcome: String,
     /// Where it would be reached; none for a service without a port.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,5 +1,6 @@
 //! Waiting for a service to get somewhere, by watching the view.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -9,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::Manager;
 use crate::domain::name::ServiceName;
-use crate::domain::status::{Desired, Phase, Replica, ReplicaState, ServiceState};
+use crate::domain::status::{Desired, Phase, Record, Replica, ReplicaState, ServiceState};
 use crate::error::{Error, Kind};
 
 /// How long a change waits before it answers.
@@ -58,6 +59,18 @@ pub enum Outcome {
     Overtaken,
 }
 
+/// How waiting ended, and the service as it was then; nothing when it was not there.
+#[derive(Debug)]
+pub struct Waited {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What was judged.
+    pub seen: Option<Arc<ServiceState>>,
+}
+
+/// How long a change that nobody waits for may take to be seen in the view.
+const SEEN: Duration = Duration::from_secs(5);
+
 impl Manager {
     /// Waits until `judge` says how it ended; `NotReached` after `limit`.
     pub(super) async fn wait_until(
@@ -66,11 +79,13 @@ impl Manager {
         patience: &Patience,
         limit: Duration,
         judge: impl Fn(&ServiceState) -> Option<Outcome>,
-    ) -> Outcome {
+    ) -> Waited {
         let mut view = self.backend.view();
+        let mut seen = None;
         let watch = async {
             loop {
-                let outcome = match view.borrow_and_update().services.get(name) {
+                seen = view.borrow_and_update().services.get(name).cloned();
+                let outcome = match &seen {
                     // Whatever was waited for, it will not be.
                     Some(service) if service.record.desired == Desired::Removed => Some(Outcome::Gone),
                     Some(service) => judge(service),
@@ -84,25 +99,36 @@ impl Manager {
                 }
             }
         };
-        tokio::select! {
+        let outcome = tokio::select! {
             waited = tokio::time::timeout(limit.min(self.settings.max_wait), watch) => waited.unwrap_or(Outcome::NotReached),
             () = patience.cancelled.cancelled() => {
                 Outcome::Failed(Error::called_off("the request was cancelled by its caller"))
             }
-        }
+        };
+        Waited { outcome, seen }
     }
 
-    /// Waits for the change of `generation` as `patience` says.
-    pub(super) async fn wait_for(&self, name: &ServiceName, generation: u64, patience: &Patience, limit: Duration) -> Outcome {
+    /// Waits for the change of `generation` as `patience` says. A newer record is waited for as well if it `is_so`: says
+    /// what this one was for.
+    pub(super) async fn wait_for(
+        &self,
+        name: &ServiceName,
+        generation: u64,
+        patience: &Patience,
+        limit: Duration,
+        is_so: &(dyn Fn(&Record) -> bool + Send + Sync),
+    ) -> Waited {
         if patience.wait == Wait::None {
-            return Outcome::Reached;
+            let patience = Patience::default();
+            let is_seen = |service: &ServiceState| (service.record.generation >= generation).then_some(Outcome::Reached);
+            return self.wait_until(name, &patience, SEEN, is_seen).await;
         }
-        self.wait_until(name, patience, limit, |service| judge(service, generation, patience.wait)).await
+        self.wait_until(name, patience, limit, |service| judge(service, generation, patience.wait, is_so)).await
     }
 }
 
-fn judge(service: &ServiceState, generation: u64, wait: Wait) -> Option<Outcome> {
-    if service.record.generation > generation {
+fn judge(service: &ServiceState, generation: u64, wait: Wait, is_so: &dyn Fn(&Record) -> bool) -> Option<Outcome> {
+    if service.record.generation > generation && !is_so(&service.record) {
         return Some(Outcome::Overtaken);
     }
     if service.record.generation < generation {
@@ -113,7 +139,10 @@ fn judge(service: &ServiceState, generation: u64, wait: Wait) -> Option<Outcome>
         return Some(Outcome::Failed(failure.clone()));
     }
     match service.phase {
-        Phase::Failed => Some(Outcome::Failed(Error::new(Kind::StartFailed, "the service could not be started"))),
+        Phase::Failed => Some(Outcome::Failed(
+            Error::new(Kind::StartFailed, "the service could not be started")
+                .remedy("its 'message' and 'reasons' (mcp-manager status NAME) say why; correct that, and apply it again"),
+        )),
         Phase::Running => Some(Outcome::Reached),
         // A changed service that is to stay stopped is where it should be.
         Phase::Stopped if service.record.desired == Desired::Stopped => Some(Outcome::Reached),

@@ -13,12 +13,15 @@ use axum::response::{IntoResponse as _, Response};
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 
 use crate::auth::{Authenticator, presented_key};
+use crate::domain::shown;
 use crate::error::{Error, Kind};
 use crate::pages;
 use crate::problem::{Problem, status};
 use crate::server::RequestId;
 
 const SESSION: &str = "mcp-session-id";
+/// Longest sentence of the library that is passed on.
+const MAX_SENTENCE: usize = 4096;
 
 /// Lets requests in.
 #[derive(Clone)]
@@ -42,7 +45,7 @@ pub(super) async fn admit(State(door): State<Door>, request: Request, next: Next
     match door.enter(request).await {
         Ok((request, owner)) => {
             let opens = !request.headers().contains_key(SESSION);
-            let response = next.run(request).await;
+            let response = in_our_words(next.run(request).await).await;
             if opens && let Some(session) = response.headers().get(SESSION).and_then(|id| id.to_str().ok()) {
                 door.remember(session.to_owned(), owner).await;
             }
@@ -121,6 +124,38 @@ impl Door {
             }
         })
     }
+}
+
+/// Refusals of the library that are a bare sentence, as problem documents of the same status. Those that are messages of
+/// JSON-RPC are for the client's own reader and stay.
+async fn in_our_words(response: Response) -> Response {
+    let status = response.status();
+    let said = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("text/plain");
+    if !(status.is_client_error() || status.is_server_error()) || !said.starts_with("text/plain") {
+        return response;
+    }
+    let (parts, body) = response.into_parts();
+    let text = to_bytes(body, MAX_SENTENCE).await.unwrap_or_default();
+    let (kind, remedy) = match status {
+        StatusCode::NOT_ACCEPTABLE => {
+            (Kind::NotSupported, "send 'Accept: application/json, text/event-stream'; the tools are also at POST /tools/NAME")
+        }
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => (Kind::NotSupported, "send JSON, and 'Content-Type: application/json'"),
+        StatusCode::METHOD_NOT_ALLOWED => (Kind::NotSupported, "send messages with POST"),
+        StatusCode::NOT_FOUND => (Kind::NotFound, "begin a new session with initialize"),
+        status if status.is_client_error() => {
+            (Kind::Invalid, "send what the transport 'Streamable HTTP' of the Model Context Protocol describes")
+        }
+        _ => (Kind::Internal, Kind::Internal.remedy()),
+    };
+    let detail = if text.is_empty() { kind.title().to_owned() } else { shown(&String::from_utf8_lossy(&text)) };
+    let mut refused = refuse(Error::new(kind, detail).remedy(remedy), Some(status));
+    for name in [header::ALLOW, header::RETRY_AFTER] {
+        if let Some(value) = parts.headers.get(&name) {
+            refused.headers_mut().insert(name, value.clone());
+        }
+    }
+    *refused
 }
 
 #[expect(clippy::unnecessary_box_returns, reason = "it is the error of what reads the body, where a response is too large")]

@@ -13,6 +13,7 @@ use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::confirm::{self, Confirmation};
 use super::{Host, Request};
@@ -65,7 +66,10 @@ impl Handler {
             progress,
             cancelled: cancelled.clone(),
         };
-        let mut work = pin!(self.host.call(call));
+        // Sessions have tasks of their own, which know nothing of the request that a call came with.
+        let id = call.actor.as_ref().and_then(|actor| actor.request_id.clone());
+        let span = tracing::info_span!("request", request_id = id, tool = call.name.as_str());
+        let mut work = pin!(self.host.call(call).instrument(span));
         let mut done = 0.0;
         loop {
             tokio::select! {
@@ -155,6 +159,7 @@ fn failed(tool: &str, error: Error) -> CallToolResult {
         // Logged once, here, where it is handled; the caller does not see the cause.
         tracing::error!(tool, detail = error.detail, cause = ?error.source, "a tool failed");
     }
+    let error = error.with_some_remedy();
     let mut result = CallToolResult::error(vec![ContentBlock::text(error.to_string())]);
     result.structured_content = serde_json::to_value(Problem::from(error)).ok();
     result

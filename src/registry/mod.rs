@@ -12,7 +12,8 @@ mod templates;
 mod tests;
 mod watch;
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -37,6 +38,11 @@ pub struct Settings {
     pub dir: PathBuf,
     /// Changes that follow each other within this time are read together.
     pub debounce: Duration,
+}
+
+/// Names of the files that would be read in a templates directory.
+pub fn files_in(dir: &Path) -> std::io::Result<BTreeSet<String>> {
+    scan::candidates(dir)
 }
 
 /// What a file of that name and content would give in a templates directory; all that is wrong with it otherwise.
@@ -65,15 +71,12 @@ impl Registry {
             metrics: metrics.clone(),
             current: channel::Sender::new(Arc::default()),
         });
-        let dir = registry.settings.dir.display();
         if registry.reload().await? {
             let tidy = |registry: &Self, _: &mut Scanner| {
                 store::tidy(&registry.settings.dir);
                 Ok(())
             };
             registry.blocking(tidy).await?;
-        } else {
-            tracing::warn!(%dir, "the templates directory does not exist; templates appear as soon as it does");
         }
         tasks.spawn("template watcher", watch::follow(registry.clone(), tasks.stopping()));
         Ok(registry)
@@ -164,10 +167,6 @@ impl Registry {
             let remedy = "give the manager the right to list it, or set MCP_MANAGER_TEMPLATES_DIR to a directory";
             Error::new(Kind::Invalid, message).remedy(remedy).because(error)
         })?;
-        if !there && !self.list().entries().is_empty() {
-            let dir = self.settings.dir.display();
-            tracing::warn!(%dir, "the templates directory is gone, and its templates with it; they come back when it does");
-        }
         self.publish(scanner.templates());
         Ok(there)
     }
@@ -185,7 +184,9 @@ impl Registry {
             }
             let kept = if entry.stale { "; its last valid version stays in use" } else { "" };
             for error in &entry.errors {
-                tracing::warn!(file = %entry.file, "template file {}: {error}{kept}", entry.file);
+                // What is wrong with the directory as a whole has no file.
+                let of = if entry.file.is_empty() { String::new() } else { format!("template file {}: ", entry.file) };
+                tracing::warn!(file = %entry.file, "{of}{error}{kept}");
             }
         }
         let broken = templates.entries().iter().filter(|entry| !entry.errors.is_empty()).count();

@@ -8,12 +8,13 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 
 use super::templates::{Entry, Templates};
 use crate::domain::document::Document;
+use crate::domain::fields::bounded;
 use crate::domain::shown;
 use crate::domain::template::Template;
 use crate::error::FieldError;
@@ -26,13 +27,19 @@ pub const MAX_FILES: usize = 1000;
 
 /// File systems stamp changes in steps of some milliseconds, so two changes within one step look alike. A file this
 /// young is read again the next time.
-const YOUNG: Duration = Duration::from_secs(2);
+pub(super) const YOUNG: Duration = Duration::from_secs(2);
+
+/// How long a file that is gone may come back, under its name or another, and still have its last valid template.
+/// Renaming and some ways of saving take a file away first.
+const AWAY: Duration = Duration::from_secs(10);
 
 /// Remembers what was read, so that a scan reads only what has changed.
 #[derive(Debug)]
 pub(super) struct Scanner {
     dir: PathBuf,
     files: BTreeMap<String, File>,
+    /// Files that gave a template and are gone, with when they were missed.
+    gone: Vec<(String, File, Instant)>,
     /// What is wrong with the directory as a whole: files that are left out, or all of them because it is not there.
     amiss: Option<FieldError>,
 }
@@ -73,7 +80,7 @@ struct Stamp {
 
 impl Scanner {
     pub(super) fn new(dir: PathBuf) -> Self {
-        Self { dir, files: BTreeMap::new(), amiss: None }
+        Self { dir, files: BTreeMap::new(), gone: Vec::new(), amiss: None }
     }
 
     /// Looks at every file and reads those that have changed. False when there is no such directory. On an error
@@ -84,7 +91,9 @@ impl Scanner {
         let (mut names, root) = match listed {
             Ok(listed) => listed,
             Err(error) if missing(&error) => {
-                self.files.clear();
+                // While there is no directory nothing can come back, so none of that time counts.
+                self.gone.iter_mut().for_each(|(.., since)| *since = Instant::now());
+                self.miss(&BTreeSet::new());
                 let message = format!("the templates directory {} does not exist", self.dir.display());
                 let remedy = "make it, or name another one (setting templates.dir, MCP_MANAGER_TEMPLATES_DIR); templates appear as soon as it is there";
                 self.amiss = Some(FieldError::new("", message, remedy));
@@ -99,11 +108,21 @@ impl Scanner {
         while names.len() > MAX_FILES {
             names.pop_last();
         }
-        self.files.retain(|name, _| names.contains(name));
+        self.gone.retain(|(.., since)| since.elapsed() < AWAY);
+        self.miss(&names);
         for name in names {
             self.look_at(&root, name);
         }
         Ok(true)
+    }
+
+    /// Forgets the files that are not `there` any more, but for what they may come back to.
+    fn miss(&mut self, there: &BTreeSet<String>) {
+        let (files, gone) = std::mem::take(&mut self.files).into_iter().partition(|(name, _)| there.contains(name));
+        self.files = files;
+        let gone: BTreeMap<String, File> = gone;
+        self.gone
+            .extend(gone.into_iter().filter(|(_, file)| file.used.is_some()).map(|(name, file)| (name, file, Instant::now())));
     }
 
     /// Reads this file again the next time, whatever it looks like.
@@ -133,8 +152,23 @@ impl Scanner {
     }
 
     fn keep(&mut self, name: String, stamp: Option<Stamp>, read: Result<Arc<Template>, Broken>) {
-        let used = self.files.remove(&name).and_then(|file| file.used);
+        let mut used = self.files.remove(&name).and_then(|file| file.used);
+        if let (None, Err(broken)) = (&used, &read) {
+            used = self.last_of(&name, stamp, broken);
+        }
         self.files.insert(name, File { stamp, read, used });
+    }
+
+    /// The last valid template of a broken file that was gone: the one of that name, the same one under another name, or
+    /// the one whose template it still says it is.
+    fn last_of(&mut self, name: &str, stamp: Option<Stamp>, broken: &Broken) -> Option<Arc<Template>> {
+        let inode = |stamp: Option<Stamp>| stamp.map(|stamp| (stamp.device, stamp.inode));
+        let is_it = |(before, file, _): &(String, File, Instant)| {
+            let says_so = || file.used.as_ref().is_some_and(|used| broken.name.as_ref() == Some(&used.name));
+            before == name || (inode(stamp).is_some() && inode(stamp) == inode(file.stamp)) || says_so()
+        };
+        let found = self.gone.iter().position(is_it)?;
+        self.gone.remove(found).1.used
     }
 
     /// Decides which file gives which template. The first file by name wins a name and version; a file that cannot
@@ -226,7 +260,7 @@ pub(super) fn is_candidate(name: &str) -> bool {
 }
 
 /// Names of the files that may hold a template.
-fn candidates(root: &Path) -> io::Result<BTreeSet<String>> {
+pub(super) fn candidates(root: &Path) -> io::Result<BTreeSet<String>> {
     let mut names = BTreeSet::new();
     for file in fs::read_dir(root)? {
         let name = file?.file_name().to_string_lossy().into_owned();
@@ -256,7 +290,7 @@ fn inside(root: &Path, name: &str) -> Result<(Stamp, PathBuf), Option<FieldError
     Ok((Stamp::of(&metadata), path))
 }
 
-/// The content of a file, if it is not too large.
+/// The content of a file, as much of it as tells whether it is too large.
 fn read_file(path: &Path) -> Result<Vec<u8>, FieldError> {
     let fault = |error: io::Error| {
         FieldError::new("", format!("the file cannot be read: {error}"), "let the manager read it, or remove it")
@@ -266,23 +300,25 @@ fn read_file(path: &Path) -> Result<Vec<u8>, FieldError> {
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(fault)?;
     let mut bytes = Vec::new();
     file.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes).map_err(fault)?;
-    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_FILE_SIZE {
-        return Err(FieldError::new(
-            "",
-            "the file is larger than 1 MiB",
-            "a template is some lines of JSON; keep data elsewhere",
-        ));
-    }
     Ok(bytes)
 }
 
 /// The template in `bytes`; where the document names none, the file does.
 pub(super) fn parse(bytes: &[u8], file: &str) -> Result<Template, Broken> {
-    let document = Document::parse(bytes).map_err(|errors| Broken { name: None, version: None, errors })?;
-    Template::from_document(&document.value, Some(stem(file))).map_err(|errors| {
-        let text = |field: &str| document.value.get(field).and_then(Value::as_str).map(shown);
-        Broken { name: text("name"), version: text("version"), errors: document.with_lines(errors) }
-    })
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_FILE_SIZE {
+        let remedy = "a template is some lines of JSON; keep data elsewhere";
+        return Err(FieldError::new("", "the file is larger than 1 MiB", remedy).into());
+    }
+    let document = Document::read(bytes).map_err(|errors| Broken { name: None, version: None, errors })?;
+    let read = Template::from_document(&document.value, Some(stem(file)));
+    let errors = [document.twice.clone(), read.as_ref().err().cloned().unwrap_or_default()].concat();
+    match read {
+        Ok(template) if errors.is_empty() => Ok(template),
+        _ => {
+            let text = |field: &str| document.value.get(field).and_then(Value::as_str).map(shown);
+            Err(Broken { name: text("name"), version: text("version"), errors: document.with_lines(bounded(errors)) })
+        }
+    }
 }
 
 /// The name of a template in a file whose document has none: `echo` for `echo.json` and `echo@2.json`.

@@ -15,10 +15,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::Registry;
 
-/// Time between two looks at a directory that reports events.
+/// Time between two looks into a directory that reports events.
 const REGULAR: Duration = Duration::from_secs(5);
 
-/// Time between two looks at a directory that does not: it is missing, or cannot be watched.
+/// Time between two looks at which directory the path means, of which no event tells when the path is a link, or leads
+/// through one, that is turned to another directory; and into a directory that is missing or cannot be watched.
 const FREQUENT: Duration = Duration::from_millis(500);
 
 /// A burst of changes is read after this many times the quiet time, whether it has ended or not.
@@ -43,11 +44,22 @@ pub(super) async fn follow(registry: Arc<Registry>, stopping: CancellationToken)
             }
             Err(_) => {}
         }
-        let pause = if watched.is_some() { REGULAR } else { FREQUENT };
         tokio::select! {
             () = stopping.cancelled() => return,
-            () = tokio::time::sleep(pause) => {}
+            () = due(&registry.settings.dir, watched.as_ref()) => {}
             () = changed.notified() => quiet(&changed, registry.settings.debounce).await,
+        }
+    }
+}
+
+/// Returns when it is time to look without having been told of a change.
+async fn due(dir: &Path, watched: Option<&Watched>) {
+    let latest = Instant::now() + REGULAR;
+    loop {
+        tokio::time::sleep(FREQUENT).await;
+        let unchanged = watched.is_some_and(|watched| Identity::of(dir) == Some(watched.identity));
+        if !unchanged || Instant::now() >= latest {
+            return;
         }
     }
 }

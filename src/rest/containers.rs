@@ -9,10 +9,10 @@ use serde_json::Value;
 use utoipa::IntoParams;
 
 use super::Api;
-use super::extract::{Body, Caller, Name, OptionalBody, Parameters, Rules};
+use super::extract::{Body, Caller, Name, NoBody, NoParameters, OptionalBody, Parameters, Rules, Written};
 use super::problem::{Answer, ProblemDocument};
 use crate::domain::status::ReplicaStats;
-use crate::error::FieldError;
+use crate::error::{Error, FieldError};
 use crate::manager::views::{ServiceDetail, ServiceList, ServicePlan};
 use crate::manager::{ListRequest, PatchRequest, Purpose, ServiceRequest, Wait};
 
@@ -97,9 +97,9 @@ pub async fn create(
     Parameters(parameters): Parameters<ChangeParameters>,
     Body(body): Body,
 ) -> Answer<Response> {
-    let request = ServiceRequest::read(&body, None)?;
+    let request = ServiceRequest::read(&body.value, None)?.but(body.twice);
     if parameters.dry_run {
-        let name = request.name(None)?;
+        let name = api.manager.name_in(&request)?;
         return Ok(Json(api.manager.plan_service(&actor, &name, request, Purpose::Create).await?).into_response());
     }
     // A request holds a whole spec, and what is done with it several.
@@ -110,18 +110,28 @@ pub async fn create(
 /// Everything about a service.
 #[utoipa::path(get, path = "/containers/{name}", tag = "containers", params(("name" = String, Path, description = "Name of the service")),
     responses((status = 200, body = ServiceDetail), (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"), (status = "5XX", body = ProblemDocument, content_type = "application/problem+json")))]
-pub async fn get(State(api): State<Api>, Caller(actor): Caller, Name(name): Name) -> Answer<Json<ServiceDetail>> {
+pub async fn get(
+    State(api): State<Api>,
+    Caller(actor): Caller,
+    Name(name): Name,
+    _: NoParameters,
+) -> Answer<Json<ServiceDetail>> {
     Ok(Json(api.manager.get_service(&actor, &name).await?))
 }
 
 /// Everything about a service; the same as `GET /containers/{name}`.
 #[utoipa::path(get, path = "/containers/{name}/status", tag = "containers", params(("name" = String, Path, description = "Name of the service")),
     responses((status = 200, body = ServiceDetail), (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"), (status = "5XX", body = ProblemDocument, content_type = "application/problem+json")))]
-pub async fn status(State(api): State<Api>, Caller(actor): Caller, Name(name): Name) -> Answer<Json<ServiceDetail>> {
+pub async fn status(
+    State(api): State<Api>,
+    Caller(actor): Caller,
+    Name(name): Name,
+    _: NoParameters,
+) -> Answer<Json<ServiceDetail>> {
     Ok(Json(api.manager.get_service(&actor, &name).await?))
 }
 
-/// Make a service be as described: it is created, changed, or left alone; `outcome` says which.
+/// Make a service be as described: it is created, changed, tried again if it failed, or left alone; `outcome` says which.
 ///
 /// With `dry_run=true` the answer is a plan, and nothing is done.
 #[utoipa::path(put, path = "/containers/{name}", tag = "containers", params(("name" = String, Path, description = "Name of the service"), ChangeParameters),
@@ -137,7 +147,7 @@ pub async fn apply(
     Parameters(parameters): Parameters<ChangeParameters>,
     Body(body): Body,
 ) -> Answer<Response> {
-    let request = ServiceRequest::read(&body, Some(&name))?;
+    let request = ServiceRequest::read(&body.value, Some(&name))?.but(body.twice);
     if parameters.dry_run {
         return Ok(Json(api.manager.plan_service(&actor, &name, request, Purpose::Apply).await?).into_response());
     }
@@ -158,7 +168,7 @@ pub async fn patch(
     Parameters(parameters): Parameters<WaitParameters>,
     Body(body): Body,
 ) -> Answer<Response> {
-    let patch = PatchRequest::read(&body)?;
+    let patch = body.read(PatchRequest::read)?;
     Ok(answer(api.manager.patch_service(&actor, &name, patch, parameters.wait).await?, parameters.wait))
 }
 
@@ -170,6 +180,7 @@ pub async fn delete(
     Caller(actor): Caller,
     Name(name): Name,
     Parameters(parameters): Parameters<DeleteParameters>,
+    _: NoBody,
 ) -> Answer<StatusCode> {
     api.manager.delete_service(&actor, &name, parameters.volumes).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -189,7 +200,8 @@ pub async fn start(
     Parameters(parameters): Parameters<WaitParameters>,
     OptionalBody(body): OptionalBody,
 ) -> Answer<Response> {
-    let request = body.map(|body| ServiceRequest::read_about(&body, &name)).transpose()?;
+    let read = |body: Written| Ok::<_, Error>(ServiceRequest::read_about(&body.value, &name)?.but(body.twice));
+    let request = body.map(read).transpose()?;
     Ok(answer(api.manager.start_service(&actor, &name, request, parameters.wait).await?, parameters.wait))
 }
 
@@ -201,6 +213,7 @@ pub async fn stop(
     Caller(actor): Caller,
     Name(name): Name,
     Parameters(parameters): Parameters<WaitParameters>,
+    _: NoBody,
 ) -> Answer<Response> {
     Ok(answer(api.manager.stop_service(&actor, &name, parameters.wait).await?, parameters.wait))
 }
@@ -213,6 +226,7 @@ pub async fn restart(
     Caller(actor): Caller,
     Name(name): Name,
     Parameters(parameters): Parameters<WaitParameters>,
+    _: NoBody,
 ) -> Answer<Response> {
     Ok(answer(api.manager.restart_service(&actor, &name, parameters.wait).await?, parameters.wait))
 }
@@ -220,23 +234,33 @@ pub async fn restart(
 /// What each running replica uses.
 #[utoipa::path(get, path = "/containers/{name}/stats", tag = "containers", params(("name" = String, Path, description = "Name of the service")),
     responses((status = 200, body = Vec<ReplicaStats>), (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"), (status = "5XX", body = ProblemDocument, content_type = "application/problem+json")))]
-pub async fn stats(State(api): State<Api>, Caller(actor): Caller, Name(name): Name) -> Answer<Json<Vec<ReplicaStats>>> {
+pub async fn stats(
+    State(api): State<Api>,
+    Caller(actor): Caller,
+    Name(name): Name,
+    _: NoParameters,
+) -> Answer<Json<Vec<ReplicaStats>>> {
     Ok(Json(api.manager.service_stats(&actor, &name).await?))
 }
 
 /// The engine's own description of each replica; secret values are replaced.
 #[utoipa::path(get, path = "/containers/{name}/inspect", tag = "containers", params(("name" = String, Path, description = "Name of the service")),
     responses((status = 200, body = Vec<Object>), (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"), (status = "5XX", body = ProblemDocument, content_type = "application/problem+json")))]
-pub async fn inspect(State(api): State<Api>, Caller(actor): Caller, Name(name): Name) -> Answer<Json<Vec<Value>>> {
+pub async fn inspect(
+    State(api): State<Api>,
+    Caller(actor): Caller,
+    Name(name): Name,
+    _: NoParameters,
+) -> Answer<Json<Vec<Value>>> {
     Ok(Json(api.manager.inspect_service(&actor, &name).await?))
 }
 
 /// 201 for what was created, 202 for what nobody waited for, 200 else.
 fn answer(detail: ServiceDetail, wait: Wait) -> Response {
     let created = detail.outcome.as_deref() == Some("created");
-    let changed = detail.outcome.as_deref() == Some("changed");
+    let unchanged = detail.outcome.as_deref() == Some("unchanged");
     let status = match wait {
-        Wait::None if created || changed => StatusCode::ACCEPTED,
+        Wait::None if !unchanged => StatusCode::ACCEPTED,
         _ if created => StatusCode::CREATED,
         _ => StatusCode::OK,
     };

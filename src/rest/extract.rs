@@ -3,6 +3,8 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use axum::extract::path::ErrorKind;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::{StatusCode, request::Parts};
 use axum::response::{IntoResponse as _, Response};
@@ -50,11 +52,79 @@ impl FromRequestParts<Api> for Name {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
-        let Path(text) = Path::<String>::from_request_parts(parts, api)
-            .await
-            .map_err(|rejection| Problem(Error::invalid_field("name", rejection.body_text(), "use a service's name")))?;
+        let Segment(text) = Segment::from_request_parts(parts, api).await?;
         Ok(Self(text.parse()?))
     }
+}
+
+/// The one parameter of the path, as text.
+pub struct Segment(pub String);
+
+impl FromRequestParts<Api> for Segment {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+        let read = Path::<String>::from_request_parts(parts, api).await;
+        read.map(|Path(text)| Self(text)).map_err(|rejection| Problem(unreadable(rejection)))
+    }
+}
+
+fn unreadable(rejection: PathRejection) -> Error {
+    let text = rejection.body_text();
+    if let PathRejection::FailedToDeserializePathParams(failed) = rejection
+        && let ErrorKind::InvalidUtf8InPathParam { key } = failed.into_kind()
+    {
+        return Error::invalid_field(key, "is not UTF-8", "write it as text, with %XX for the bytes of its UTF-8");
+    }
+    Error::new(Kind::Invalid, format!("the address cannot be read: {text}"))
+}
+
+/// That there are no parameters after the `?` where none is known: one that is misspelt, or meant for another endpoint,
+/// would be passed over in silence.
+pub struct NoParameters;
+
+impl FromRequestParts<Api> for NoParameters {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+        let pairs = pairs(parts, api).await?;
+        none_of(pairs.iter().map(|(name, _)| name.as_str()), "unknown parameter", "leave it out: there are none here")
+            .map(|()| Self)
+            .map_err(|errors| Problem(Error::invalid("the parameters are not valid", errors)))
+    }
+}
+
+/// That there is no body where none is known, or nothing in it; programs send `{}` out of habit.
+pub struct NoBody;
+
+impl FromRequest<Api> for NoBody {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, Response> {
+        let OptionalBody(body) = OptionalBody::from_request(request, api).await?;
+        let refused = |errors| Problem(Error::invalid("there is nothing to be said in a body here", errors)).into_response();
+        match body.map(|body| body.value) {
+            None | Some(Value::Null) => Ok(Self),
+            Some(Value::Object(fields)) => {
+                none_of(fields.keys().map(String::as_str), "unknown field", "leave it out: nothing is read here")
+                    .map(|()| Self)
+                    .map_err(refused)
+            }
+            Some(_) => Err(refused(vec![FieldError::new("", "is not known", "send no body")])),
+        }
+    }
+}
+
+fn none_of<'a>(names: impl Iterator<Item = &'a str>, message: &str, remedy: &str) -> Result<(), Vec<FieldError>> {
+    let unknown: Vec<FieldError> =
+        names.take(fields::MAX_ERRORS + 1).map(|name| FieldError::new(shown(name), message, remedy)).collect();
+    if unknown.is_empty() { Ok(()) } else { Err(fields::bounded(unknown)) }
+}
+
+async fn pairs(parts: &mut Parts, api: &Api) -> Result<Vec<(String, String)>, Problem> {
+    let read = Query::<Vec<(String, String)>>::from_request_parts(parts, api).await;
+    read.map(|Query(pairs)| pairs)
+        .map_err(|rejection| Problem(Error::invalid_field("query", rejection.body_text(), "write NAME=VALUE, joined by '&'")))
 }
 
 /// Parameters after the `?`; unknown ones are errors when `T` denies them.
@@ -72,10 +142,9 @@ impl<T: Rules> FromRequestParts<Api> for Parameters<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
-        let Query(pairs) = Query::<Vec<(String, String)>>::from_request_parts(parts, api).await.map_err(|rejection| {
-            Problem(Error::invalid_field("query", rejection.body_text(), "write NAME=VALUE, joined by '&'"))
-        })?;
-        parameters(pairs).map(Self).map_err(|errors| Problem(Error::invalid("the parameters are not valid", errors)))
+        parameters(pairs(parts, api).await?)
+            .map(Self)
+            .map_err(|errors| Problem(Error::invalid("the parameters are not valid", errors)))
     }
 }
 
@@ -111,10 +180,41 @@ fn parameters<T: Rules>(pairs: Vec<(String, String)>) -> Result<T, Vec<FieldErro
 }
 
 /// A JSON body, whatever content type it is said to have.
-pub struct Body(pub Value);
+pub struct Body(pub Written);
 
 /// A JSON body that may be absent.
-pub struct OptionalBody(pub Option<Value>);
+pub struct OptionalBody(pub Option<Written>);
+
+/// What a body says, and the names that it gives twice.
+pub struct Written {
+    /// What it says; of a name that is given twice, the last.
+    pub value: Value,
+    /// The names that are given twice.
+    pub twice: Vec<FieldError>,
+}
+
+impl Written {
+    /// What `read` makes of it; when names are given twice, the list of these and of what `read` finds wrong.
+    pub fn read<T>(&self, read: impl FnOnce(&Value) -> Result<T, Error>) -> Result<T, Error> {
+        let read = read(&self.value);
+        if self.twice.is_empty() {
+            return read;
+        }
+        let others = read.err().map(|error| error.fields).unwrap_or_default();
+        let is_told = |error: &FieldError| self.twice.iter().any(|twice| twice.field == error.field);
+        let others = others.into_iter().filter(|error| !is_told(error));
+        let errors = self.twice.iter().cloned().chain(others).collect();
+        Err(Error::invalid("the request is not valid", fields::bounded(errors)))
+    }
+
+    /// The value, when no name is given twice; what is wrong with it is told with those that are.
+    pub fn once(self, wrong: impl FnOnce(&Value) -> Vec<FieldError>) -> Result<Value, Error> {
+        if !self.twice.is_empty() {
+            self.read(|value| Err::<(), _>(Error::invalid("", wrong(value))))?;
+        }
+        Ok(self.value)
+    }
+}
 
 impl FromRequest<Api> for Body {
     type Rejection = Response;
@@ -145,8 +245,8 @@ impl FromRequest<Api> for OptionalBody {
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Ok(Self(None));
         }
-        Document::parse(&bytes)
-            .map(|document| Self(Some(document.value)))
+        Document::read(&bytes)
+            .map(|document| Self(Some(Written { value: document.value, twice: document.twice })))
             .map_err(|errors| Problem(Error::invalid("the body cannot be read", errors)).with_status(StatusCode::BAD_REQUEST))
     }
 }

@@ -141,25 +141,17 @@ async fn refuse_strangers(State(api): State<Api>, request: Request, next: Next) 
 /// Counts and times every request by its route, never by its path.
 async fn measure(State(api): State<Api>, request: Request, next: Next) -> Response {
     let started = Instant::now();
-    let method = match *request.method() {
-        Method::GET | Method::HEAD => "GET",
-        Method::POST => "POST",
-        Method::PUT => "PUT",
-        Method::PATCH => "PATCH",
-        Method::DELETE => "DELETE",
-        _ => "OTHER",
-    };
+    let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
     let response = next.run(request).await;
     let (status, elapsed) = (response.status(), started.elapsed());
-    api.metrics.http_requests.with_label_values(&[method, &route, status.as_str()]).inc();
-    api.metrics.http_duration.with_label_values(&[method, &route]).observe(elapsed.as_secs_f64());
+    api.metrics.answered(&method, &route, status, Some(elapsed));
     let milliseconds = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
     // That the manager is not ready yet is an answer like any other; why is told once, by what it waits for.
     if status.is_server_error() && route != "/ready" {
-        tracing::warn!(method, route, status = status.as_u16(), milliseconds, "answered");
+        tracing::warn!(%method, route, status = status.as_u16(), milliseconds, "answered");
     } else {
-        tracing::debug!(method, route, status = status.as_u16(), milliseconds, "answered");
+        tracing::debug!(%method, route, status = status.as_u16(), milliseconds, "answered");
     }
     response
 }

@@ -3,8 +3,9 @@
 use std::sync::LazyLock;
 
 use axum::Router;
-use axum::http::{HeaderValue, header};
-use axum::middleware::map_response;
+use axum::extract::Request;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
@@ -12,12 +13,13 @@ use serde_json::Value;
 use utoipa::OpenApi as _;
 use utoipa::openapi::schema::Schema;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{OpenApi, RefOr};
+use utoipa::openapi::{OpenApi, RefOr, Server};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::Api;
-use super::problem::ProblemDocument;
+use super::problem::{Problem, ProblemDocument};
 use crate::domain::status::ServiceEvent;
+use crate::error::{Error, Kind};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -35,6 +37,8 @@ struct Document;
 /// The document without its paths.
 pub fn base() -> OpenApi {
     let mut document = Document::openapi();
+    // Where the document is, there the API is: at the root, or under the prefix of a proxy that the manager never sees.
+    document.servers = Some(vec![Server::new("./")]);
     let components = document.components.get_or_insert_default();
     components.add_security_scheme(
         "bearer",
@@ -65,7 +69,7 @@ pub fn corrected(mut document: OpenApi) -> Value {
 /// stand behind a proxy under a prefix that it never sees.
 pub fn pages() -> Router<Api> {
     let page = SwaggerUi::new("/docs").config(Config::from("../openapi.json"));
-    Router::from(page).layer(map_response(redirect_beside)).route("/openapi.json", get(document))
+    Router::from(page).layer(from_fn(ours)).route("/openapi.json", get(document))
 }
 
 /// The document is made when it is first asked for: as a tree it is larger than everything else that the manager has in
@@ -75,7 +79,14 @@ async fn document() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], TEXT.clone())
 }
 
-async fn redirect_beside(mut response: Response) -> Response {
+/// The page's answers where the library's own would lead out of the prefix or say nothing.
+async fn ours(request: Request, next: Next) -> Response {
+    let path = request.uri().path().escape_debug().to_string();
+    let mut response = next.run(request).await;
+    if matches!(response.status(), StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST) {
+        let error = Error::new(Kind::NotFound, format!("the page has no part {path}"));
+        return Problem(error.remedy("GET /docs/ is the page, GET /openapi.json the description that it shows")).into_response();
+    }
     if response.headers().get(header::LOCATION).is_some_and(|location| location == "/docs/") {
         response.headers_mut().insert(header::LOCATION, HeaderValue::from_static("docs/"));
     }

@@ -14,7 +14,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use super::Api;
-use super::extract::{Body, Caller};
+use super::extract::{Body, Caller, NoParameters};
 use super::problem::{Answer, ProblemDocument};
 use super::streams::ServerSentEvent;
 use crate::manager::{PackageAnswer, PackageRequest};
@@ -26,8 +26,14 @@ use crate::problem::Problem as Document;
     (status = 200, content((PackageAnswer = "application/json"), (ServerSentEvent = "text/event-stream"))),
     (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemDocument, content_type = "application/problem+json")))]
-pub async fn add(State(api): State<Api>, Caller(actor): Caller, headers: HeaderMap, Body(document): Body) -> Answer<Response> {
-    let request = PackageRequest::read(&document)?;
+pub async fn add(
+    State(api): State<Api>,
+    Caller(actor): Caller,
+    _: NoParameters,
+    headers: HeaderMap,
+    Body(document): Body,
+) -> Answer<Response> {
+    let request = document.read(PackageRequest::read)?;
     let cancelled = CancellationToken::new();
     // Who goes away does not wait for the image any more; the steps that are done are kept.
     let gone = cancelled.clone().drop_guard();

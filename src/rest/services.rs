@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{ConnectInfo, Path, Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header;
 use axum::response::Response;
 use axum::routing::any;
 
 use super::Api;
-use super::extract::{Caller, Name};
+use super::extract::{Caller, Name, Segment};
 use super::problem::{Answer, Problem};
 use crate::domain::aggregate::Scope;
 use crate::error::{Error, Kind};
@@ -62,7 +62,7 @@ async fn all(State(api): State<Api>, Caller(actor): Caller, request: Request) ->
     Ok(services(&api)?.hub.answer(Scope::All, &actor.name, request).await)
 }
 
-async fn group(State(api): State<Api>, Caller(actor): Caller, Path(group): Path<String>, request: Request) -> Answer<Response> {
+async fn group(State(api): State<Api>, Caller(actor): Caller, Segment(group): Segment, request: Request) -> Answer<Response> {
     api.manager.authorise_use(&actor, &group).await?;
     let scope = Scope::Group(group);
     let services = services(&api)?;

@@ -13,27 +13,30 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
-use super::extract::{Caller, Name, Parameters, Rules};
+use super::extract::{Caller, Name, NoParameters, Parameters, Rules};
 use super::problem::{Answer, ProblemDocument};
-use crate::domain::status::{LogLine, ServiceEvent, Stream};
+use crate::domain::spec;
+use crate::domain::status::{ServiceEvent, Stream};
 use crate::error::{FieldError, Result};
-use crate::manager::{LogPage, LogRequest};
+use crate::manager::{LogPage, LogRequest, tail};
 
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct LogParameters {
     /// So many of the last lines of each replica: 0 to 10000 (default 100).
+    #[serde(default, deserialize_with = "tail")]
     #[param(minimum = 0, maximum = 10000)]
     tail: Option<u32>,
-    /// Only lines from then on: a time (`2026-01-31T12:00:00Z`) or a span before now (`2h`).
+    /// Only lines from then on: a time (`2026-01-31T12:00:00Z`), seconds since 1970, or a span before now (`2h`).
     since: Option<String>,
-    /// Only lines before then: a time or a span before now.
+    /// Only lines before then: a time, seconds since 1970, or a span before now.
     until: Option<String>,
     /// Only `stdout` or `stderr`.
     #[param(inline)]
     stream: Option<Stream>,
     /// Only this replica.
+    #[serde(default, deserialize_with = "spec::replicas")]
     #[param(minimum = 1)]
     replica: Option<u32>,
     /// What the container before the present one logged, where the engine makes a new one for each start.
@@ -66,7 +69,7 @@ pub struct ServerSentEvent {
     event: Option<String>,
     /// Number of a service's event.
     id: Option<String>,
-    /// JSON: a [`LogLine`], a [`ServiceEvent`] or a [`ProblemDocument`].
+    /// JSON: a `LogLine`, a `ServiceEvent` or a `Problem`.
     data: String,
 }
 
@@ -87,26 +90,27 @@ pub async fn logs(
         return Ok(Json(api.manager.service_log_page(&actor, &name, request).await?).into_response());
     }
     let lines = api.manager.follow_service_logs(&actor, &name, request, true).await?;
-    Ok(server_sent(lines.map(|line| line_event(&line)).boxed()))
+    Ok(server_sent(lines.map(|line| event_of(line, |line| json_event("line", line))).boxed()))
 }
 
-/// What happens to a service, as server-sent events, beginning with where it stands; ends when it is removed.
+/// What happens to a service, as server-sent events, beginning with where it stands; ends when it is removed,
+/// or with `problem` when the manager stops.
 #[utoipa::path(get, path = "/containers/{name}/events", tag = "containers", params(("name" = String, Path, description = "Name of the service")),
     responses((status = 200, body = ServerSentEvent, content_type = "text/event-stream"),
     (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemDocument, content_type = "application/problem+json")))]
-pub async fn events(State(api): State<Api>, Caller(actor): Caller, Name(name): Name) -> Answer<Response> {
+pub async fn events(State(api): State<Api>, Caller(actor): Caller, Name(name): Name, _: NoParameters) -> Answer<Response> {
     let events = api.manager.service_events(&actor, Some(&name)).await?;
-    Ok(server_sent(events.map(|event| service_event(&event)).boxed()))
+    Ok(server_sent(events.map(|event| event_of(event, service_event)).boxed()))
 }
 
-/// What happens to all services, as server-sent events.
+/// What happens to all services, as server-sent events; ends with `problem` when the manager stops.
 #[utoipa::path(get, path = "/events", tag = "containers", responses((status = 200, body = ServerSentEvent, content_type = "text/event-stream"),
     (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemDocument, content_type = "application/problem+json")))]
-pub async fn all_events(State(api): State<Api>, Caller(actor): Caller) -> Answer<Response> {
+pub async fn all_events(State(api): State<Api>, Caller(actor): Caller, _: NoParameters) -> Answer<Response> {
     let events = api.manager.service_events(&actor, None).await?;
-    Ok(server_sent(events.map(|event| service_event(&event)).boxed()))
+    Ok(server_sent(events.map(|event| event_of(event, service_event)).boxed()))
 }
 
 fn server_sent(events: BoxStream<'static, Event>) -> Response {
@@ -123,10 +127,11 @@ pub(super) fn json_event<T: Serialize>(name: &str, data: &T) -> Event {
     Event::default().event(name).data(serde_json::to_string(data).unwrap_or_default())
 }
 
-fn line_event(line: &Result<LogLine>) -> Event {
-    match line {
-        Ok(line) => json_event("line", line),
-        Err(error) => json_event("problem", &ProblemDocument::from(error.clone())),
+/// What there is to tell, or why nothing more follows.
+fn event_of<T>(told: Result<T>, event: impl FnOnce(&T) -> Event) -> Event {
+    match told {
+        Ok(told) => event(&told),
+        Err(error) => json_event("problem", &ProblemDocument::from(error)),
     }
 }
 

@@ -1,4 +1,7 @@
 //! `/health`, `/ready`, `/metrics`, `/system`, `/images`: the manager itself.
+//!
+//! The first three pass over parameters that they do not know: probes and scrapers add some of their own, and a manager that
+//! called itself ill because of one would be taken out of service.
 
 use std::sync::Arc;
 
@@ -9,7 +12,7 @@ use axum::response::{IntoResponse as _, Response};
 use tokio_util::sync::CancellationToken;
 
 use super::Api;
-use super::extract::{Anyone, Body, Caller};
+use super::extract::{Anyone, Body, Caller, NoParameters};
 use super::problem::{Answer, ProblemDocument};
 use crate::error::{Error, Kind};
 use crate::manager::{Diagnostics, ImageInfo, PullRequest, SystemHealth, SystemInfo};
@@ -51,7 +54,7 @@ pub async fn prometheus(state: State<Api>, anyone: Anyone) -> Answer<Response> {
 #[utoipa::path(get, path = "/system", tag = "system", responses((status = 200, body = SystemInfo),
     (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemDocument, content_type = "application/problem+json")))]
-pub async fn info(State(api): State<Api>, Caller(actor): Caller) -> Answer<Json<SystemInfo>> {
+pub async fn info(State(api): State<Api>, Caller(actor): Caller, _: NoParameters) -> Answer<Json<SystemInfo>> {
     Ok(Json(api.manager.system_info(&actor).await?))
 }
 
@@ -59,7 +62,7 @@ pub async fn info(State(api): State<Api>, Caller(actor): Caller) -> Answer<Json<
 #[utoipa::path(get, path = "/system/diagnostics", tag = "system", responses((status = 200, body = Diagnostics),
     (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemDocument, content_type = "application/problem+json")))]
-pub async fn diagnostics(State(api): State<Api>, Caller(actor): Caller) -> Answer<Json<Diagnostics>> {
+pub async fn diagnostics(State(api): State<Api>, Caller(actor): Caller, _: NoParameters) -> Answer<Json<Diagnostics>> {
     Ok(Json(api.manager.diagnostics(&actor).await?))
 }
 
@@ -67,7 +70,7 @@ pub async fn diagnostics(State(api): State<Api>, Caller(actor): Caller) -> Answe
 #[utoipa::path(get, path = "/images", tag = "system", responses((status = 200, body = Vec<ImageInfo>),
     (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemDocument, content_type = "application/problem+json")))]
-pub async fn images(State(api): State<Api>, Caller(actor): Caller) -> Answer<Json<Vec<ImageInfo>>> {
+pub async fn images(State(api): State<Api>, Caller(actor): Caller, _: NoParameters) -> Answer<Json<Vec<ImageInfo>>> {
     Ok(Json(api.manager.list_images(&actor).await?.images))
 }
 
@@ -75,7 +78,7 @@ pub async fn images(State(api): State<Api>, Caller(actor): Caller) -> Answer<Jso
 #[utoipa::path(post, path = "/images/pull", tag = "system", request_body = PullRequest, responses((status = 200, body = ImageInfo),
     (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemDocument, content_type = "application/problem+json")))]
-pub async fn pull(State(api): State<Api>, Caller(actor): Caller, Body(body): Body) -> Answer<Json<ImageInfo>> {
-    let request = PullRequest::read(&body)?;
+pub async fn pull(State(api): State<Api>, Caller(actor): Caller, _: NoParameters, Body(body): Body) -> Answer<Json<ImageInfo>> {
+    let request = body.read(PullRequest::read)?;
     Ok(Json(api.manager.pull_image(&actor, request, Arc::new(|_| ()), CancellationToken::new()).await?))
 }

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse as _, Response};
@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::Api;
-use super::extract::{Caller, OptionalBody};
+use super::extract::{Caller, NoParameters, OptionalBody, Segment};
 use super::problem::{Answer, ProblemDocument};
 use super::streams::{json_event, keep_alive};
 use crate::domain::status::Progress;
@@ -26,7 +26,7 @@ use crate::tools::{self, Call, TOOLS};
 #[utoipa::path(get, path = "/tools", tag = "tools", responses((status = 200, body = Object),
     (status = "4XX", body = ProblemDocument, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemDocument, content_type = "application/problem+json")))]
-pub async fn list(State(api): State<Api>, Caller(actor): Caller) -> Answer<Json<Value>> {
+pub async fn list(State(api): State<Api>, Caller(actor): Caller, _: NoParameters) -> Answer<Json<Value>> {
     api.manager.read_tools(&actor).await?;
     Ok(Json(json!({"tools": tools::described(&api.settings.policy, Some(&actor))})))
 }
@@ -38,12 +38,13 @@ pub async fn list(State(api): State<Api>, Caller(actor): Caller) -> Answer<Json<
 pub async fn call(
     State(api): State<Api>,
     Caller(actor): Caller,
-    Path(name): Path<String>,
+    Segment(name): Segment,
+    _: NoParameters,
     headers: HeaderMap,
     OptionalBody(body): OptionalBody,
 ) -> Answer<Response> {
     let compat = api.settings.policy.compat;
-    let arguments = match body {
+    let arguments = match body.map(|body| body.once(|_| Vec::new())).transpose()? {
         None => Map::new(),
         Some(Value::Object(arguments)) => arguments,
         Some(_) => return Err(Error::invalid_field("", "the body is not a JSON object", "send the tool's arguments").into()),

@@ -81,7 +81,7 @@ pub(super) fn misdirected(host: &str) -> Problem {
         "Not a host of this server",
         format!("this server does not answer for '{name}'"),
     )
-    .remedy(format!("ask for localhost, or add '{name}' to the setting allowed_hosts"))
+    .remedy(format!("ask for localhost, or add '{name}' to the setting server.allowed_hosts"))
 }
 
 #[cfg(test)]

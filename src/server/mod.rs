@@ -25,7 +25,9 @@ use tracing::Instrument as _;
 
 use crate::gateway::{Client, Gateway};
 use crate::lifecycle::Tasks;
+use crate::problem::Problem;
 use crate::routing::Domain;
+use crate::telemetry::Metrics;
 
 use body::Body;
 pub use hosts::host;
@@ -50,6 +52,8 @@ pub struct Settings {
     pub max_connections: usize,
     /// How long requests may go on once the manager stops.
     pub drain: Duration,
+    /// Where refusals are counted that no route sees.
+    pub metrics: Option<Metrics>,
 }
 
 impl Default for Settings {
@@ -62,6 +66,7 @@ impl Default for Settings {
             max_head_bytes: 64 * 1024,
             max_connections: 4096,
             drain: Duration::from_secs(5),
+            metrics: None,
         }
     }
 }
@@ -71,7 +76,8 @@ impl Default for Settings {
 ///
 /// It returns when nothing is accepted any more; connections under way are tasks of `tasks` and end within the drain.
 pub async fn serve(listener: TcpListener, settings: Settings, router: Router, gateway: Option<Arc<Gateway>>, tasks: Tasks) {
-    let site = Arc::new(Site { router, gateway, allowed: hosts::Allowed::new(&settings) });
+    let refusals = Refusals(settings.metrics.clone());
+    let site = Arc::new(Site { router, gateway, allowed: hosts::Allowed::new(&settings), refusals });
     connections::accept(listener, settings, tasks, move |peer| {
         let visit =
             Arc::new(Visit { site: Arc::clone(&site), peer, client: site.gateway.as_ref().map(|gateway| gateway.client(peer)) });
@@ -85,6 +91,23 @@ struct Site {
     router: Router,
     gateway: Option<Arc<Gateway>>,
     allowed: hosts::Allowed,
+    refusals: Refusals,
+}
+
+/// Refusals of requests that reach no route: told and counted as answers of routes are.
+struct Refusals(Option<Metrics>);
+
+impl Refusals {
+    fn answer<B>(&self, request: &Request<B>, id: &http::HeaderValue, problem: Problem) -> Response<Body> {
+        let response = problem.into_response();
+        if let Some(metrics) = &self.0 {
+            metrics.answered(request.method(), "none", response.status(), None);
+        }
+        let host = request.headers().get(http::header::HOST).map(|host| String::from_utf8_lossy(host.as_bytes()));
+        let host = host.map(|host| crate::domain::shown(&host));
+        span(request, id).in_scope(|| tracing::debug!(status = response.status().as_u16(), host, "refused"));
+        response
+    }
 }
 
 /// One connection.
@@ -98,7 +121,7 @@ async fn answer(visit: Arc<Visit>, mut request: Request<Incoming>) -> Result<Res
     let id = request_id::ensure(request.headers_mut());
     let site = &visit.site;
     let mut response = match hosts::host(&request) {
-        Err(problem) => problem.into_response(),
+        Err(problem) => site.refusals.answer(&request, &id, *problem),
         Ok(host) => match (&site.gateway, &visit.client) {
             (Some(gateway), Some(client)) if gateway.matches(&host) => {
                 let span = span(&request, &id);
@@ -110,7 +133,7 @@ async fn answer(visit: Arc<Visit>, mut request: Request<Incoming>) -> Result<Res
                 handled.instrument(span).await.map(Body::Gateway)
             }
             _ if site.allowed.contains(&host) => route(&visit, request, &id).await,
-            _ => hosts::misdirected(&host).into_response(),
+            _ => site.refusals.answer(&request, &id, hosts::misdirected(&host)),
         },
     };
     response.headers_mut().insert(request_id::HEADER, id);
@@ -126,7 +149,7 @@ async fn route(visit: &Visit, mut request: Request<Incoming>, id: &http::HeaderV
 }
 
 /// What each log line about the request says.
-fn span(request: &Request<Incoming>, id: &http::HeaderValue) -> tracing::Span {
+fn span<B>(request: &Request<B>, id: &http::HeaderValue) -> tracing::Span {
     tracing::info_span!("request", request_id = text(id), method = %request.method(), path = request.uri().path())
 }
 

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::body::Body;
-use super::{Settings, connections, hosts};
+use super::{Refusals, Settings, connections, hosts, request_id};
 use crate::domain::status::Snapshot;
 use crate::lifecycle::Tasks;
 use crate::problem::Problem;
@@ -24,53 +24,48 @@ pub async fn serve_provider(
     view: watch::Receiver<Arc<Snapshot>>,
     tasks: Tasks,
 ) {
-    let site = Arc::new((hosts::Allowed::new(&settings), routing, view));
+    let site = Arc::new((hosts::Allowed::new(&settings), Refusals(settings.metrics.clone()), routing, view));
     connections::accept(listener, settings, tasks, move |_| {
         let site = Arc::clone(&site);
-        move |request| {
-            let (allowed, routing, view) = &*site;
-            let response = answer(&request, allowed, routing, &view.borrow());
+        move |mut request: Request<Incoming>| {
+            let (allowed, refusals, routing, view) = &*site;
+            let id = request_id::ensure(request.headers_mut());
+            let answered = answer(&request, allowed, routing, &view.borrow());
+            let mut response = answered.unwrap_or_else(|problem| refusals.answer(&request, &id, *problem));
+            response.headers_mut().insert(request_id::HEADER, id);
             async move { Ok(response) }
         }
     })
     .await;
 }
 
-fn answer(request: &Request<Incoming>, allowed: &hosts::Allowed, routing: &routing::Settings, view: &Snapshot) -> Response<Body> {
-    let host = match hosts::host(request) {
-        Ok(host) => host,
-        Err(problem) => return problem.into_response(),
+fn answer<B>(
+    request: &Request<B>,
+    allowed: &hosts::Allowed,
+    routing: &routing::Settings,
+    view: &Snapshot,
+) -> Result<Response<Body>, Box<Problem>> {
+    let host = hosts::host(request)?;
+    let refused = |status, slug: &str, title: &str, detail: &str, remedy: &str| {
+        Err(Problem::new(status, slug, title, detail).remedy(remedy).into())
     };
     if !allowed.contains(&host) {
-        return hosts::misdirected(&host).into_response();
+        return Err(hosts::misdirected(&host).into());
     }
     if request.uri().path() != "/" {
-        return Problem::new(StatusCode::NOT_FOUND, "not-found", "Not found", "there is one document here")
-            .remedy("get /")
-            .into_response();
+        return refused(StatusCode::NOT_FOUND, "not-found", "Not found", "there is one document here", "get /");
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return Problem::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "method-not-allowed",
-            "Method not allowed",
-            "the document can only be read",
-        )
-        .remedy("get /")
-        .into_response();
+        let slug = "method-not-allowed";
+        return refused(StatusCode::METHOD_NOT_ALLOWED, slug, "Method not allowed", "the document can only be read", "get /");
     }
     if !view.synced {
-        return Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "manager-starting",
-            "The manager is starting",
-            "what runs is not known yet",
-        )
-        .remedy("keep the routes there are and ask again in a moment")
-        .into_response();
+        let (slug, title) = ("manager-starting", "The manager is starting");
+        let remedy = "keep the routes there are and ask again in a moment";
+        return refused(StatusCode::SERVICE_UNAVAILABLE, slug, title, "what runs is not known yet", remedy);
     }
     let document = traefik_document(view, routing).to_string();
     let mut response = Response::new(Body::from(bytes::Bytes::from(document)));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
+    Ok(response)
 }

@@ -4,6 +4,7 @@ use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
 
+use super::json::JsonLines;
 use crate::error::{Error, Result};
 
 /// How log lines look.
@@ -56,7 +57,7 @@ pub fn start(level: &str, format: Format) -> Result<()> {
     let terminal = std::io::stderr().is_terminal();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = if format == Format::Json || (format == Format::Auto && !terminal) {
-        builder.json().flatten_event(true).with_current_span(true).with_span_list(false).with_target(true).try_init()
+        builder.json().event_format(JsonLines).try_init()
     } else {
         builder.with_ansi(terminal).with_target(false).try_init()
     };

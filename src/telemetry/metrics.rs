@@ -1,5 +1,8 @@
 //! Every metric of the process, in one place, with its labels and units.
 
+use std::time::Duration;
+
+use http::{Method, StatusCode};
 use prometheus::{
     Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
@@ -99,6 +102,22 @@ impl Metrics {
             registry: registry.clone(),
         };
         Ok(metrics)
+    }
+
+    /// Counts an answer of the API, and times it where it came from a route; `route` is one of a closed set, never a path.
+    pub fn answered(&self, method: &Method, route: &str, status: StatusCode, took: Option<Duration>) {
+        let method = match *method {
+            Method::GET | Method::HEAD => "GET",
+            Method::POST => "POST",
+            Method::PUT => "PUT",
+            Method::PATCH => "PATCH",
+            Method::DELETE => "DELETE",
+            _ => "OTHER",
+        };
+        self.http_requests.with_label_values(&[method, route, status.as_str()]).inc();
+        if let Some(took) = took {
+            self.http_duration.with_label_values(&[method, route]).observe(took.as_secs_f64());
+        }
     }
 
     /// All metrics in Prometheus' text format.

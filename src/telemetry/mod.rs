@@ -1,5 +1,6 @@
 //! What the manager tells about itself: metrics and logs. It observes; it decides nothing.
 
+mod json;
 pub mod logging;
 pub mod metrics;
 

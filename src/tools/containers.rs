@@ -140,9 +140,9 @@ pub(super) struct Scale {
 
 impl read::Arguments for Create {
     fn read(arguments: &Map<String, Value>) -> Result<Self> {
-        let (wait, rest) = read::part(arguments);
-        let (wait, request) = read::both(wait, ServiceRequest::read(&Value::Object(rest), None))?;
-        Ok(Self { wait, request })
+        let (wait, rest) = read::part::<WaitArgument>(arguments);
+        let request = ServiceRequest::read(&Value::Object(rest), None)?.but(wait.errors);
+        Ok(Self { wait: wait.value, request })
     }
 }
 
@@ -182,6 +182,7 @@ impl Call {
         // Who may not follow events may still do the work, and is told its result only.
         let Ok(events) = self.manager.service_events(&self.actor, None).await else { return work.await };
         // Those without a number tell where services stand at the beginning.
+        let events = events.filter_map(|event| std::future::ready(event.ok()));
         let mut events = events.filter(|event| std::future::ready(event.service == *name && event.sequence > 0));
         let mut work = pin!(work);
         let mut done = 0;
@@ -199,19 +200,19 @@ impl Call {
 }
 
 pub(super) async fn create(call: Call, create: Create) -> Result<Created> {
-    let name = create.request.name(None)?;
+    let name = call.manager.name_in(&create.request)?;
     let work = call.manager.create_service(&call.actor, create.request, call.patience(create.wait.wait));
     call.watched(&name, Box::pin(work)).await
 }
 
 pub(super) async fn apply(call: Call, apply: Apply) -> Result<Shown> {
-    let name = apply.request.name(None)?;
+    let name = call.manager.name_in(&apply.request)?;
     let work = call.manager.apply_service(&call.actor, &name, apply.request, call.patience(apply.wait.wait));
     call.watched(&name, Box::pin(work)).await
 }
 
 pub(super) async fn plan(call: Call, plan: Plan) -> Result<Planned> {
-    let name = plan.request.name(None)?;
+    let name = call.manager.name_in(&plan.request)?;
     call.manager.plan_service(&call.actor, &name, plan.request, Purpose::Apply).await
 }
 

@@ -57,8 +57,8 @@ pub const TOOLS: &[Tool] = &[
     tool! { container_apply(containers::Apply) -> containers::Shown, containers::apply, ServiceApply, DESTROYS_AGAIN,
     "PUT /containers/{name}",
     "Apply container",
-    "Make a container be as described: it is created, changed, or left alone; 'outcome' says which. \
-     What the description does not say goes back to the template or the defaults." },
+    "Make a container be as described: it is created, changed, tried again if it had failed, or left alone; \
+     'outcome' says which. What the description does not say goes back to the template or the defaults." },
     tool! { container_plan(containers::Plan) -> containers::Planned, containers::plan, ServicePlan, READS,
     "PUT /containers/{name}?dry_run=true",
     "Plan container",

@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use reqwest::Client;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::support::bridged::{Bridged, conformance_server};
 use crate::support::mcp::Session;
-use crate::support::{eventually, stretched};
+use crate::support::{PATIENCE, eventually, stretched};
 
 /// A server that says, when told to, many times that its tools have changed.
 const CHATTERBOX: &str = r#"
@@ -129,4 +130,58 @@ async fn a_thousand_readers_of_which_half_never_read_hold_nobody_up() {
     drop(silent);
     assert_eq!(caller.close().await, 200);
     bridge.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_goes_on_after_its_server_was_killed_whatever_eras_the_server_speaks() {
+    let server = conformance_server();
+    for flags in [
+        ["--session-mode", "shared", "--era", "auto"],
+        ["--session-mode", "per_session", "--era", "modern"],
+        ["--session-mode", "per_session", "--era", "auto"],
+    ] {
+        let bridge = Bridged::before(&flags, &[server.to_str().unwrap()]).await;
+        let client = Client::builder().no_proxy().build().unwrap();
+        let sessions = [Session::open(&client, &bridge.url).await, Session::open(&client, &bridge.url).await];
+        for _ in 0..2 {
+            for session in &sessions {
+                session.call("tools/list", json!({})).await.result();
+            }
+            let killed = bridge.servers();
+            assert!(!killed.is_empty());
+            for pid in killed.into_iter().filter_map(Pid::from_raw) {
+                // One may have ended by itself meanwhile.
+                let _gone = kill_process(pid, Signal::KILL);
+            }
+            for session in &sessions {
+                // What was sent before the end was noticed fails with it.
+                let works = async || session.call("tools/list", json!({})).await.messages[0]["result"].is_object();
+                eventually(&format!("the next call works with {flags:?}"), works).await;
+            }
+        }
+        bridge.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn the_log_has_last_words_without_a_line_end_and_the_beginning_of_long_lines() {
+    let script = r"printf 'begin%20000d' 7 >&2; printf '\nlast words' >&2; exit 3";
+    let mut bridge = tokio::process::Command::new(env!("CARGO_BIN_EXE_mcp-bridge"))
+        .args(["--listen", "127.0.0.1:0", "--", "sh", "-c", script])
+        .stdin(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(bridge.stderr.take().unwrap()).lines();
+    let (mut long, mut last) = (false, false);
+    let reading = async {
+        while !long || !last {
+            let line = lines.next_line().await.unwrap().expect("the bridge does not end");
+            long |= line.starts_with("begin  ") && line.len() > 16 << 10 && line.ends_with("(the rest of this line is left out)");
+            last |= line == "last words";
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, reading).await.is_ok(), "a long line: {long}; last words: {last}");
+    bridge.kill().await.unwrap();
 }

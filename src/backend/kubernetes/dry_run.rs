@@ -50,6 +50,9 @@ impl Asked<'_> {
         for action in actions {
             objects.push(self.action(&known, action).await?);
         }
+        if root.record.spec.port.is_some() {
+            self.warnings.extend(self.shared.look(|world| world.lack().map(|lack| lack.reason().detail)));
+        }
         self.warnings.sort();
         self.warnings.dedup();
         Ok(Plan { accepted_by_engine: true, objects, warnings: self.warnings })

@@ -8,8 +8,8 @@ use kube::core::ApiResource;
 use serde_json::json;
 
 use super::reconcile::in_time;
-use super::settings::Settings;
-use super::{connect, kinds};
+use super::settings::{Gateway, Route, Settings};
+use super::{connect, extension, kinds};
 use crate::error::{Error, Kind, Result};
 
 /// How one thing is. Without a remedy it is as it should be.
@@ -76,8 +76,9 @@ pub async fn examine(mut settings: Settings) -> Vec<Look> {
     let mut looks = vec![well("cluster", format!("{version}, services in the namespace {namespace}"))];
     looks.push(rights(&client, &namespace).await);
     looks.push(security(&client, &namespace).await);
+    looks.extend(route(&client, &namespace, &settings).await);
     let ingress = ("ingress class", kinds::resource("networking.k8s.io", "v1", "IngressClass", "ingressclasses"));
-    if settings.ingress {
+    if settings.ingress && settings.route == Route::Ingress {
         let remedy = "install an ingress controller, or set kubernetes.ingress_class; services are reached through the manager";
         looks.push(class(&client, ingress, "ingressclass.kubernetes.io", settings.ingress_class.as_deref(), remedy).await);
     }
@@ -106,8 +107,37 @@ async fn rights(client: &Client, namespace: &str) -> Look {
     }
 }
 
+/// Routes of a kind that is not every cluster's.
+async fn route(client: &Client, namespace: &str, settings: &Settings) -> Option<Look> {
+    const CHECK: &str = "routes";
+    let kind = settings.extension()?;
+    let name = kind.resource().kind;
+    Some(match (extension::lack(client, namespace, kind).await, &settings.route) {
+        (Err(error), _) => unseen(CHECK, &format!("whether there are {name}s"), &error),
+        (Ok(Some(lack)), _) => poor(CHECK, format!("services get no {name}: {}", lack.what), lack.remedy),
+        (Ok(None), Route::HttpRoute(wanted)) => gateway(client, namespace, wanted).await,
+        (Ok(None), _) => well(CHECK, format!("the cluster has {name}s, and this account may write them")),
+    })
+}
+
+/// Whether the Gateway of all routes is there; the manager itself need not see it.
+async fn gateway(client: &Client, namespace: &str, wanted: &Gateway) -> Look {
+    const CHECK: &str = "routes";
+    let (name, namespace) = (&wanted.name, wanted.namespace.as_deref().unwrap_or(namespace));
+    let kind = kinds::resource("gateway.networking.k8s.io", "v1", "Gateway", "gateways");
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &kind);
+    match in_time(api.get(name), "look at the Gateway").await {
+        Ok(_) => well(CHECK, format!("the Gateway '{name}' is there, in {namespace}, and this account may write HTTPRoutes")),
+        Err(error) if error.kind == Kind::NotFound => {
+            let remedy = "make it, or correct kubernetes.gateway and kubernetes.gateway_namespace";
+            poor(CHECK, format!("there is no Gateway '{name}' in {namespace}, so nothing follows the HTTPRoutes"), remedy)
+        }
+        Err(error) => unseen(CHECK, "the Gateway", &error),
+    }
+}
+
 /// The right as people read it, if the account lacks it.
-async fn may(client: &Client, namespace: &str, (group, resource, verb): (&str, &str, &str)) -> Result<Option<String>> {
+pub(super) async fn may(client: &Client, namespace: &str, (group, resource, verb): (&str, &str, &str)) -> Result<Option<String>> {
     let (name, part) = resource.split_once('/').unwrap_or((resource, ""));
     let kind = kinds::resource("authorization.k8s.io", "v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews");
     let mut review = DynamicObject::new("", &kind);

@@ -13,12 +13,16 @@ pub(super) enum Owned {
     StatefulSet,
     PodDisruptionBudget,
     Ingress,
+    /// Traefik's own kind of route.
+    IngressRoute,
+    /// The route of the Gateway API.
+    HttpRoute,
     HorizontalPodAutoscaler,
 }
 
 impl Owned {
     /// Every kind, in the order in which they are written: what pods need stands before them.
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::ServiceAccount,
         Self::Secret,
         Self::NetworkPolicy,
@@ -27,6 +31,8 @@ impl Owned {
         Self::StatefulSet,
         Self::PodDisruptionBudget,
         Self::Ingress,
+        Self::IngressRoute,
+        Self::HttpRoute,
         Self::HorizontalPodAutoscaler,
     ];
 
@@ -40,6 +46,8 @@ impl Owned {
             Self::StatefulSet => ("apps", "v1", "StatefulSet", "statefulsets"),
             Self::PodDisruptionBudget => ("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets"),
             Self::Ingress => ("networking.k8s.io", "v1", "Ingress", "ingresses"),
+            Self::IngressRoute => ("traefik.io", "v1alpha1", "IngressRoute", "ingressroutes"),
+            Self::HttpRoute => ("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes"),
             Self::HorizontalPodAutoscaler => ("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
         };
         resource(group, version, kind, plural)
@@ -48,6 +56,11 @@ impl Owned {
     /// Whether it makes pods.
     pub(super) const fn is_workload(self) -> bool {
         matches!(self, Self::Deployment | Self::StatefulSet)
+    }
+
+    /// Whether clusters have it only where somebody has installed it.
+    pub(super) const fn is_extension(self) -> bool {
+        matches!(self, Self::IngressRoute | Self::HttpRoute)
     }
 }
 

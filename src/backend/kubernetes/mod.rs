@@ -8,6 +8,7 @@
 //! | `objects/` | pure: from a record to the objects of a service |
 //! | `observed`, `world`, `watch` | what there is, as watches tell it |
 //! | `state`, `reasons` | pure: where a service stands, and why it is not as it should be |
+//! | `extension`, `unrouted` | kinds of routes that a cluster may lack, and why a service has no route |
 //! | `plan`, `reconcile`, `secrets` | what to write, and writing it |
 //! | `dry_run` | what writing it would do, as the API server says |
 //! | `trouble` | what the cluster warns of, asked while something is wrong |
@@ -23,6 +24,7 @@ mod connect;
 mod dry_run;
 mod errors;
 mod examine;
+mod extension;
 mod key;
 mod kinds;
 mod leader;
@@ -40,6 +42,7 @@ mod shared;
 mod state;
 mod stats;
 mod trouble;
+mod unrouted;
 mod watch;
 mod world;
 
@@ -56,7 +59,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use examine::{Look, examine};
 pub use key::session_key;
-pub use settings::{Access, SecretSource, Settings};
+pub use settings::{Access, Gateway, Route, SecretSource, Settings};
 
 use self::names::Names;
 use self::observed::{Workload, WorkloadObject, Written};

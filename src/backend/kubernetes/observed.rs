@@ -9,10 +9,14 @@ use serde::Deserialize;
 use super::kinds::Owned;
 use super::names;
 
+/// Conditions of a route that say, when they are false, that nothing leads to its service.
+const LEADS: [&str; 2] = ["Accepted", "ResolvedRefs"];
+
 /// Name of the service's own container in its pods.
 const CONTAINER: &str = "service";
 
 pub(super) type PodObject = Object<PodSpec, PodStatus>;
+pub(super) type RouteObject = Object<RouteSpec, RouteStatus>;
 pub(super) type WorkloadObject = Object<WorkloadSpec, WorkloadStatus>;
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -213,6 +217,30 @@ struct TemplateMetadata {
 pub(super) struct WorkloadStatus {
     observed_generation: i64,
     conditions: Vec<Condition>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct RouteSpec {}
+
+/// What the controllers of its Gateways say of an HTTPRoute; other routes have no such status.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct RouteStatus {
+    parents: Vec<RouteParent>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct RouteParent {
+    conditions: Vec<Condition>,
+}
+
+/// Why a route is not followed, where its controller says so.
+pub(super) fn unfollowed(route: &RouteObject) -> Option<Condition> {
+    let conditions = route.status.iter().flat_map(|status| &status.parents).flat_map(|parent| &parent.conditions);
+    let is_against = |condition: &&Condition| condition.status == "False" && LEADS.contains(&condition.kind.as_str());
+    conditions.into_iter().find(is_against).cloned()
 }
 
 /// What makes a service's pods.

@@ -3,6 +3,7 @@
 
 use super::observed::{Condition, Container, Pod, Terminated, Waiting};
 use super::trouble::Warning;
+use super::unrouted;
 use super::world::Objects;
 use crate::domain::reason::Reason as Shown;
 use crate::error::{Error, Kind};
@@ -82,12 +83,13 @@ pub(super) fn reasons(objects: &Objects) -> Vec<Reason> {
         let mut warnings = objects.warnings.values().flatten().filter(|warning| warning.reason == "FailedCreate");
         found.extend(warnings.next_back().map(|warning| refusal(&warning.message)));
     }
+    found.extend(objects.unfollowed.as_ref().map(unrouted::unfollowed));
     found.sort_by_key(|reason| (!reason.hard, reason.code));
     found.dedup_by_key(|reason| reason.code);
     found
 }
 
-fn reason(code: &'static str, kind: Kind, hard: bool, detail: impl Into<String>, remedy: impl Into<String>) -> Reason {
+pub(super) fn reason(code: &'static str, kind: Kind, hard: bool, detail: impl Into<String>, remedy: impl Into<String>) -> Reason {
     Reason { code, kind, hard, detail: detail.into(), remedy: remedy.into(), pod: None, ended: None, words: Vec::new() }
 }
 

@@ -21,7 +21,7 @@ use super::plan::{self, Action};
 use super::root::Root;
 use super::secrets;
 use super::shared::{FIELD_MANAGER, Shared};
-use super::world::{Item, Objects, Source};
+use super::world::{Item, News, Objects, Source, World};
 use crate::domain::name::ServiceName;
 use crate::error::{Error, Result};
 
@@ -107,6 +107,9 @@ pub(super) async fn lacking(shared: &Shared, root: &Root, objects: &Objects) -> 
         replicas: plan::replicas(&root.record, objects.workload.as_ref()),
     };
     let mut desired = objects::objects(&context)?;
+    if !shared.look(World::offers_routes) {
+        desired.retain(|object| !object.kind.is_extension());
+    }
     if let Some(held) = &held {
         desired.insert(0, objects::secret(&context, &held.data));
     }
@@ -179,9 +182,14 @@ async fn act(shared: &Shared, name: &ServiceName, action: Action) -> Result<()> 
             let api = shared.api(&kind.resource());
             let parameters = DeleteParams::background();
             match in_time(api.delete(&object, &parameters), "delete what is not needed any more").await {
-                Err(error) if error.kind == crate::error::Kind::NotFound => Ok(()),
-                other => other.map(|_| ()),
+                Err(error) if error.kind != crate::error::Kind::NotFound => return Err(error),
+                _ => {}
             }
+            // No watch tells of kinds that are not asked for.
+            if kind.is_extension() {
+                shared.hear_back(Source::Owned(kind), News::Gone { service: name.clone(), name: object });
+            }
+            Ok(())
         }
     }
 }
@@ -202,7 +210,7 @@ async fn apply(shared: &Shared, name: &ServiceName, object: Object) -> Result<()
         let api = shared.api(&object.kind.resource());
         let written = in_time(api.patch(&object.name, &parameters, &Patch::Apply(&object.json)), &doing).await?;
         let item = Item::Other(Written::read(&written.metadata));
-        let news = super::world::News::Is { service: name.clone(), name: object.name, item: Box::new(item) };
+        let news = News::Is { service: name.clone(), name: object.name, item: Box::new(item) };
         shared.hear_back(Source::Owned(object.kind), news);
     }
     Ok(())
@@ -211,10 +219,7 @@ async fn apply(shared: &Shared, name: &ServiceName, object: Object) -> Result<()
 fn told(shared: &Shared, service: &ServiceName, kind: Owned, name: &str, object: WorkloadObject) {
     let written = Written::read(&object.metadata);
     let item = Item::Workload(Box::new(Workload::read(kind, object)), written);
-    shared.hear_back(
-        Source::Owned(kind),
-        super::world::News::Is { service: service.clone(), name: name.to_owned(), item: Box::new(item) },
-    );
+    shared.hear_back(Source::Owned(kind), News::Is { service: service.clone(), name: name.to_owned(), item: Box::new(item) });
 }
 
 async fn create_missing(shared: &Shared, resource: &ApiResource, name: &str, json: serde_json::Value) -> Result<()> {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::kinds::Owned;
 use crate::error::Result;
 
 /// Finds the value of a secret by its name; `None` when the manager does not know it. May read files.
@@ -29,11 +30,13 @@ pub struct Settings {
     pub bridge_path: String,
     /// User and group of services that name none; the cluster's choice when absent.
     pub run_as_user: Option<u32>,
-    /// Whether services with a port get an Ingress.
+    /// Whether services with a port get a route from outside.
     pub ingress: bool,
-    /// Class of the ingresses; the cluster's default when absent.
+    /// Which kind of object the route is.
+    pub route: Route,
+    /// Class of the ingresses, or of Traefik's routes; the cluster's default when absent.
     pub ingress_class: Option<String>,
-    /// Secret with the certificate of `*.DOMAIN`; no TLS when absent.
+    /// Secret with the certificate of `*.DOMAIN`; no TLS when absent. A Gateway has its own.
     pub ingress_tls_secret: Option<String>,
     /// Names of the secrets with which images are pulled.
     pub image_pull_secrets: Vec<String>,
@@ -65,7 +68,42 @@ pub enum Access {
     },
 }
 
+/// By which kind of object a service is reached from outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    /// An Ingress.
+    Ingress,
+    /// Traefik's own kind.
+    IngressRoute {
+        /// Traefik's entry points; its default ones when empty.
+        entry_points: Vec<String>,
+    },
+    /// The Gateway API's.
+    HttpRoute(Gateway),
+}
+
+/// The Gateway that a route belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gateway {
+    /// Its name.
+    pub name: String,
+    /// Its namespace; that of the services when absent.
+    pub namespace: Option<String>,
+    /// One of its listeners, by name; all that fit when absent.
+    pub section: Option<String>,
+}
+
 impl Settings {
+    /// The kind of the services' routes, where clusters have it only when somebody has installed it.
+    pub(super) fn extension(&self) -> Option<Owned> {
+        let kind = match &self.route {
+            Route::Ingress => return None,
+            Route::IngressRoute { .. } => Owned::IngressRoute,
+            Route::HttpRoute(_) => Owned::HttpRoute,
+        };
+        self.ingress.then_some(kind)
+    }
+
     /// The defaults.
     #[must_use]
     pub fn new(access: Access) -> Self {
@@ -79,6 +117,7 @@ impl Settings {
             bridge_path: "/usr/local/bin/mcp-bridge".to_owned(),
             run_as_user: Some(65_532),
             ingress: true,
+            route: Route::Ingress,
             ingress_class: None,
             ingress_tls_secret: None,
             image_pull_secrets: Vec::new(),

@@ -14,6 +14,7 @@ use super::connect;
 use super::names::Names;
 use super::settings::Settings;
 use super::state;
+use super::unrouted::Offer;
 use super::world::{News, Objects, Source, World};
 use crate::backend::view::View;
 use crate::domain::name::ServiceName;
@@ -48,6 +49,10 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(config: Config, names: Names, settings: Settings, tasks: Tasks) -> Result<Self> {
+        let mut world = World::default();
+        if settings.extension().is_some() {
+            world.offer(Offer::Unknown);
+        }
         Ok(Self {
             client: RwLock::new(connect::client(&config)?),
             config,
@@ -55,7 +60,7 @@ impl Shared {
             settings,
             tasks,
             view: View::new(),
-            world: Mutex::default(),
+            world: Mutex::new(world),
             dirty: Mutex::default(),
             changed: watch::Sender::new(0),
             wake: Notify::new(),
@@ -148,6 +153,26 @@ impl Shared {
         self.changed.send_modify(|count| *count += 1);
     }
 
+    /// From now on routes can be written, or cannot: services are shown anew, and who writes looks at them.
+    pub(super) fn offer(&self, offer: Offer) {
+        let mut world = self.world();
+        if !world.offer(offer) {
+            return;
+        }
+        if let Some(lack) = world.lack() {
+            tracing::warn!(remedy = lack.remedy, "services get no routes from outside: {}", lack.what);
+        } else {
+            tracing::info!("services get routes from outside");
+        }
+        let all: Vec<ServiceName> = world.services().map(|(name, _)| name.clone()).collect();
+        for service in &all {
+            self.show(&world, service);
+        }
+        drop(world);
+        self.changed.send_modify(|count| *count += 1);
+        self.mark(all);
+    }
+
     /// What is known of a service at this moment.
     pub(super) fn objects(&self, service: &ServiceName) -> Option<Objects> {
         self.world().get(service).cloned()
@@ -164,7 +189,7 @@ impl Shared {
     }
 
     fn show(&self, world: &World, service: &ServiceName) {
-        match world.get(service).and_then(state::service) {
+        match world.get(service).and_then(|objects| state::service(objects, world.lack())) {
             Some(state) => self.view.put(state),
             None => self.view.remove(service),
         }

@@ -5,16 +5,19 @@ use jiff::Timestamp;
 use super::kinds::Owned;
 use super::observed::Pod;
 use super::reasons;
+use super::unrouted::Lack;
 use super::world::Objects;
 use crate::domain::spec::RestartPolicy;
 use crate::domain::status::{Desired, Exit, Health, Phase, Record, Replica, ReplicaState, ServiceState};
 use crate::error::Error;
 
-/// The service as readers see it; `None` while there is no record of it.
-pub(super) fn service(objects: &Objects) -> Option<ServiceState> {
+/// The service as readers see it; `None` while there is no record of it. `lack` is what keeps all services from having
+/// routes.
+pub(super) fn service(objects: &Objects, lack: Option<&Lack>) -> Option<ServiceState> {
     let root = objects.root.as_ref()?;
     let record = root.record.clone();
-    let reasons = reasons::reasons(objects);
+    let mut reasons = reasons::reasons(objects);
+    reasons.extend(lack.filter(|_| record.spec.port.is_some()).map(Lack::reason));
     let failure = reasons.iter().find(|reason| reason.hard).map(reasons::Reason::to_error);
     let phase = if root.is_removed() { Phase::Deleting } else { phase(objects, &record, failure.is_some()) };
     let running = record.desired == Desired::Running;

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{BoxStream, StreamExt as _};
+use kube::Resource;
 use kube::core::{ApiResource, DynamicResourceScope, ObjectMeta};
 use kube::runtime::watcher::{self, Event};
-use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 
+use super::extension;
 use super::kinds::{self, Owned};
 use super::names;
-use super::observed::{Pod, PodObject, Workload, WorkloadObject, Written};
+use super::observed::{Pod, PodObject, RouteObject, Workload, WorkloadObject, Written, unfollowed};
 use super::root::{Root, Seen};
 use super::shared::Shared;
 use super::world::{Item, News, Source};
@@ -26,6 +27,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 const STOOD: Duration = Duration::from_secs(5);
 /// A watch that sends nothing for so long is begun anew.
 const SILENCE: u32 = 290;
+
+/// What a watch tells.
+pub(super) type Events<K> = BoxStream<'static, Result<Event<K>, watcher::Error>>;
 
 /// Follows everything until it is dropped.
 pub(super) async fn follow(shared: Arc<Shared>) {
@@ -41,6 +45,16 @@ fn stream(shared: &Arc<Shared>, source: Source) -> BoxStream<'static, (Source, N
         Source::Pods => told(shared, source, &kinds::pods(), |object: PodObject| Some(Item::Pod(Box::new(Pod::read(object))))),
         Source::Owned(kind) if kind.is_workload() => {
             told(shared, source, &kind.resource(), move |object| Some(workload(kind, object)))
+        }
+        Source::Owned(kind) if kind.is_extension() => {
+            let asked = shared.clone();
+            let begin = move || {
+                let watched = asked.clone();
+                extension::events(asked.clone(), kind, move || watching(&watched, &kind.resource()))
+            };
+            following(shared, source, begin, |object: RouteObject| {
+                Some(Item::Route(unfollowed(&object).map(Box::new), Written::read(&object.metadata)))
+            })
         }
         Source::Owned(kind) => {
             told(shared, source, &kind.resource(), |object: Seen| Some(Item::Other(Written::read(&object.metadata))))
@@ -63,12 +77,26 @@ fn told<K>(
 where
     K: Resource<DynamicType = ApiResource, Scope = DynamicResourceScope> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let config = watcher::Config::default().labels(&shared.names.selector()).timeout(SILENCE);
     let (asked, resource) = (shared.clone(), resource.clone());
-    let begin = move || {
-        let api: Api<K> = asked.api_of(&resource);
-        watcher::watcher(api, config.clone()).boxed()
-    };
+    following(shared, source, move || watching(&asked, &resource), read)
+}
+
+/// A watch of one kind of objects.
+fn watching<K>(shared: &Shared, resource: &ApiResource) -> Events<K>
+where
+    K: Resource<DynamicType = ApiResource, Scope = DynamicResourceScope> + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let config = watcher::Config::default().labels(&shared.names.selector()).timeout(SILENCE);
+    watcher::watcher(shared.api_of(resource), config).boxed()
+}
+
+/// News from the watches that `begin` begins, one after the other.
+fn following<K: Resource + Send + 'static>(
+    shared: &Arc<Shared>,
+    source: Source,
+    begin: impl Fn() -> Events<K> + Send + 'static,
+    read: impl Fn(K) -> Option<Item> + Clone + Send + 'static,
+) -> BoxStream<'static, (Source, News)> {
     let state = Following { watch: begin(), began: Instant::now(), pause: FIRST_PAUSE, cut: false, returns: shared.returns() };
     let news = futures_util::stream::unfold((state, begin), move |(mut state, begin)| {
         let read = read.clone();

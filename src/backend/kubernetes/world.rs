@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::kinds::Owned;
-use super::observed::{Pod, Workload, Written};
+use super::observed::{Condition, Pod, Workload, Written};
 use super::root::Root;
 use super::trouble::Warning;
+use super::unrouted::{Lack, Offer};
 use crate::domain::name::ServiceName;
 use crate::error::Error;
 
@@ -18,6 +19,8 @@ pub(super) struct Objects {
     pub(super) pods: BTreeMap<String, Pod>,
     /// Every owned object there is, workloads included.
     pub(super) written: BTreeMap<(Owned, String), Written>,
+    /// Why its route is not followed.
+    pub(super) unfollowed: Option<Condition>,
     /// Why its objects could not be written.
     pub(super) refused: Option<Error>,
     /// What the cluster warned of while it was in trouble, by object.
@@ -51,6 +54,7 @@ pub(super) enum Item {
     Root(Root),
     Pod(Box<Pod>),
     Workload(Box<Workload>, Written),
+    Route(Option<Box<Condition>>, Written),
     Other(Written),
 }
 
@@ -77,6 +81,8 @@ pub(super) struct World {
     telling: BTreeMap<Source, BTreeSet<(ServiceName, String)>>,
     /// Sources that have told everything and are not cut off.
     live: BTreeSet<Source>,
+    /// Whether routes can be written.
+    offer: Offer,
 }
 
 impl World {
@@ -90,6 +96,21 @@ impl World {
 
     pub(super) fn services(&self) -> impl Iterator<Item = (&ServiceName, &Objects)> {
         self.services.iter()
+    }
+
+    /// What keeps routes from being written.
+    pub(super) fn lack(&self) -> Option<&Lack> {
+        if let Offer::Lacking(lack) = &self.offer { Some(lack) } else { None }
+    }
+
+    /// Whether routes can be written, as far as anybody has looked.
+    pub(super) fn offers_routes(&self) -> bool {
+        self.offer == Offer::Here
+    }
+
+    /// From now on routes can be written, or cannot; whether that is new.
+    pub(super) fn offer(&mut self, offer: Offer) -> bool {
+        std::mem::replace(&mut self.offer, offer) != self.offer
     }
 
     /// Whether all sources have told everything and none is cut off.
@@ -156,6 +177,10 @@ impl World {
                 objects.workload = Some(*workload);
                 objects.written.insert((kind, name), written);
             }
+            (Source::Owned(kind), Item::Route(unfollowed, written)) => {
+                objects.unfollowed = unfollowed.map(|condition| *condition);
+                objects.written.insert((kind, name), written);
+            }
             (Source::Owned(kind), Item::Other(written)) => {
                 objects.written.insert((kind, name), written);
             }
@@ -173,6 +198,9 @@ impl World {
             }
             Source::Owned(kind) => {
                 objects.written.remove(&(kind, name.to_owned()));
+                if kind.is_extension() {
+                    objects.unfollowed = None;
+                }
                 if objects.workload.as_ref().is_some_and(|workload| workload.kind == kind) {
                     objects.workload = None;
                 }
@@ -229,6 +257,25 @@ mod tests {
         assert_eq!(world.get(&echo()).unwrap().pods.keys().collect::<Vec<_>>(), ["two"]);
         world.hear(Source::Pods, News::Gone { service: echo(), name: "two".into() });
         assert!(world.get(&echo()).is_none(), "a service of which nothing is there is not known");
+    }
+
+    #[test]
+    fn a_route_that_is_followed_again_or_gone_is_no_trouble_any_more() {
+        let (mut world, routes) = (World::default(), Source::Owned(Owned::HttpRoute));
+        let route = |condition: Option<Condition>| {
+            let written = Written { digest: "a".into(), uid: "w".into(), root: "u".into(), deleting: false };
+            let item = Item::Route(condition.map(Box::new), written);
+            News::Is { service: echo(), name: "mcp-echo".into(), item: Box::new(item) }
+        };
+        world.hear(Source::Pods, pod("one"));
+        world.hear(routes, route(Some(Condition::default())));
+        assert!(world.get(&echo()).unwrap().unfollowed.is_some());
+        world.hear(routes, route(None));
+        assert!(world.get(&echo()).unwrap().unfollowed.is_none());
+        world.hear(routes, route(Some(Condition::default())));
+        world.hear(routes, News::Gone { service: echo(), name: "mcp-echo".into() });
+        let known = world.get(&echo()).unwrap();
+        assert!(known.unfollowed.is_none() && known.written.is_empty());
     }
 
     #[test]

@@ -356,9 +356,9 @@ impl Engine {
         Ok(serde_json::from_slice::<Committed>(&answer)?.id)
     }
 
-    /// Removes an image that has no name and that nothing uses.
-    pub(super) async fn remove_image(&self, id: &str) -> Answer<()> {
-        within(LONG, async { self.podman.images().get(id).delete().await }).await
+    /// Removes an image that nothing uses, by its id if it has no other name, or takes this name from it.
+    pub(super) async fn remove_image(&self, image: &str) -> Answer<()> {
+        within(LONG, async { self.podman.images().get(image).delete().await }).await
     }
 
     /// Pulls an image and hands each report to `on_report`; failures are reports with `error` set. Dropping the future

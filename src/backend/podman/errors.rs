@@ -4,6 +4,7 @@
 //! Each pattern below was seen; what matches none keeps the engine's own words.
 
 use super::client::EngineError;
+use super::local_images;
 use crate::domain::spec::{ServiceSpec, unknown_secrets};
 use crate::error::{Error, Kind};
 
@@ -13,11 +14,14 @@ pub(super) fn engine(error: EngineError, doing: &str) -> Error {
         EngineError::Away(_) | EngineError::Late(_) => away().because(error),
         EngineError::Refused { message, .. } if no_space(message) => space(),
         EngineError::Refused { message, .. } => {
-            Error::new(Kind::Internal, format!("cannot {doing}: {}", words(message))).because(error)
+            Error::new(Kind::Internal, format!("cannot {doing}: {}", words(message))).remedy(REFUSED).because(error)
         }
-        EngineError::Odd(_) => Error::internal(format!("cannot {doing}"), error),
+        EngineError::Odd(_) => Error::internal(format!("cannot {doing}"), error).remedy(REFUSED),
     }
 }
+
+/// What may help where the engine does not do what it always does.
+const REFUSED: &str = "try again; `mcp-manager doctor` looks at the engine, and the manager's log has all that it said";
 
 /// The engine does not answer.
 pub(super) fn away() -> Error {
@@ -31,7 +35,8 @@ fn space() -> Error {
 }
 
 fn no_space(message: &str) -> bool {
-    ["no space left on device", "disk quota exceeded"].iter().any(|pattern| message.contains(pattern))
+    // The last one is SQLite's, in which Podman 5 keeps what there is.
+    ["no space left on device", "disk quota exceeded", "database or disk is full"].iter().any(|pattern| message.contains(pattern))
 }
 
 /// The engine's sentence without its habit of saying the cause twice (`a: b: b`).
@@ -92,7 +97,8 @@ pub(super) fn start(error: EngineError, spec: &ServiceSpec) -> Error {
         failed(format!("the container was refused something it needs: {said}"))
             .remedy("check the image's user, and whether it needs a writable root (read_only: false) or a capability (cap_add)")
     } else {
-        failed(said.to_owned())
+        failed(format!("the container engine says: {said}"))
+            .remedy("correct what it names in the service's description; `mcp-manager doctor` looks for what this machine lacks")
     };
     told.because(error)
 }
@@ -144,20 +150,6 @@ pub(super) fn wrong_architecture(image: &str, found: Option<(&str, &str)>) -> Er
     Error::new(Kind::WrongArchitecture, detail).remedy("use an image that is built for this machine's architecture")
 }
 
-/// An image that is not at hand and must not be pulled.
-pub(super) fn image_not_at_hand(image: &str) -> Error {
-    Error::new(Kind::ImageNotFound, format!("the image {image} is not on this machine, and the pull policy is 'never'"))
-        .remedy(if is_built_here(image) { BUILD_REMEDY } else { "build or load it first, or set pull_policy to 'missing'" })
-}
-
-/// Whether an image's name says that it was built on the machine. No registry is asked for such a name on purpose.
-fn is_built_here(image: &str) -> bool {
-    image.starts_with("localhost/")
-}
-
-const BUILD_REMEDY: &str =
-    "build it, or load it, as the user that runs the engine (podman build --tag NAME FOLDER, podman load --input FILE)";
-
 /// A pull that failed, from the registry's and engine's words.
 pub(super) fn pull(image: &str, message: &str) -> Error {
     let lower = message.to_lowercase();
@@ -181,22 +173,29 @@ pub(super) fn pull(image: &str, message: &str) -> Error {
             "write the full name, docker.io/library/NAME:TAG",
         );
     }
-    if has(&["unauthorized", "authentication required", "denied", "no basic auth credentials", "status code from registry 403"]) {
+    if has(&["unauthorized", "authentication required", "denied", "no basic auth credentials"]) || answered(&lower, 403) {
         let remedy = "check the name; if the image is not public, name a file with the registry's credentials (podman login \
                       --authfile FILE REGISTRY) in the setting REGISTRY_AUTH_FILE";
         return of(Kind::ImageAccessDenied, "the registry refused access, or there is no such image", remedy);
     }
-    if has(&["manifest unknown", "name unknown", "not found", "image not known", "status code from registry 404"]) {
+    if has(&["manifest unknown", "name unknown", "not found", "image not known"]) || answered(&lower, 404) {
         return of(Kind::ImageNotFound, "the registry does not know it", "check the name and the tag");
     }
-    if has(&["connection refused"]) && is_built_here(image) {
-        return of(Kind::ImageNotFound, "it is not on this machine, and no registry answers for localhost", BUILD_REMEDY);
+    if has(&["connection refused"]) && local_images::is_local(image) {
+        let remedy = local_images::remedy(image);
+        return of(Kind::ImageNotFound, "it is not on this machine, and no registry answers for localhost", &remedy);
     }
     let detail = words(message).rsplit(": ").next().unwrap_or(message);
     let known = BROKEN_PULLS.iter().find(|(patterns, ..)| has(patterns));
     let (told, remedy) =
         known.map_or(("the registry cannot be reached", "check the network and the registry"), |row| (row.1, row.2));
     of(Kind::RegistryUnavailable, &format!("{told} ({detail})"), remedy)
+}
+
+/// Whether the registry answered with this status: said so when it asked for the registry, and so for the image, if the
+/// answer gave no reason that clients know.
+fn answered(lower: &str, status: u16) -> bool {
+    ["status code from registry", "statuscode:"].iter().any(|words| lower.contains(&format!("{words} {status}")))
 }
 
 /// Ways in which a registry is there and gives no image all the same: the engine's words, ours, and what to do.
@@ -218,7 +217,7 @@ const BROKEN_PULLS: [(&[&str], &str, &str); 7] = [
         "check the name, and the machine's name server",
     ),
     (
-        &["too many requests", "toomanyrequests", "rate limit"],
+        &["too many requests", "toomanyrequests", "rate limit", "statuscode: 429"],
         "the registry wants fewer requests",
         "try again later, or give credentials in the setting REGISTRY_AUTH_FILE",
     ),
@@ -317,6 +316,9 @@ mod tests {
             ("x", "dial tcp 1.2.3.4:443: connect: connection refused", "cannot be reached (connection refused)", "network"),
             ("localhost/x", "dial tcp [::1]:443: connect: connection refused", "not on this machine", "podman build"),
             ("x", "unauthorized: authentication required", "refused access", "REGISTRY_AUTH_FILE"),
+            ("x", "reading manifest 1 in r/x: StatusCode: 403, ", "refused access", "REGISTRY_AUTH_FILE"),
+            ("x", "reading manifest 1 in r/x: StatusCode: 404, <html>", "does not know it", "tag"),
+            ("x", "reading manifest 1 in r/x: StatusCode: 429, \"\"", "fewer requests", "try again later"),
         ];
         for (image, message, told, remedy) in table {
             let error = pull(image, message);
@@ -327,8 +329,6 @@ mod tests {
                 error.remedy
             );
         }
-        assert!(image_not_at_hand("localhost/x").remedy.unwrap().contains("podman build"));
-        assert!(image_not_at_hand("docker.io/x").remedy.unwrap().contains("missing"));
     }
 
     #[test]
@@ -368,6 +368,7 @@ mod tests {
             ),
             ("runc: exec /x: exec format error: OCI runtime error", Kind::WrongArchitecture, "not built for this machine"),
             ("write /x: no space left on device: no space left on device", Kind::NoSpace, "no space"),
+            ("adding volume to database: database or disk is full", Kind::NoSpace, "no space"),
             ("something new: cause", Kind::StartFailed, "something new: cause"),
         ];
         for (message, kind, text) in table {

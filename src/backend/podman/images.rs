@@ -8,7 +8,7 @@ use podman_api::opts::RegistryAuth;
 use serde::Deserialize;
 
 use super::client::{Engine, EngineError, PullReport};
-use super::errors;
+use super::{errors, local_images};
 use crate::backend::{ImageInfo, RegistryCredentials};
 use crate::domain::spec::PullPolicy;
 use crate::domain::status::Progress;
@@ -87,7 +87,7 @@ impl Images {
                 return fetched(image, wanted.image, &wanted);
             }
             if wanted.policy == PullPolicy::Never {
-                return Err(errors::image_not_at_hand(wanted.image));
+                return Err(local_images::not_at_hand(wanted.image));
             }
         }
         let started = Instant::now();
@@ -97,7 +97,7 @@ impl Images {
                 Kind::Timeout,
                 format!("the image {} was not pulled within {} seconds", wanted.image, wanted.timeout.as_secs()),
             )
-            .remedy("try again: what has arrived is kept; or raise the time limit for pulls")),
+            .remedy("try again, or raise the limit: the setting backend.pull_timeout")),
         };
         let result = pulled.as_ref().map_or_else(|error| error.kind.slug(), |_| "ok");
         metrics.pulls.with_label_values(&[result]).inc();
@@ -138,7 +138,14 @@ async fn pull(engine: &Engine, wanted: &Wanted<'_>) -> Result<Fetched> {
     }
     let image = engine.image::<Image>(&reference).await.map_err(|error| errors::engine(error, "look at the pulled image"))?;
     let missing = || Error::new(Kind::Internal, format!("the image {reference} was pulled and is not there"));
-    fetched(image.ok_or_else(missing)?, &reference, wanted)
+    let fetched = fetched(image.ok_or_else(missing)?, &reference, wanted);
+    if fetched.is_err()
+        && let Err(error) = engine.remove_image(&reference).await
+    {
+        // It is of no use here, and the next creation would take it for the one that it needs.
+        tracing::warn!(image = reference, %error, "the pulled image, which cannot be used, could not be removed");
+    }
+    fetched
 }
 
 /// The layers of an image that is being pulled, as far as the engine has begun with them.

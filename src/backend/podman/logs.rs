@@ -46,7 +46,8 @@ pub(super) async fn stream(shared: Arc<Shared>, service: ServiceName, query: Log
         && wanted.is_empty()
         && !(1..=state.record.spec.replicas).contains(&ordinal)
     {
-        return Err(Error::new(Kind::NotFound, format!("the service '{service}' has no replica {ordinal}")));
+        let remedy = format!("use 1 to {}, or leave 'replica' out for all", state.record.spec.replicas);
+        return Err(Error::new(Kind::NotFound, format!("the service '{service}' has no replica {ordinal}")).remedy(remedy));
     }
     if query.follow {
         return Ok(follow(shared, service, query, &wanted).await?.boxed());

@@ -31,6 +31,7 @@ mod frames;
 mod health;
 mod images;
 mod listening;
+mod local_images;
 mod logs;
 mod lost_network;
 mod missing;
@@ -87,7 +88,7 @@ const RESTART: Duration = Duration::from_secs(5);
 /// The backend over one Podman engine.
 pub struct Podman {
     shared: Arc<Shared>,
-    /// The engine's process, when it is ours to run; taken by [`Backend::run`].
+    /// What sees to it that an engine runs, when that is the manager's to do; taken by [`Backend::run`].
     supervisor: Mutex<Option<Box<Supervisor>>>,
     stats: stats::Samples,
 }
@@ -97,13 +98,13 @@ impl Podman {
     pub async fn connect(settings: Settings, tasks: Tasks, metrics: Metrics) -> Result<Arc<Self>> {
         let names = Names::new(&settings.instance)?;
         let mut place = Place::find(&settings).await;
-        if let Place::Ours(supervisor) = &mut place {
+        if let Place::Supervised(supervisor) = &mut place {
             supervisor.ensure().await?;
         }
         let engine = Engine::new(&place.socket());
         let shared = Shared::new(settings, names, engine, tasks, metrics, boot_time());
         let supervisor = match place {
-            Place::Ours(supervisor) => Some(supervisor),
+            Place::Supervised(supervisor) => Some(supervisor),
             Place::Theirs(_) => None,
         };
         Ok(Arc::new(Self { shared: Arc::new(shared), supervisor: Mutex::new(supervisor), stats: stats::Samples::default() }))
@@ -270,7 +271,8 @@ impl Backend for Podman {
             return Err(records::overtaken(name));
         }
         if state.record.desired == Desired::Removed {
-            return Err(Error::new(Kind::Conflict, format!("the service '{name}' is being deleted")));
+            return Err(Error::new(Kind::Conflict, format!("the service '{name}' is being deleted"))
+                .remedy("wait until it is gone, then create it anew"));
         }
         self.check(&change)?;
         self.count_unenforced(&change);

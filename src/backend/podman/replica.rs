@@ -41,6 +41,8 @@ struct Run {
     track: HealthTrack,
     /// When the next check is due; none while one is under way or when none is needed.
     next_check: Option<Instant>,
+    /// When the last check began.
+    asked: Instant,
     /// When it was seen to have lost its network.
     cut_off: Option<Timestamp>,
 }
@@ -98,7 +100,8 @@ impl Tracked {
     fn begin_run(&mut self, check: &HealthCheck) {
         let now = Instant::now();
         let next_check = Some(now + HealthTrack::first_pause(check));
-        self.run = Some(Run { started_at: self.observed.started_at, track: HealthTrack::new(now), next_check, cut_off: None });
+        let (started_at, track) = (self.observed.started_at, HealthTrack::new(now));
+        self.run = Some(Run { started_at, track, next_check, asked: now, cut_off: None });
         self.refused = None;
         self.stopped = false;
     }
@@ -236,6 +239,7 @@ impl Tracked {
         let due = run.next_check.is_some_and(|due| due <= now);
         due.then(|| {
             run.next_check = None;
+            run.asked = now;
             RunId(run.started_at)
         })
     }
@@ -249,7 +253,7 @@ impl Tracked {
             self.ever_healthy |= outcome.is_ok();
             run.track.record(outcome, &spec.health_check, now);
         }
-        run.next_check = run.track.pause(&spec.health_check, spec.start_timeout.duration(), now).map(|pause| now + pause);
+        run.next_check = run.track.next(&spec.health_check, spec.start_timeout.duration(), run.asked, now);
         doubtful
     }
 

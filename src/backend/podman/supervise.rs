@@ -1,8 +1,10 @@
 //! The engine's own process: `podman system service`, started when nothing answers, started again when it dies.
 //!
-//! It serves the API only: containers have parents of their own and go on without it.
+//! It serves the API only: containers have parents of their own and go on without it. The user's own engine that answers
+//! when the manager starts is used as long as it can be reached, is never ended, and has one started in its place when
+//! nobody listens there any more.
 
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -36,10 +38,10 @@ const LOG: &str = "podman-service.log";
 /// Where the engine is, and whether it is ours to run.
 #[derive(Debug)]
 pub(super) enum Place {
-    /// Somebody else runs it.
+    /// Somebody else runs it, and nobody else may.
     Theirs(PathBuf),
-    /// The manager runs it.
-    Ours(Box<Supervisor>),
+    /// The manager sees to it that one runs there.
+    Supervised(Box<Supervisor>),
 }
 
 impl Place {
@@ -48,19 +50,24 @@ impl Place {
         if let Some(socket) = &settings.socket {
             return Self::Theirs(socket.clone());
         }
+        let supervisor = |socket: PathBuf, found: bool| {
+            let (binary, arguments) = (settings.binary.clone(), settings.arguments.clone());
+            let folder = settings.runtime_dir.clone();
+            Self::Supervised(Box::new(Supervisor { binary, arguments, folder, socket, found, child: None }))
+        };
         for socket in &settings.known_sockets {
             if Engine::new(socket).ping().await.is_ok() {
-                return Self::Theirs(socket.clone());
+                let is_mine = std::fs::metadata(socket).is_ok_and(|file| file.uid() == rustix::process::getuid().as_raw());
+                return if is_mine { supervisor(socket.clone(), true) } else { Self::Theirs(socket.clone()) };
             }
         }
-        let (binary, arguments) = (settings.binary.clone(), settings.arguments.clone());
-        Self::Ours(Box::new(Supervisor { binary, arguments, folder: settings.runtime_dir.clone(), child: None }))
+        supervisor(settings.runtime_dir.join(SOCKET), false)
     }
 
     pub(super) fn socket(&self) -> PathBuf {
         match self {
             Self::Theirs(socket) => socket.clone(),
-            Self::Ours(supervisor) => supervisor.socket(),
+            Self::Supervised(supervisor) => supervisor.socket.clone(),
         }
     }
 }
@@ -70,21 +77,25 @@ impl Place {
 pub(super) struct Supervisor {
     binary: PathBuf,
     arguments: Vec<String>,
+    /// Where its log is; its socket too, unless that was found.
     folder: PathBuf,
+    socket: PathBuf,
+    /// An engine of somebody else answered there when the manager started, which is theirs to end.
+    found: bool,
     /// The process, when this manager started it; an earlier one may have left one running.
     child: Option<Child>,
 }
 
 impl Supervisor {
-    fn socket(&self) -> PathBuf {
-        self.folder.join(SOCKET)
-    }
-
     /// Makes sure that an engine answers: one that an earlier manager left, or a new one.
     pub(super) async fn ensure(&mut self) -> Result<()> {
-        let engine = Engine::new(&self.socket());
+        let engine = Engine::new(&self.socket);
         if engine.ping().await.is_ok() {
             return Ok(());
+        }
+        if self.found && UnixStream::connect(&self.socket).await.is_ok() {
+            // Such as systemd, whose engine may be on its way up.
+            return Err(self.cannot_start("somebody listens on its socket and does not answer"));
         }
         self.start().map_err(|error| self.cannot_start(&error.to_string()))?;
         let deadline = Instant::now() + START;
@@ -111,10 +122,12 @@ impl Supervisor {
     }
 
     fn start(&mut self) -> std::io::Result<()> {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        for folder in [Some(self.folder.as_path()), self.socket.parent()].into_iter().flatten() {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        }
         std::fs::set_permissions(&self.folder, std::fs::Permissions::from_mode(0o700))?;
         // A socket file that nobody serves would keep the engine from making its own.
-        match std::fs::remove_file(self.socket()) {
+        match std::fs::remove_file(&self.socket) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
@@ -125,7 +138,7 @@ impl Supervisor {
         let child = command
             .args(&self.arguments)
             .args(["system", "service", "--time=0"])
-            .arg(format!("unix://{}", self.socket().display()))
+            .arg(format!("unix://{}", self.socket.display()))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -134,7 +147,7 @@ impl Supervisor {
             // Signals of the manager's terminal are not for it.
             .process_group(0)
             .spawn()?;
-        tracing::info!(binary = %self.binary.display(), pid = child.id(), socket = %self.socket().display(), "started the container engine");
+        tracing::info!(binary = %self.binary.display(), pid = child.id(), socket = %self.socket.display(), "started the container engine");
         self.child = Some(child);
         Ok(())
     }
@@ -173,9 +186,8 @@ impl Supervisor {
     /// Returns when the engine does not answer any more; says why. One that runs on without its socket, which somebody
     /// removed, is of no use to anybody, and is ended.
     async fn attend(&mut self) -> String {
-        let socket = self.socket();
-        let engine = Engine::new(&socket);
-        let server = server_of(&socket).await;
+        let engine = Engine::new(&self.socket);
+        let server = self.server().await;
         let reason = tokio::select! {
             reason = self.ended(&engine) => return reason,
             reason = engine.unreachable() => reason,
@@ -200,29 +212,36 @@ impl Supervisor {
                 }
                 status
             }
+            // It may end whenever nothing is asked of it, if somebody else, such as systemd, listens and starts it again.
+            None if self.found => engine.unreachable().await.to_string(),
             None => hung_up(engine.socket()).await,
         }
+    }
+
+    /// The engine's process that this manager has not started, when it may be ended: an earlier manager started it.
+    async fn server(&self) -> Option<i32> {
+        if self.found { None } else { server_of(&self.socket).await }
     }
 
     /// Asks the engine to end, also one that an earlier manager left here, and makes it end. While another manager uses
     /// it, it stays: the last one takes it down.
     async fn stop(&mut self) {
         let deadline = Instant::now() + CLOSE;
-        while connections(&self.socket()) > 0 {
+        while connections(&self.socket) > 0 {
             if Instant::now() > deadline {
                 tracing::info!("the container engine stays: another manager uses it");
                 return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        let server = server_of(&self.socket()).await;
+        let server = self.server().await;
         let Some(pid) = self.child.as_ref().and_then(Child::id).and_then(|pid| i32::try_from(pid).ok()).or(server) else {
             return;
         };
         self.end(pid, STOP).await;
         // Nothing here is of use to anybody any more.
-        for file in [SOCKET, LOG] {
-            let _ = std::fs::remove_file(self.folder.join(file));
+        for file in [&self.socket, &self.folder.join(LOG)] {
+            let _ = std::fs::remove_file(file);
         }
         turns::remove_files(&self.folder);
         let _ = std::fs::remove_dir(&self.folder);
@@ -311,6 +330,8 @@ mod tests {
             binary: binary.into(),
             arguments: arguments.iter().map(|word| (*word).to_owned()).collect(),
             folder: folder.path().join("run"),
+            socket: folder.path().join("run").join(SOCKET),
+            found: false,
             child: None,
         };
         let error = supervisor("/nowhere/podman", &[]).ensure().await.unwrap_err();

@@ -3,14 +3,16 @@
 //! to the client, whose answers it brings with a repeated call. Leaves out sessions (see [`super::super::session`]).
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::super::Context;
 use super::super::ask::{Ask, Owner, Reply};
+use super::super::backoff::Backoff;
 use super::super::common::{Common, Era, refuse_request};
 use super::super::json::{self, Span};
 use super::super::link::Link;
@@ -26,6 +28,8 @@ use crate::rpc;
 
 /// How often a server may ask in the course of one request.
 const ROUNDS: usize = 20;
+/// The pause between two attempts to subscribe at a server that has ended.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// Translates for one session.
 pub struct Backward {
@@ -38,15 +42,20 @@ type Listening = (Arc<Stream>, Arc<Mutex<Wanted>>);
 
 struct Inner {
     context: Arc<Context>,
-    link: Arc<Link>,
+    common: Arc<Common>,
     own: bool,
+    /// The server that is spoken to now.
+    link: Mutex<Arc<Link>>,
+    starting: tokio::sync::Mutex<()>,
+    backoff: Mutex<Backoff>,
+    closed: AtomicBool,
     capabilities: Vec<u8>,
     client: Vec<u8>,
     level: Mutex<Option<Vec<u8>>>,
     /// Questions to the client that wait for its answer, by the bridge's id.
     asked: Mutex<HashMap<String, oneshot::Sender<Bytes>>>,
     last: AtomicU64,
-    subscription: Mutex<Option<Bytes>>,
+    subscription: Mutex<Option<(Weak<Link>, Bytes)>>,
     listening: Mutex<Option<Listening>>,
 }
 
@@ -61,19 +70,17 @@ impl Backward {
             return Err(Error::new(Kind::NotSupported, "the server is of an earlier era and refuses this client"));
         };
         let own = context.options.session_mode == SessionMode::PerSession;
-        let link = if own {
-            let link = Link::start(context, true)?;
-            link.own(Voice);
-            link
-        } else {
-            Arc::clone(&ready.link)
-        };
+        let link = if own { Link::start(context, true)? } else { Arc::clone(&ready.link) };
         let [capabilities, client] = message.params(text, ["capabilities", "clientInfo"]);
         let raw = |span: Option<Span>| span.map_or_else(|| b"{}".to_vec(), |span| span.of(text).to_vec());
         let inner = Inner {
             context: Arc::clone(context),
-            link,
+            common: Arc::clone(common),
             own,
+            link: Mutex::new(Arc::clone(&link)),
+            starting: tokio::sync::Mutex::default(),
+            backoff: Mutex::default(),
+            closed: AtomicBool::new(false),
             capabilities: raw(capabilities),
             client: raw(client),
             level: Mutex::default(),
@@ -82,7 +89,11 @@ impl Backward {
             subscription: Mutex::default(),
             listening: Mutex::default(),
         };
-        Ok(Self { inner: Arc::new(inner), discovered: discovered.clone().unwrap_or_else(|| Bytes::from_static(b"{}")) })
+        let inner = Arc::new(inner);
+        if own {
+            link.own(Voice(Arc::downgrade(&inner)));
+        }
+        Ok(Self { inner, discovered: discovered.clone().unwrap_or_else(|| Bytes::from_static(b"{}")) })
     }
 
     /// The answer to `initialize`, and the revision that was agreed on.
@@ -112,20 +123,21 @@ impl Backward {
     /// Unanswered requests at a server of its own.
     #[must_use]
     pub fn pending(&self) -> usize {
-        if self.inner.own { self.inner.link.pending() } else { 0 }
+        if self.inner.own { lock(&self.inner.link).pending() } else { 0 }
     }
 
     /// Begins to hear of changes.
     pub fn listen(&self, stream: &Arc<Stream>, wanted: &Arc<Mutex<Wanted>>) {
         *lock(&self.inner.listening) = Some((Arc::clone(stream), Arc::clone(wanted)));
-        self.inner.subscribe();
+        let link = Arc::clone(&*lock(&self.inner.link));
+        self.inner.subscribe(&link);
     }
 
     /// Brings a request to the server; its answer comes on `stream`.
     ///
     /// # Errors
     /// Why it cannot be sent.
-    pub fn request(&self, session: &Session, text: Bytes, message: &Message, stream: &Arc<Stream>) -> Result<()> {
+    pub async fn request(&self, session: &Session, text: Bytes, message: &Message, stream: &Arc<Stream>) -> Result<()> {
         let id = message.id.map(|id| id.of(&text).to_vec()).unwrap_or_default();
         let method = message.method(&text).into_owned();
         match &*method {
@@ -140,12 +152,13 @@ impl Backward {
                 let [uri] = message.params(&text, ["uri"]);
                 let uri = uri.and_then(|uri| json::string(&text, uri)).unwrap_or_default().into_owned();
                 session.want(&uri, method == "resources/subscribe");
-                self.inner.subscribe();
+                let link = self.inner.link().await?;
+                self.inner.subscribe(&link);
                 stream.finish(rpc::result(&id, b"{}"));
             }
             _ => {
                 let owner = session.mark();
-                let first = self.inner.ask(&text, message, None, owner)?;
+                let first = self.inner.ask(&text, message, None, owner).await?;
                 let inner = Arc::clone(&self.inner);
                 let stream = Arc::clone(stream);
                 self.inner.context.tasks.spawn("call", async move { inner.drive(first, &text, &stream, owner).await });
@@ -159,9 +172,10 @@ impl Backward {
         if message.is(text, "notifications/cancelled") {
             let [request] = message.params(text, ["requestId"]);
             let mark = session.mark();
-            let key = request.and_then(|id| self.inner.link.key_of(id.of(text), |stream| stream.belongs_to() == mark));
+            let link = Arc::clone(&*lock(&self.inner.link));
+            let key = request.and_then(|id| link.key_of(id.of(text), |stream| stream.belongs_to() == mark));
             if let Some(key) = key {
-                self.inner.link.cancel(&key, "the client cancelled it");
+                link.cancel(&key, "the client cancelled it");
             }
         }
     }
@@ -177,18 +191,60 @@ impl Backward {
 
     /// Ends the server that is the session's own.
     pub fn close(&self) {
+        self.inner.closed.store(true, Ordering::Relaxed);
         lock(&self.inner.asked).clear();
         *lock(&self.inner.listening) = None;
-        if let Some(key) = lock(&self.inner.subscription).take() {
-            self.inner.link.cancel(&key, "the session has ended");
-        }
+        unsubscribe(lock(&self.inner.subscription).take(), "the session has ended");
         if self.inner.own {
-            self.inner.link.stop();
+            lock(&self.inner.link).stop();
         }
     }
 }
 
+/// Ends a subscription, if the server that has it is there.
+fn unsubscribe(subscription: Option<(Weak<Link>, Bytes)>, why: &str) {
+    if let Some((link, key)) = subscription
+        && let Some(link) = link.upgrade()
+    {
+        link.cancel(&key, why);
+    }
+}
+
 impl Inner {
+    /// The server that is spoken to; where that has ended, the one in its place, with the subscription there.
+    async fn link(self: &Arc<Self>) -> Result<Arc<Link>> {
+        let running = || Some(Arc::clone(&*lock(&self.link))).filter(|link| link.ended().is_none());
+        if let Some(link) = running() {
+            return Ok(link);
+        }
+        let _one = self.starting.lock().await;
+        if let Some(link) = running() {
+            return Ok(link);
+        }
+        let link = if self.own {
+            lock(&self.backoff).check()?;
+            let link = Link::start(&self.context, true).inspect_err(|error| lock(&self.backoff).failed(&error.to_string()))?;
+            link.own(Voice(Arc::downgrade(self)));
+            lock(&self.backoff).started();
+            link
+        } else {
+            let ready = self.common.ready().await?;
+            if !matches!(ready.era, Era::Modern(_)) {
+                return Err(Error::new(Kind::NotSupported, "the server has become one of an earlier era; begin with initialize"));
+            }
+            Arc::clone(&ready.link)
+        };
+        *lock(&self.link) = Arc::clone(&link);
+        if self.closed.load(Ordering::Relaxed) {
+            if self.own {
+                link.stop();
+            }
+            return Err(Error::new(Kind::BackendUnavailable, "the session has ended"));
+        }
+        self.subscribe(&link);
+        Ok(link)
+    }
+
     /// What the client said once, as every request has to say it.
     fn meta(&self) -> Vec<u8> {
         let mut members = format!("\"{VERSION}\":\"{MODERN}\",\"{CLIENT}\":").into_bytes();
@@ -203,7 +259,7 @@ impl Inner {
     }
 
     /// Sends a request with what the stateless era wants in it; `more` are further members of its parameters.
-    fn ask(&self, text: &Bytes, message: &Message, more: Option<&[u8]>, owner: usize) -> Result<Arc<Stream>> {
+    async fn ask(self: &Arc<Self>, text: &Bytes, message: &Message, more: Option<&[u8]>, owner: usize) -> Result<Arc<Stream>> {
         let object = |span: &Span| text[span.start] == b'{';
         let meta = self.meta();
         let mut edits = Vec::new();
@@ -231,12 +287,12 @@ impl Inner {
         inner.belong_to(owner);
         let logs = lock(&self.level).is_some();
         let reply = Reply::Stream(Arc::clone(&inner));
-        self.link.ask(&text, &message, Ask { reply, dress: Dress::Plain, logs, endless: false })?;
+        self.link().await?.ask(&text, &message, Ask { reply, dress: Dress::Plain, logs, endless: false })?;
         Ok(inner)
     }
 
     /// Follows a request until its answer, and asks the client in between.
-    async fn drive(&self, first: Arc<Stream>, text: &Bytes, stream: &Arc<Stream>, owner: usize) {
+    async fn drive(self: &Arc<Self>, first: Arc<Stream>, text: &Bytes, stream: &Arc<Stream>, owner: usize) {
         let mut inner = first;
         for _ in 0..ROUNDS {
             let answer = loop {
@@ -258,7 +314,7 @@ impl Inner {
                 more.extend_from_slice(state.of(&answer));
             }
             let message = scan(text).unwrap_or_default();
-            match self.ask(text, &message, Some(&more), owner) {
+            match self.ask(text, &message, Some(&more), owner).await {
                 Ok(next) => inner = next,
                 Err(error) => {
                     let id = message.id.map(|id| id.of(text));
@@ -302,7 +358,7 @@ impl Inner {
     }
 
     /// Opens a subscription to what is wanted now, in place of the one before.
-    fn subscribe(self: &Arc<Self>) {
+    fn subscribe(self: &Arc<Self>, link: &Arc<Link>) {
         let Some((listening, wanted)) = lock(&self.listening).clone() else { return };
         let uris = serde_json::Value::from(lock(&wanted).uris.clone());
         let params = [
@@ -318,10 +374,10 @@ impl Inner {
         let limits = Limits { unread: self.context.options.max_queue, replay: 0, lossy: true, solo: false };
         let inner = Stream::new(0, limits);
         let ask = Ask { reply: Reply::Stream(Arc::clone(&inner)), dress: Dress::Plain, logs: false, endless: true };
-        let Ok(key) = self.link.ask(&text, &message, ask) else { return };
-        if let Some(old) = lock(&self.subscription).replace(key) {
-            self.link.cancel(&old, "another subscription takes its place");
-        }
+        let Ok(key) = link.ask(&text, &message, ask) else { return };
+        let old = lock(&self.subscription).replace((Arc::downgrade(link), key));
+        unsubscribe(old, "another subscription takes its place");
+        let (link, this) = (Arc::downgrade(link), Arc::downgrade(self));
         self.context.tasks.spawn("subscription", async move {
             while let Some((said, false)) = inner.next().await {
                 let told = scan(&said).is_ok_and(|message| !message.is(&said, "notifications/subscriptions/acknowledged"));
@@ -329,12 +385,30 @@ impl Inner {
                     listening.push(said);
                 }
             }
+            if link.upgrade().is_none_or(|link| link.ended().is_some()) {
+                Self::subscribe_again(this).await;
+            }
         });
+    }
+
+    /// Hears on when the common server has ended and is started again. An own one is started by the next request alone.
+    async fn subscribe_again(this: Weak<Self>) {
+        loop {
+            let Some(this) = this.upgrade() else { return };
+            let stopping = this.context.tasks.stopping();
+            if this.own || this.closed.load(Ordering::Relaxed) || this.link().await.is_ok() {
+                return;
+            }
+            drop(this);
+            if tokio::time::timeout(AGAIN, stopping.cancelled()).await.is_ok() {
+                return;
+            }
+        }
     }
 }
 
 /// Hears for a server of the stateless era, which says nothing that belongs to no request.
-struct Voice;
+struct Voice(Weak<Inner>);
 
 impl Owner for Voice {
     fn request(&self, link: &Arc<Link>, text: Bytes, message: &Message) {
@@ -349,7 +423,14 @@ impl Owner for Voice {
         }
     }
 
-    fn ended(&self, _: &Arc<Link>, _: &str) {}
+    fn ended(&self, link: &Arc<Link>, why: &str) {
+        let Some(inner) = self.0.upgrade().filter(|inner| !inner.closed.load(Ordering::Relaxed)) else { return };
+        if Arc::ptr_eq(&lock(&inner.link), link) {
+            tracing::warn!(why, "the server of a session has ended; the next request starts it again");
+            inner.context.metrics.children_failed.add(1);
+            lock(&inner.backoff).ended(why, link.has_worked());
+        }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -7,11 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
 
 use super::super::Context;
-use super::super::ask::{Ask, Owner, Reply};
-use super::super::common::{Common, initialize, refuse_request};
+use super::super::ask::{Ask, Reply};
+use super::super::common::Common;
 use super::super::json;
 use super::super::link::{Link, SUBSCRIPTION};
 use super::super::listeners::Wanted;
@@ -21,17 +20,15 @@ use super::super::splice::{Edit, apply, apply_in_pieces};
 use super::super::stateless::{Answering, Refused, Stateless};
 use super::super::stream::{Limits, Stream};
 use super::discover::{discovered, supported_versions};
+use super::lease::{Lease, Leases};
 use super::subscription::{Listening, tell_server};
-use super::{CAPABILITIES, Dress, LEGACY, LOG_LEVEL, MODERN, VERSION, in_earlier_words, is_cacheable};
-use crate::error::Result;
+use super::{CAPABILITIES, Dress, LOG_LEVEL, MODERN, VERSION, in_earlier_words, is_cacheable};
 use crate::rpc;
 
 /// How long a held call waits for the client to come back.
 const HELD: Duration = Duration::from_mins(10);
 /// How long a server that does not answer a ping gets to ask further questions after the first.
 const MORE: Duration = Duration::from_millis(100);
-/// Servers that are kept for the next call with the same client capabilities.
-const IDLE: usize = 4;
 
 /// Translates for clients of the stateless era.
 #[derive(Debug)]
@@ -39,17 +36,8 @@ pub struct Forward {
     context: Arc<Context>,
     common: Arc<Common>,
     ids: Ids,
-    idle: Mutex<Vec<(Lease, Instant)>>,
+    leases: Leases,
     held: Mutex<HashMap<String, (Call, Instant)>>,
-}
-
-/// A server that one call at a time has for itself, introduced to the capabilities of that call's client.
-#[derive(Debug)]
-struct Lease {
-    link: Arc<Link>,
-    capabilities: Vec<u8>,
-    asked: mpsc::Receiver<Bytes>,
-    logs: Arc<Mutex<Option<Arc<Stream>>>>,
 }
 
 /// A call in progress at a leased server.
@@ -74,7 +62,7 @@ impl Forward {
             context: Arc::clone(context),
             common: Arc::clone(common),
             ids: ids.clone(),
-            idle: Mutex::default(),
+            leases: Leases::new(context),
             held: Mutex::default(),
         })
     }
@@ -196,7 +184,7 @@ impl Forward {
         server: Arc<[u8]>,
         capabilities: Vec<u8>,
     ) -> Result<Answering, Refused> {
-        let lease = self.lease(capabilities).await?;
+        let lease = self.leases.take(capabilities, || self.let_go_oldest()).await?;
         let [level] = message.meta(&text, [LOG_LEVEL]);
         if let Some(level) = level {
             let params = [b"{\"level\":", level.of(&text), b"}"].concat();
@@ -255,7 +243,7 @@ impl Forward {
                 }
             }
             if call.questions.is_empty() {
-                this.give_back(call.lease);
+                this.leases.give_back(call.lease);
             } else {
                 this.hold(call, &client, &id);
             }
@@ -319,36 +307,23 @@ impl Forward {
         client.finish(rpc::result(id, &result));
     }
 
-    async fn lease(&self, capabilities: Vec<u8>) -> Result<Lease> {
-        let found = {
-            let mut idle = lock(&self.idle);
-            idle.retain(|(lease, _)| lease.link.ended().is_none());
-            let index = idle.iter().position(|(lease, _)| lease.capabilities == capabilities);
-            index.map(|index| idle.swap_remove(index).0)
+    /// Gives up the call that has waited longest for its client.
+    fn let_go_oldest(&self) {
+        let call = {
+            let mut held = lock(&self.held);
+            let oldest = held.iter().min_by_key(|(_, (_, since))| *since).map(|(state, _)| state.clone());
+            oldest.and_then(|state| held.remove(&state))
         };
-        if let Some(lease) = found {
-            return Ok(lease);
-        }
-        let link = Link::start(&self.context, true)?;
-        let (sender, asked) = mpsc::channel(64);
-        let logs = Arc::new(Mutex::new(None));
-        link.own(Voice { asked: sender, logs: Arc::clone(&logs) });
-        initialize(&link, LEGACY[0], &capabilities, self.context.options.start_timeout).await?;
-        Ok(Lease { link, capabilities, asked, logs })
-    }
-
-    fn give_back(&self, lease: Lease) {
-        *lock(&lease.logs) = None;
-        let mut idle = lock(&self.idle);
-        if idle.len() < IDLE && lease.link.ended().is_none() {
-            idle.push((lease, Instant::now()));
+        if let Some((call, _)) = call {
+            tracing::info!("a call whose client has not come back makes room for another one");
+            call.lease.link.cancel(&call.key, "the client did not come back");
         }
     }
 
     /// Ends servers that nobody uses and calls that nobody comes back to.
     pub fn sweep(&self) {
         let limit = self.context.options.idle_timeout;
-        lock(&self.idle).retain(|(_, since)| since.elapsed() < limit.min(HELD));
+        self.leases.sweep(limit.min(HELD));
         let late: Vec<_> = lock(&self.held).extract_if(|_, (_, since)| since.elapsed() >= HELD).collect();
         for (_, (call, _)) in late {
             call.lease.link.cancel(&call.key, "the client did not come back");
@@ -357,7 +332,7 @@ impl Forward {
 
     /// Ends everything.
     pub fn close_all(&self) {
-        lock(&self.idle).clear();
+        self.leases.close();
         lock(&self.held).clear();
     }
 }
@@ -392,31 +367,6 @@ fn finish(call: &Call, client: &Stream, answer: &Bytes, id: &[u8]) {
     dress.answer(answer, &message, &mut edits);
     client.note_error(call.inner.error_code().unwrap_or(0));
     client.finish(apply_in_pieces(answer, &mut edits));
-}
-
-/// Hears for a leased server.
-struct Voice {
-    asked: mpsc::Sender<Bytes>,
-    logs: Arc<Mutex<Option<Arc<Stream>>>>,
-}
-
-impl Owner for Voice {
-    fn request(&self, link: &Arc<Link>, text: Bytes, message: &Message) {
-        let known = matches!(&*message.method(&text), "sampling/createMessage" | "elicitation/create" | "roots/list");
-        if !known || self.asked.try_send(text.clone()).is_err() {
-            refuse_request(link, &text, message);
-        }
-    }
-
-    fn notification(&self, _: &Arc<Link>, text: Bytes, message: &Message) {
-        if message.is(&text, "notifications/message")
-            && let Some(stream) = &*lock(&self.logs)
-        {
-            stream.push(text);
-        }
-    }
-
-    fn ended(&self, _: &Arc<Link>, _: &str) {}
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -13,6 +13,7 @@ pub mod backward;
 pub mod discover;
 pub mod forward;
 pub mod headers;
+mod lease;
 mod subscription;
 
 /// The revision of the stateless era.

@@ -10,7 +10,7 @@ use http::header::{ACCEPT, CONTENT_TYPE};
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 
-use super::super::json::{self, Span};
+use super::super::json::Span;
 use super::super::reader::{Look, Reader, event_id};
 use super::super::scan::{Kind, Message, Refused, scan};
 use super::super::session::Session;
@@ -23,9 +23,7 @@ use super::{Front, modern};
 use crate::rpc;
 
 /// A server that is silent for so long makes the answer a stream of events, which can be resumed.
-const SILENCE: Duration = Duration::from_secs(1);
-/// Messages of one batch.
-const BATCH: usize = 100;
+pub(super) const SILENCE: Duration = Duration::from_secs(1);
 
 /// What a client takes as an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +63,9 @@ impl Front {
             let says = "the answer is application/json or text/event-stream, and Accept allows neither";
             return error(StatusCode::NOT_ACCEPTABLE, None, rpc::INVALID_REQUEST, says);
         }
+        if let Some(refused) = unknown_version(&request) {
+            return refused;
+        }
         let version = request.headers().get(VERSION).map(|version| version.to_str().unwrap_or_default());
         let is_legacy = version.is_some_and(era::is_legacy);
         let session = if is_legacy || version.is_none() { self.whose(&request) } else { None };
@@ -80,7 +81,7 @@ impl Front {
         self.bridge.context.metrics.messages_in.add(1);
         let scanned = scan(&text);
         if let (Err(Refused::Batch), Some((id, Whose::Own))) = (&scanned, &session) {
-            return self.batch(id, &text).await;
+            return self.batch(id, accepts, &text).await;
         }
         let message = match scanned {
             Ok(message) => message,
@@ -159,55 +160,10 @@ impl Front {
         }
     }
 
-    /// Several messages in one body, as revision 2025-03-26 has it.
-    async fn batch(&self, id: &str, text: &Bytes) -> Response {
-        let Some(session) = self.bridge.sessions.get(id) else { return no_session() };
-        let elements = json::check(text).and_then(|whole| json::elements(text, whole)).unwrap_or_default();
-        let is_old = session.version.get().is_some_and(|version| version == "2025-03-26" || version == era::FIRST);
-        if !is_old || elements.is_empty() || elements.len() > BATCH {
-            let says = format!("a batch is 1 to {BATCH} messages of revision 2025-03-26");
-            return error(StatusCode::BAD_REQUEST, None, rpc::INVALID_REQUEST, &says);
-        }
-        let _busy = session.busy();
-        let mut answers = Vec::new();
-        for element in elements {
-            if let Err(refused) = self.one_of_batch(&session, text.slice(element.start..element.end), &mut answers).await {
-                return refused;
-            }
-        }
-        if answers.is_empty() {
-            return empty(StatusCode::ACCEPTED);
-        }
-        let mut whole = vec![b'['];
-        for stream in answers {
-            if let First::Answer(answer) = stream.first().await {
-                if whole.len() > 1 {
-                    whole.push(b',');
-                }
-                answer.for_each(|piece| whole.extend_from_slice(&piece));
-            }
-        }
-        whole.push(b']');
-        response::json(StatusCode::OK, Bytes::from(whole))
-    }
-
-    async fn one_of_batch(&self, session: &Arc<Session>, text: Bytes, answers: &mut Vec<Arc<Stream>>) -> Result<(), Response> {
-        let message = scan(&text).map_err(|refused| not_a_message(&refused))?;
-        match message.kind() {
-            Kind::Request => {
-                let stream = session.open_stream(true);
-                if let Err(failed) = session.request(text.clone(), &message, &stream).await {
-                    stream.finish(rpc::error(id_of(&text, &message), rpc::INTERNAL_ERROR, &failed.to_string(), None));
-                }
-                answers.push(stream);
-            }
-            Kind::Notification => session.notify(text, &message).await.map_err(|failed| failure(None, &failed))?,
-            Kind::Response => session.answer(&text, &message),
-        }
-        Ok(())
-    }
-
     pub(super) async fn get(self: &Arc<Self>, request: Request<Incoming>) -> Response {
+        if let Some(refused) = unknown_version(&request) {
+            return refused;
+        }
         let (id, whose) = match self.whose(&request) {
             Some(session) => session,
             // The stateless era has no GET; an earlier client forgot its session.
@@ -239,6 +195,9 @@ impl Front {
     }
 
     pub(super) async fn delete(self: &Arc<Self>, request: Request<Incoming>) -> Response {
+        if let Some(refused) = unknown_version(&request) {
+            return refused;
+        }
         match self.whose(&request) {
             Some((id, Whose::Own)) if self.bridge.sessions.close(&id) => empty(StatusCode::OK),
             Some((_, Whose::Other(owner))) => self.peers.forward(&self.bridge.context, &owner, request).await,
@@ -249,6 +208,19 @@ impl Front {
             None => response::method_not_allowed("POST"),
         }
     }
+}
+
+/// Refuses a request of a session whose revision is not one that is spoken here.
+fn unknown_version<B>(request: &Request<B>) -> Option<Response> {
+    let version = request.headers().get(VERSION)?;
+    let is_known = version.to_str().is_ok_and(|version| era::is_legacy(version) || version == era::MODERN);
+    if is_known || !request.headers().contains_key(SESSION) {
+        return None;
+    }
+    let version = String::from_utf8_lossy(version.as_bytes());
+    let supported = [&[era::MODERN][..], &era::LEGACY[..]].concat().join(", ");
+    let says = format!("MCP-Protocol-Version is '{version}', which is not supported; supported are {supported}");
+    Some(error(StatusCode::BAD_REQUEST, None, rpc::INVALID_REQUEST, &says))
 }
 
 /// Waits for the first message, and gives a silent server up to events if the client takes them.
@@ -272,7 +244,7 @@ pub fn id_of<'a>(text: &'a [u8], message: &Message) -> Option<&'a [u8]> {
 }
 
 /// Clients before 2025-11-25 take an event without data for a broken message.
-fn look(session: &Session) -> Look {
+pub(super) fn look(session: &Session) -> Look {
     let primed = session.version.get().is_some_and(|version| version.as_str() >= "2025-11-25");
     Look { ids: true, primed, named: false }
 }

@@ -20,6 +20,7 @@ use super::metrics::Gauges;
 use super::owner::Whose;
 use crate::error::{Error, Result};
 
+mod batch;
 mod body;
 mod forward;
 mod guard;
@@ -158,7 +159,8 @@ impl Front {
     }
 
     fn health(&self) -> Response {
-        match self.bridge.common.health() {
+        let sessions = self.bridge.sessions.failure().map_or(Ok(()), Err);
+        match self.bridge.common.health().and(sessions) {
             Ok(()) => plain(StatusCode::OK, "ok".to_owned()),
             Err(why) => plain(StatusCode::SERVICE_UNAVAILABLE, why),
         }

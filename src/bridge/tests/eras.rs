@@ -68,6 +68,35 @@ async fn a_question_of_an_earlier_server_becomes_a_round_trip() {
 }
 
 #[tokio::test]
+async fn calls_that_may_ask_their_client_wait_for_a_server_while_there_are_as_many_as_there_may_be() {
+    // Nine processes, of which one is for calls that ask nothing.
+    let running = Running::start("legacy", &["--max-sessions", "1", "--spare", "0"]).await;
+    let capabilities = json!({"elicitation": {}});
+    let calls = (0..20).map(|id| running.modern(modern_call(json!(id), "slow", json!({"s": 0.1}), capabilities.clone())));
+    for answer in futures_util::future::join_all(calls).await {
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.message().await["result"]["slow"], true);
+    }
+    // Whoever never comes back is in nobody's way.
+    let mut states = Vec::new();
+    for id in 0..10 {
+        let asked = running.modern(modern_call(json!(id), "ask", json!({}), capabilities.clone())).await.message().await;
+        assert_eq!(asked["result"]["resultType"], "input_required", "{asked}");
+        states.push((asked["result"]["requestState"].clone(), asked["result"]["inputRequests"].clone()));
+    }
+    let resumed = async |(state, questions): &(Value, Value)| {
+        let mut again = modern_call(json!(11), "ask", json!({}), capabilities.clone());
+        let name = questions.as_object().unwrap().keys().next().unwrap().clone();
+        again["params"]["requestState"] = state.clone();
+        again["params"]["inputResponses"] = json!({name: {"action": "accept"}});
+        running.modern(again).await.message().await
+    };
+    assert_eq!(resumed(&states[0]).await["error"]["code"], -32602, "the one that has waited longest has made room");
+    assert_eq!(resumed(&states[9]).await["result"]["said"], json!({"action": "accept"}));
+    running.end().await;
+}
+
+#[tokio::test]
 async fn a_server_of_an_earlier_era_hears_nothing_of_the_other_one() {
     let running = Running::start("legacy", &[]).await;
     for capabilities in [json!({}), json!({"elicitation": {}})] {

@@ -11,35 +11,45 @@ fn kill(pid: &Value) {
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
 
+/// Servers of each era, in each mode.
+const ALL: [(&str, &str); 4] = [("legacy", "per_session"), ("legacy", "shared"), ("modern", "per_session"), ("modern", "shared")];
+
 #[tokio::test]
 async fn a_server_killed_in_the_middle_of_calls_fails_them_at_once_and_the_next_call_works() {
-    let running = Running::start("legacy", &[]).await;
-    let (session, other) = (running.session().await, running.session().await);
-    let (first, unhurt) = (pid(&running, &session).await, pid(&running, &other).await);
-    let ids: Vec<Value> = (0..5).map(Value::from).collect();
-    let pending = ids.iter().map(|id| running.post_call(&session, id, "hang"));
-    let killing = async {
-        let links = || running.bridge.context.links.alive();
-        until("all calls wait for the server", || links().iter().any(|link| link.pending() == 5)).await;
-        kill(&first);
-        Instant::now()
-    };
-    let (answers, killed) = tokio::join!(futures_util::future::join_all(pending), killing);
-    assert!(killed.elapsed() < Duration::from_secs(5), "pending calls fail at once");
-    for (id, answer) in ids.iter().zip(answers) {
-        assert_eq!(answer["id"], *id);
-        assert!(answer["error"]["message"].as_str().unwrap().contains("killed by signal 9"), "{answer}");
+    for (era, mode) in ALL {
+        let running = Running::start(era, &["--session-mode", mode]).await;
+        let (session, other) = (running.session().await, running.session().await);
+        let (mut first, unhurt) = (pid(&running, &session).await, pid(&running, &other).await);
+        // Not only the first time.
+        for _ in 0..2 {
+            let ids: Vec<Value> = (0..5).map(Value::from).collect();
+            let pending = ids.iter().map(|id| running.post_call(&session, id, "hang"));
+            let killing = async {
+                let links = || running.bridge.context.links.alive();
+                until("all calls wait for the server", || links().iter().any(|link| link.pending() == 5)).await;
+                kill(&first);
+                Instant::now()
+            };
+            let (answers, killed) = tokio::join!(futures_util::future::join_all(pending), killing);
+            assert!(killed.elapsed() < Duration::from_secs(5), "{era}, {mode}: pending calls fail at once");
+            for (id, answer) in ids.iter().zip(answers) {
+                assert_eq!(answer["id"], *id, "{era}, {mode}");
+                assert!(answer["error"]["message"].as_str().unwrap().contains("killed by signal 9"), "{era}, {mode}: {answer}");
+            }
+            let second = pid(&running, &session).await;
+            assert!(second.is_number() && second != first, "{era}, {mode}: {second}");
+            first = second;
+        }
+        let beside = pid(&running, &other).await;
+        assert_eq!(beside, if mode == "shared" { first } else { unhurt }, "{era}, {mode}");
+        running.end().await;
     }
-    let second = pid(&running, &session).await;
-    assert!(second.is_number() && second != first, "{second}");
-    assert_eq!(pid(&running, &other).await, unhurt);
-    running.end().await;
 }
 
 #[tokio::test]
 async fn a_server_that_closes_its_output_alone_fails_what_is_pending_at_once_and_another_takes_its_place() {
-    for mode in ["per_session", "shared"] {
-        let running = Running::start("legacy", &["--session-mode", mode]).await;
+    for (era, mode) in ALL {
+        let running = Running::start(era, &["--session-mode", mode]).await;
         let (session, other) = (running.session().await, running.session().await);
         let (first, beside) = (pid(&running, &session).await, pid(&running, &other).await);
         let ids = [json!(11), json!("two"), json!(13)];
@@ -51,22 +61,74 @@ async fn a_server_that_closes_its_output_alone_fails_what_is_pending_at_once_and
             (running.call(&session, "close", json!({})).await, Instant::now())
         };
         let (answers, (last, closed)) = tokio::join!(futures_util::future::join_all(pending), closing);
-        assert!(closed.elapsed() < Duration::from_secs(5), "{mode}: pending calls fail at once");
+        assert!(closed.elapsed() < Duration::from_secs(5), "{era}, {mode}: pending calls fail at once");
         for answer in answers.iter().chain([&last]) {
             let error = json!({"code": -32603, "message": "the server closed its output"});
-            assert_eq!((&answer["error"], &answer["result"]), (&error, &Value::Null), "{mode}");
+            assert_eq!((&answer["error"], &answer["result"]), (&error, &Value::Null), "{era}, {mode}");
         }
         for (id, answer) in ids.iter().zip(&answers) {
-            assert_eq!(answer["id"], *id, "{mode}");
+            assert_eq!(answer["id"], *id, "{era}, {mode}");
         }
         let second = pid(&running, &session).await;
-        assert!(second.is_number() && second != first, "{mode}: {second}");
+        assert!(second.is_number() && second != first, "{era}, {mode}: {second}");
         if mode == "per_session" {
             assert_eq!(pid(&running, &other).await, beside, "another session keeps its server");
         }
         until("what closed its output has been ended", || !is_alive(&first)).await;
         running.end().await;
     }
+}
+
+#[tokio::test]
+async fn a_session_hears_of_changes_at_the_server_in_the_place_of_one_that_was_killed() {
+    for (era, mode) in ALL {
+        let running = Running::start(era, &["--session-mode", mode]).await;
+        let session = running.session().await;
+        let headers = [("mcp-session-id", session.as_str()), ("accept", "text/event-stream")];
+        let mut listening = running.send("GET", "/mcp", &headers, "").await;
+        kill(&pid(&running, &session).await);
+        // What is sent before the end is noticed fails with it.
+        until_async("the next one works", async || pid(&running, &session).await.is_number()).await;
+        assert_eq!(running.call(&session, "change", json!({})).await["result"], json!({}), "{era}, {mode}");
+        let mut text = String::new();
+        while !text.contains("notifications/tools/list_changed") {
+            let frame = tokio::time::timeout(Duration::from_secs(20), listening.body.frame()).await;
+            let frame = frame.unwrap_or_else(|_| panic!("{era}, {mode}: nothing of the change but {text}"));
+            text.push_str(&String::from_utf8_lossy(frame.unwrap().unwrap().data_ref().unwrap()));
+        }
+        drop(listening);
+        running.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_ends_behind_its_handshake_is_started_later_and_later() {
+    for mode in ["per_session", "shared"] {
+        let began = Instant::now();
+        let running = Running::start("legacy ENDS=1", &["--session-mode", mode]).await;
+        let failed = || running.bridge.context.metrics.children_failed.value();
+        until("it has ended five times", || failed() >= 5).await;
+        // At once, then after 250, 500 and 1000 ms.
+        assert!(began.elapsed() > Duration::from_millis(1700), "{mode}: {:?} for five starts", began.elapsed());
+        let health = || running.bridge.common.health();
+        until("health says why", || health().is_err_and(|why| why == "the server exited with status 4")).await;
+        running.end().await;
+    }
+}
+
+#[tokio::test]
+async fn calls_of_a_session_do_not_start_a_server_again_and_again_that_ends_behind_its_handshake() {
+    let running = Running::start("legacy ENDS=1", &[]).await;
+    let session = running.session().await;
+    let mut says = String::new();
+    for _ in 0..50 {
+        says = running.call(&session, "pid", json!({})).await["error"]["message"].as_str().unwrap().to_owned();
+        if says.contains("the next start is in") {
+            break;
+        }
+    }
+    assert!(says.contains("the server exited with status 4; the next start is in"), "{says}");
+    running.end().await;
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ use super::{Arguments, Bridge, Context, Options, http};
 
 mod eras;
 mod faults;
+mod oddities;
 mod sessions;
 
 const SERVER: &str = r#"
@@ -45,6 +46,10 @@ for line in sys.stdin:
         elif name == 'rubbish':
             raw('this is no message'); sys.stdout.buffer.write(b'\xff\xfe\n{"jsonrpc":"2.0"'); out.flush(); raw(''); say({'jsonrpc':'2.0','id':i,'result':{}})
         elif name == 'hang': pass
+        elif name == 'unread': say({'jsonrpc':'2.0',**({'id':None} if a['null'] else {}),'error':{'code':-32700,'message':'cannot read this'}})
+        elif name == 'burst':
+            for n in range(a['n']): raw('{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"' + 'x' * 10000 + '"}}')
+            say({'jsonrpc':'2.0','id':i,'result':{'burst':a['n']}})
         elif name == 'binary': sys.stdout.buffer.write(os.urandom(1 << 20) + b'\n'); out.flush(); say({'jsonrpc':'2.0','id':i,'result':{}})
         elif name == 'flood':
             while True: raw('{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"' + 'x' * 10000 + '"}}')
@@ -58,9 +63,13 @@ for line in sys.stdin:
         elif name == 'ask':
             r = p.get('inputResponses')
             say({'jsonrpc':'2.0','id':i,'result':{'resultType':'complete','said':r,'state':p.get('requestState')} if r else {'resultType':'input_required','inputRequests':{'k':{'method':'elicitation/create','params':{'message':'who?'}}},'requestState':'st'}})
+        elif name == 'change' and era == 'modern':
+            say({'jsonrpc':'2.0','method':'notifications/tools/list_changed','params':{'_meta':{'io.modelcontextprotocol/subscriptionId':state['sub']}}}); say({'jsonrpc':'2.0','id':i,'result':{}})
         elif name == 'change': say({'jsonrpc':'2.0','method':'notifications/tools/list_changed'}); say({'jsonrpc':'2.0','id':i,'result':{}})
         elif name == 'environment': say({'jsonrpc':'2.0','id':i,'result':{'key':os.environ.get('MCP_BRIDGE_SESSION_KEY')}})
         else: say({'jsonrpc':'2.0','id':i,'error':{'code':-32602,'message':'no such tool'}})
+    elif method == 'subscriptions/listen' and era == 'modern': state['sub'] = i
+    elif method == 'notifications/initialized' and os.environ.get('ENDS'): os._exit(4)
     elif method == 'tools/list': say({'jsonrpc':'2.0','id':i,'result':{'tools':[]}})
     elif method == 'notifications/cancelled': state['cancelled'] = p['requestId']
     elif method == 'state': say({'jsonrpc':'2.0','id':i,'result':state})
@@ -207,6 +216,14 @@ fn is_alive(pid: &Value) -> bool {
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !holds() {
+        assert!(begin.elapsed() < Duration::from_secs(20), "{what} does not come true");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn until_async(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let begin = Instant::now();
+    while !holds().await {
         assert!(begin.elapsed() < Duration::from_secs(20), "{what} does not come true");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }

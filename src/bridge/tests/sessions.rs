@@ -215,6 +215,41 @@ async fn batches_belong_to_one_revision() {
 }
 
 #[tokio::test]
+async fn a_batch_in_which_a_server_says_more_than_answers_is_a_stream_of_events() {
+    let running = Running::start("legacy", &[]).await;
+    let answer = running.post("", &initialize("2025-03-26")).await;
+    let session = answer.headers["mcp-session-id"].to_str().unwrap().to_owned();
+    let mut progress = call(json!(1), "progress", json!({"n": 2}));
+    progress["params"]["_meta"] = json!({"progressToken": "t"});
+    let bad = json!({"jsonrpc": "2.0", "id": 3});
+    let batch = json!([progress, bad, call(json!(2), "pid", json!({}))]).to_string();
+    let answer = running.post(&session, &batch).await;
+    assert_eq!(answer.headers["content-type"], "text/event-stream");
+    let messages = answer.messages().await;
+    let of_progress = messages.iter().filter(|message| message["method"] == "notifications/progress").count();
+    let answered = |id: Value| messages.iter().any(|message| message["id"] == id && message["result"].is_object());
+    assert!(of_progress == 2 && answered(json!(1)) && answered(json!(2)), "{messages:?}");
+    assert!(messages.iter().any(|message| message["error"]["code"] == -32600), "{messages:?}");
+    // What is wrong with one message is answered beside the others.
+    let batch = json!([call(json!(4), "pid", json!({})), bad]).to_string();
+    let answers = running.post(&session, &batch).await.message().await;
+    let codes: Vec<_> = answers.as_array().unwrap().iter().map(|answer| &answer["error"]["code"]).collect();
+    assert!(codes.len() == 2 && codes.contains(&&json!(-32600)) && codes.contains(&&Value::Null), "{answers}");
+    // A question in the middle of a batch reaches the client, and its answer the server.
+    let batch = json!([call(json!(5), "ask", json!({}))]).to_string();
+    let mut asked = running.post(&session, &batch).await;
+    let mut text = String::new();
+    while !text.contains("elicitation/create") {
+        let frame = asked.body.frame().await.unwrap().unwrap();
+        text.push_str(&String::from_utf8_lossy(frame.data_ref().unwrap()));
+    }
+    let said = json!({"jsonrpc": "2.0", "id": "s1", "result": {"action": "accept"}});
+    assert_eq!(running.post(&session, &said.to_string()).await.status, 202);
+    assert_eq!(asked.message().await["result"]["said"], json!({"action": "accept"}));
+    running.end().await;
+}
+
+#[tokio::test]
 async fn a_silent_answer_can_be_fetched_by_who_comes_back() {
     let running = Running::start("legacy", &[]).await;
     let session = running.session().await;

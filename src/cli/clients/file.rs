@@ -54,10 +54,28 @@ impl<'c> ClientFile<'c> {
         Self { client, path: fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()) }
     }
 
-    /// The servers in the file.
+    /// The servers in the file, in whichever form of the client they stand.
     pub fn entries(&self) -> Result<Vec<(String, Node)>> {
         let text = read(&self.path)?.unwrap_or_default();
-        self.client.format.entries(&text, self.client.section).map_err(|refusal| self.refused(&refusal))
+        let lists = self.forms().map(|form| form.format.entries(&text, form.section)).collect::<Read<Vec<_>>>();
+        Ok(lists.map_err(|refusal| self.refused(&refusal))?.concat())
+    }
+
+    /// The form in which the file takes entries.
+    pub fn form(&self) -> Result<&'c Client> {
+        self.form_of(&read(&self.path)?.unwrap_or_default()).map_err(|refusal| self.refused(&refusal))
+    }
+
+    /// The form in which this text takes entries: the newer one where it has servers in that, else the one that all read.
+    pub fn form_of(&self, text: &str) -> Read<&'c Client> {
+        match self.client.newer {
+            Some(newer) if newer.format.has(text, newer.section)? => Ok(newer),
+            _ => Ok(self.client),
+        }
+    }
+
+    fn forms(&self) -> impl Iterator<Item = &'c Client> {
+        std::iter::once(self.client).chain(self.client.newer)
     }
 
     /// The change that puts these entries in. An entry of another kind by the same name is replaced only with `force`.
@@ -101,15 +119,25 @@ impl<'c> ClientFile<'c> {
             };
             return Ok(Change { before, after, copy });
         }
-        let without = |text: String, (name, _): &(String, Node)| self.client.format.without(&text, self.client.section, name);
-        let after = connected.iter().filter(goes).try_fold(text, without).map_err(|refusal| self.refused(&refusal))?;
+        let without = |text: String, form: &Client| {
+            let entries = form.format.entries(&text, form.section)?;
+            let mut ours = entries.iter().filter(|(_, node)| ours(node)).filter(goes);
+            ours.try_fold(text, |text, (name, _)| form.format.without(&text, form.section, name))
+        };
+        let after = self.forms().try_fold(text, without).map_err(|refusal| self.refused(&refusal))?;
         Ok(Change { before, after: Some(after), copy: Copy::Keep })
     }
 
     /// A text with these entries; a new one when there is none.
     pub fn with(&self, text: Option<&str>, entries: &[(String, Node)]) -> Read<String> {
         let start = text.unwrap_or(self.client.starter).to_owned();
-        entries.iter().try_fold(start, |text, (name, entry)| self.client.format.with(&text, self.client.section, name, entry))
+        let form = self.form_of(&start)?;
+        entries.iter().try_fold(start, |text, (name, entry)| {
+            // In another form, an entry of this name would be the same server once more.
+            let mut others = self.forms().filter(|other| other.section != form.section);
+            let text = others.try_fold(text, |text, other| other.format.without(&text, other.section, name))?;
+            form.format.with(&text, form.section, name, entry)
+        })
     }
 
     /// Makes the change, unless somebody else changed the file meanwhile.

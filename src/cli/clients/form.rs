@@ -16,8 +16,9 @@ pub struct Client {
     pub title: &'static str,
     /// Where its file is, for each system.
     pub places: Places,
-    /// A variable that names its directory, and the file's name below it; with an empty name, the variable names the file.
-    pub variable: Option<(&'static str, &'static str)>,
+    /// Variables that name its directory, each with the file's name below it; with an empty name, it names the file. The first
+    /// that is set counts.
+    pub variables: &'static [(&'static str, &'static str)],
     /// Programs that show that it is installed.
     pub programs: &'static [&'static str],
     /// A directory that shows that it is, or was, installed.
@@ -26,6 +27,8 @@ pub struct Client {
     pub format: Format,
     /// Where in the file servers stand.
     pub section: Section,
+    /// The form of newer versions, in the same file; entries take it where the file has servers in it already.
+    pub newer: Option<&'static Self>,
     /// What a new file begins with.
     pub starter: &'static str,
     /// How a server of Streamable HTTP is written; nothing for clients that start programs only.
@@ -66,6 +69,8 @@ pub struct Stdio {
     pub env: &'static str,
     /// Program and arguments are one list.
     pub joined: bool,
+    /// How the program comes by the key.
+    pub key: Handed,
     /// Fields after it.
     pub tail: &'static [(&'static str, Fixed)],
 }
@@ -101,7 +106,22 @@ pub enum Variable {
     Around(&'static str, &'static str),
     /// A field of its own, which holds the name of the variable.
     NamedIn(&'static str),
-    /// It is not known to be able to.
+    /// The field of the entry that lists the names of its variables; then as in `Around`.
+    Listed(&'static str, &'static str, &'static str),
+    /// It cannot, or is not known to be able to.
+    Unknown,
+}
+
+/// How a program that a client starts comes by a variable of the client's. Most clients hand on few of them.
+#[derive(Debug, Clone, Copy)]
+pub enum Handed {
+    /// Its entry refers to the variable as entries with addresses do.
+    ByReference,
+    /// A field of its entry lists the names of variables that it is to have.
+    ByName(&'static str),
+    /// It has all variables of its client.
+    Inherited,
+    /// It does not, or is not known to.
     Unknown,
 }
 
@@ -138,6 +158,8 @@ pub struct Target {
     pub program: String,
     /// The program's arguments.
     pub arguments: Vec<String>,
+    /// Whether the arguments name a file that holds the key.
+    pub has_key_file: bool,
     /// Tools that may run without a question.
     pub approved: Vec<String>,
 }
@@ -147,7 +169,7 @@ impl Client {
     pub fn entry(&self, target: &Target, key: &Key, stdio: bool) -> Option<Node> {
         let mut pairs = match &self.remote {
             Some(remote) if !stdio => self.remote_entry(remote, target, key)?,
-            _ => self.stdio_entry(target, key),
+            _ => self.stdio_entry(target, key)?,
         };
         if let Some(field) = self.approval(!target.approved.is_empty()) {
             pairs.push((field.to_owned(), Node::texts(&target.approved)));
@@ -175,6 +197,10 @@ impl Client {
                 pairs.push((field.to_owned(), Node::text(KEY_VARIABLE)));
                 None
             }
+            (Key::Reference, Variable::Listed(field, before, after)) => {
+                pairs.push((field.to_owned(), Node::texts([KEY_VARIABLE])));
+                Some(format!("{before}{KEY_VARIABLE}{after}"))
+            }
             (Key::Reference, Variable::Unknown) => return None,
         };
         match (token, self.bearer) {
@@ -189,8 +215,7 @@ impl Client {
         Some(pairs)
     }
 
-    /// A program inherits the variables of its client, so the key need not be written to be known; it is only when asked.
-    fn stdio_entry(&self, target: &Target, key: &Key) -> Vec<(String, Node)> {
+    fn stdio_entry(&self, target: &Target, key: &Key) -> Option<Vec<(String, Node)>> {
         let stdio = &self.stdio;
         let mut pairs = fixed(stdio.lead, &target.name);
         if stdio.joined {
@@ -200,12 +225,21 @@ impl Client {
             pairs.push((stdio.command.to_owned(), Node::text(&target.program)));
             pairs.push(("args".to_owned(), Node::texts(&target.arguments)));
         }
-        if let Key::Literal(key) = key {
-            let variable = (KEY_VARIABLE.to_owned(), Node::text(key));
-            pairs.push((stdio.env.to_owned(), Node::Map(vec![variable])));
-        }
+        let variable = |value: String| (stdio.env.to_owned(), Node::Map(vec![(KEY_VARIABLE.to_owned(), Node::text(value))]));
+        pairs.extend(match (key, stdio.key, self.reference) {
+            (Key::None, ..) | (Key::Reference, Handed::Inherited, _) => None,
+            (Key::Literal(key), ..) => Some(variable(key.clone())),
+            (Key::Reference, ..) if target.has_key_file => None,
+            (Key::Reference, Handed::ByName(field), _) | (Key::Reference, Handed::ByReference, Variable::Listed(field, ..)) => {
+                Some((field.to_owned(), Node::texts([KEY_VARIABLE])))
+            }
+            (Key::Reference, Handed::ByReference, Variable::Around(before, after)) => {
+                Some(variable(format!("{before}{KEY_VARIABLE}{after}")))
+            }
+            (Key::Reference, ..) => return None,
+        });
         pairs.extend(fixed(stdio.tail, &target.name));
-        pairs
+        Some(pairs)
     }
 }
 

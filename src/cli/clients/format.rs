@@ -15,13 +15,17 @@ pub enum Format {
     Yaml,
 }
 
-/// Where the entries stand in the file: under one name at its top.
+/// Where the entries stand in the file: under one name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Section {
     /// The name, e.g. `mcpServers`.
     pub key: &'static str,
     /// How the entries stand there.
     pub shape: Shape,
+    /// The name of the map in which it stands; nothing at the top of the file. In JSON only.
+    pub within: Option<&'static str>,
+    /// Names in it that are no entries but hold other things of the client. They are never touched.
+    pub holding: &'static [&'static str],
 }
 
 /// How entries stand in their section.
@@ -31,6 +35,61 @@ pub enum Shape {
     Map,
     /// A list of entries, each with its name in this field.
     List(&'static str),
+}
+
+impl Section {
+    /// A map of entries at the top of the file.
+    pub const fn map(key: &'static str) -> Self {
+        Self { key, shape: Shape::Map, within: None, holding: &[] }
+    }
+
+    /// A list of entries at the top of the file, with their names in `field`.
+    pub const fn list(key: &'static str, field: &'static str) -> Self {
+        Self { shape: Shape::List(field), ..Self::map(key) }
+    }
+
+    /// The same in a map called `outer`.
+    pub const fn within(self, outer: &'static str) -> Self {
+        Self { within: Some(outer), ..self }
+    }
+
+    /// The same, with these names that are no entries.
+    pub const fn holding(self, names: &'static [&'static str]) -> Self {
+        Self { holding: names, ..self }
+    }
+
+    /// Its value in a file.
+    fn of(self, whole: &Node) -> Option<&Node> {
+        match self.within {
+            None => whole.get(self.key),
+            Some(outer) => whole.get(outer)?.get(self.key),
+        }
+    }
+
+    /// What the file says beside the entries.
+    fn rest(self, whole: Node) -> Node {
+        let kept = |name: &str| self.holding.contains(&name);
+        match (whole, self.within) {
+            (Node::Map(pairs), Some(outer)) => {
+                let inner = Self { within: None, ..self };
+                let pairs = pairs.into_iter();
+                Node::Map(
+                    pairs.map(|(name, value)| if name == outer { (name, inner.rest(value)) } else { (name, value) }).collect(),
+                )
+            }
+            (Node::Map(mut pairs), None) => {
+                for (_, value) in pairs.iter_mut().filter(|(name, _)| name == self.key) {
+                    match value {
+                        Node::Map(entries) => entries.retain(|(name, _)| kept(name)),
+                        other => *other = Node::Map(Vec::new()),
+                    }
+                }
+                pairs.retain(|(name, value)| name != self.key || *value != Node::Map(Vec::new()));
+                Node::Map(pairs)
+            }
+            (other, _) => other,
+        }
+    }
 }
 
 /// Why a text was not read or changed.
@@ -63,13 +122,20 @@ impl Format {
         }
     }
 
+    /// Whether the text has the section, with or without entries.
+    pub fn has(self, text: &str, section: Section) -> Read<bool> {
+        Ok(matches!(section.of(&self.whole(text)?), Some(Node::Map(_) | Node::List(_))))
+    }
+
     /// The entries of the section, by name, in their order.
     pub fn entries(self, text: &str, section: Section) -> Read<Vec<(String, Node)>> {
         let whole = self.whole(text)?;
         let wrong = |what: &str| Refusal { message: format!("has {what} under '{}'", section.key), line: None };
-        match (whole.get(section.key), section.shape) {
+        match (section.of(&whole), section.shape) {
             (None | Some(Node::Null), _) => Ok(Vec::new()),
-            (Some(Node::Map(pairs)), Shape::Map) => Ok(pairs.clone()),
+            (Some(Node::Map(pairs)), Shape::Map) => {
+                Ok(pairs.iter().filter(|(name, _)| !section.holding.contains(&name.as_str())).cloned().collect())
+            }
             (Some(Node::List(items)), Shape::List(field)) => {
                 Ok(items.iter().filter_map(|item| Some((item.get(field)?.as_text()?.to_owned(), item.clone()))).collect())
             }
@@ -116,13 +182,8 @@ impl Format {
 
     /// A change may do nothing but what was meant. This is what stands between an unusual file and a broken one.
     fn check(self, before: &str, after: &str, section: Section, meant: &[(String, Node)]) -> Read<()> {
-        let others = |text: &str| -> Read<Vec<(String, Node)>> {
-            match self.whole(text)? {
-                Node::Map(pairs) => Ok(pairs.into_iter().filter(|(name, _)| name != section.key).collect()),
-                _ => Ok(Vec::new()),
-            }
-        };
-        if self.entries(after, section).as_deref() == Ok(meant) && others(before) == others(after) {
+        let rest = |text: &str| Ok::<_, Refusal>(section.rest(self.whole(text)?));
+        if self.entries(after, section).as_deref() == Ok(meant) && rest(before) == rest(after) {
             return Ok(());
         }
         Err(Refusal { message: format!("writes '{}' in a way that cannot be edited safely", section.key), line: None })

@@ -40,10 +40,13 @@ pub fn insert(text: &str, section: Section, name: &str, entry: &Node) -> Read<St
         let value = Node::Map(vec![(section.key.to_owned(), Node::Map(vec![(name.to_owned(), entry.clone())]))]);
         return Ok(format!("{mark}{lead}{}{end}", render(&value, "", "  ", end)));
     };
-    let changed = match find(&object, section.key) {
+    let Some(parent) = parent(&object, section) else {
+        return Err(Refusal::at(body, 0, format!("has no map for '{}'", section.key)));
+    };
+    let changed = match find(parent, section.key) {
         None => {
             let servers = Node::Map(vec![(name.to_owned(), entry.clone())]);
-            add(body, &object, &object, section.key, &servers)
+            add(body, &object, parent, section.key, &servers)
         }
         Some(property) => match &property.value {
             Value::Object(servers) => add(body, &object, servers, name, entry),
@@ -63,7 +66,8 @@ pub fn insert(text: &str, section: Section, name: &str, entry: &Node) -> Read<St
 pub fn remove(text: &str, section: Section, name: &str) -> Read<String> {
     let (mark, body) = split_mark(text);
     let object = root(body)?;
-    let servers = object.as_ref().and_then(|object| find(object, section.key)).and_then(|property| property.value.as_object());
+    let parent = object.as_ref().and_then(|object| parent(object, section));
+    let servers = parent.and_then(|parent| find(parent, section.key)).and_then(|property| property.value.as_object());
     let Some(servers) = servers else { return Ok(text.to_owned()) };
     let Some(at) = servers.properties.iter().position(|property| property.name.as_str() == name) else {
         return Ok(text.to_owned());
@@ -91,6 +95,14 @@ fn root(body: &str) -> Read<Option<Object<'_>>> {
             Ok(Some(object))
         }
         Some(other) => Err(Refusal::at(body, other.range().start, "is no JSON object")),
+    }
+}
+
+/// The object in which the section stands.
+fn parent<'o, 't>(object: &'o Object<'t>, section: Section) -> Option<&'o Object<'t>> {
+    match section.within {
+        None => Some(object),
+        Some(outer) => find(object, outer)?.value.as_object(),
     }
 }
 

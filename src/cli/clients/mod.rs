@@ -34,7 +34,7 @@ use file::{Change, ClientFile};
 use form::Client;
 use node::Node;
 use place::Machine;
-use table::CLIENTS;
+use table::clients;
 
 pub use relay::relay;
 
@@ -52,10 +52,9 @@ pub async fn command(output: &Output, common: &Common, command: &ClientCommand, 
 
 /// The client called `name`.
 fn find(name: &str) -> Result<&'static Client, Error> {
-    CLIENTS
-        .iter()
+    clients()
         .find(|client| client.name == name)
-        .ok_or_else(|| Error::not_found("client", name, CLIENTS.iter().map(|client| client.name)))
+        .ok_or_else(|| Error::not_found("client", name, clients().map(|client| client.name)))
 }
 
 /// Where the client's file is, as the user or the table says.
@@ -72,7 +71,7 @@ fn list(output: &Output, common: &Common, machine: &Machine<'_>) -> Outcome {
     let ours = select::ours(common);
     let mut documents = Vec::new();
     let mut rows = Vec::new();
-    for client in CLIENTS {
+    for client in clients() {
         let found = machine.evidence(client).map(|path| machine.shown(&path));
         let file = machine.file(client);
         let entries = file.as_ref().map(|path| ClientFile::new(client, path).entries());
@@ -108,7 +107,13 @@ fn list(output: &Output, common: &Common, machine: &Machine<'_>) -> Outcome {
 }
 
 fn names_of(entries: Vec<(String, Node)>, ours: &impl Fn(&Node) -> bool) -> Vec<String> {
-    entries.into_iter().filter(|(_, node)| ours(node)).map(|(name, _)| name).collect()
+    let mut names = Vec::new();
+    for (name, _) in entries.into_iter().filter(|(_, node)| ours(node)) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
 }
 
 /// `mcp-manager client config`: what `connect` would write, for files that people write themselves.
@@ -129,7 +134,7 @@ async fn config(output: &Output, common: &Common, machine: &Machine<'_>, wanted:
 async fn connect(output: &Output, common: &Common, machine: &Machine<'_>, wanted: &ClientChange) -> Outcome {
     let client = find(&wanted.entries.client)?;
     let file = file_of(machine, client, wanted.entries.file.as_ref())?;
-    let entries = select::entries(output, common, machine.environment, client, &wanted.entries).await?;
+    let entries = select::entries(output, common, machine.environment, file.form()?, &wanted.entries).await?;
     let change = file.connect(&entries, &select::ours(common), wanted.force)?;
     if !wanted.dry_run {
         file.make(&change)?;

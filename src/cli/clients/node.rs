@@ -45,14 +45,14 @@ impl Node {
         }
     }
 
-    /// Whether a text like this stands somewhere in it.
-    pub fn any_text(&self, like: &impl Fn(&str) -> bool) -> bool {
-        match self {
-            Self::Text(text) => like(text),
-            Self::List(items) => items.iter().any(|item| item.any_text(like)),
-            Self::Map(pairs) => pairs.iter().any(|(_, value)| value.any_text(like)),
-            Self::Null | Self::Bool(_) | Self::Plain(_) => false,
-        }
+    /// Whether a text like this is one of the values of this map, or stands in a list that is. Maps below it are not looked
+    /// into: what they say is not said by this one.
+    pub fn says(&self, like: &impl Fn(&str) -> bool) -> bool {
+        let Self::Map(pairs) = self else { return false };
+        pairs.iter().any(|(_, value)| match value {
+            Self::List(items) => items.iter().filter_map(Self::as_text).any(like),
+            other => other.as_text().is_some_and(like),
+        })
     }
 
     /// As a JSON value, for results of commands.

@@ -11,6 +11,7 @@ use crate::config::Environment;
 pub struct Place {
     base: Base,
     path: &'static str,
+    with_folder: bool,
 }
 
 /// A directory that the system gives.
@@ -25,7 +26,7 @@ enum Base {
     Application,
 }
 
-/// Candidates on each system; the first that exists is meant, else the first.
+/// Candidates on each system; the first that is there is meant, else the first.
 #[derive(Debug, Clone, Copy)]
 pub struct Places {
     /// On Linux and whatever is like it.
@@ -50,17 +51,22 @@ pub enum System {
 impl Place {
     /// Below the user's home.
     pub const fn home(path: &'static str) -> Self {
-        Self { base: Base::Home, path }
+        Self { base: Base::Home, path, with_folder: false }
     }
 
     /// Below the directory of settings of XDG.
     pub const fn config(path: &'static str) -> Self {
-        Self { base: Base::Config, path }
+        Self { base: Base::Config, path, with_folder: false }
     }
 
     /// Below the system's own directory of settings.
     pub const fn application(path: &'static str) -> Self {
-        Self { base: Base::Application, path }
+        Self { base: Base::Application, path, with_folder: false }
+    }
+
+    /// The same, which is there as soon as its directory is.
+    pub const fn with_folder(self) -> Self {
+        Self { with_folder: true, ..self }
     }
 }
 
@@ -96,19 +102,22 @@ impl<'e> Machine<'e> {
 
     /// The file of a client; nothing when the machine says no home.
     pub fn file(&self, client: &Client) -> Option<PathBuf> {
-        if let Some((variable, name)) = client.variable
-            && let Some(value) = self.environment.get(variable)
-        {
-            let value = PathBuf::from(value);
-            return Some(if name.is_empty() { value } else { value.join(name) });
+        let named = |(variable, name): &(&str, &str)| {
+            let value = PathBuf::from(self.environment.get(variable)?);
+            Some(if name.is_empty() { value } else { value.join(name) })
+        };
+        if let Some(file) = client.variables.iter().find_map(named) {
+            return Some(file);
         }
         let places = match self.system {
             System::Linux => client.places.linux,
             System::MacOs => client.places.macos,
             System::Windows => client.places.windows,
         };
-        let candidates: Vec<PathBuf> = places.iter().filter_map(|place| self.path(*place)).collect();
-        candidates.iter().find(|path| path.exists()).or(candidates.first()).cloned()
+        let candidates = || places.iter().filter_map(|place| Some((place, self.path(*place)?)));
+        let meant =
+            |(place, path): &(&Place, PathBuf)| path.exists() || place.with_folder && path.parent().is_some_and(Path::is_dir);
+        candidates().find(meant).or_else(|| candidates().next()).map(|(_, path)| path)
     }
 
     /// What shows that the client is there: a program, its file, or its directory.

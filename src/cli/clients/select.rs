@@ -1,7 +1,7 @@
 //! Which servers are meant, and their entries: services by name, the manager's own endpoint, all services behind one.
 
 use super::super::arguments::Common;
-use super::super::client::{Client as Manager, Query, service_path};
+use super::super::client::{self, Client as Manager, Query, service_path};
 use super::super::exit::{Code, Outcome, Trouble};
 use super::super::output::Output;
 use super::arguments::{ClientEntries, KeyForm};
@@ -22,7 +22,7 @@ const ALL: &str = "mcp-manager-services";
 pub fn ours(common: &Common) -> impl Fn(&Node) -> bool {
     let endpoint = format!("{}/mcp", base(common));
     move |entry| {
-        entry.any_text(&|text: &str| text.strip_prefix(&endpoint).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+        entry.says(&|text: &str| text.strip_prefix(&endpoint).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
     }
 }
 
@@ -57,6 +57,10 @@ pub async fn entries(
     if wanted.all || targets.is_empty() {
         targets.push((ALL.to_owned(), "/mcp/all".to_owned()));
     }
+    if let Some((name, _)) = targets.iter().find(|(name, _)| client.section.holding.contains(&name.as_str())) {
+        let message = format!("cannot be '{name}' for {}, which keeps other things under that name", client.title);
+        return Err(Error::invalid_field("SERVICE", message, "connect it in a group or with --all").into());
+    }
     let approves_beforehand = match client.approve {
         Approve::Always(_) => true,
         Approve::WhenAsked(_) => wanted.auto_approve,
@@ -70,30 +74,49 @@ pub async fn entries(
     for (name, path) in targets {
         let url = format!("{}{path}", base(common));
         let approved = if approves_beforehand { read_only_tools(output, common, &url).await } else { Vec::new() };
-        let arguments = vec!["client".to_owned(), "relay".to_owned(), url.clone()];
-        let leads_to = Target { name: name.clone(), url, program: program.clone(), arguments, approved };
-        let Some(entry) = client.entry(&leads_to, &key, wanted.stdio) else {
-            let message = format!("cannot be 'reference' for {}, whose file is not known to refer to variables", client.title);
-            let remedy = "give '--key literal' to put the key itself into the file, or --stdio to let a program hold it";
-            return Err(Error::invalid_field("--key", message, remedy).into());
-        };
+        let mut arguments = vec!["client".to_owned(), "relay".to_owned(), url.clone()];
+        let key_file = common.api_key_file.as_ref().filter(|_| key == Key::Reference);
+        if let Some(file) = key_file {
+            let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
+            arguments.extend(["--api-key-file".to_owned(), file.display().to_string()]);
+        }
+        let has_key_file = key_file.is_some();
+        let leads_to = Target { name: name.clone(), url, program: program.clone(), arguments, has_key_file, approved };
+        let entry = client.entry(&leads_to, &key, wanted.stdio).ok_or_else(|| no_reference(client, wanted.stdio))?;
         entries.push((name, entry));
     }
     Ok(entries)
 }
 
+/// The error for clients that cannot be told where the key is.
+fn no_reference(client: &Client, stdio: bool) -> Error {
+    let title = client.title;
+    let (message, remedy) = if stdio || client.remote.is_none() {
+        let message = format!("cannot be 'reference' for {title}, which is not known to hand it to programs that it starts");
+        (
+            message,
+            "name a file that holds the key with --api-key-file, or give '--key literal' to put the key itself into the file",
+        )
+    } else {
+        let message = format!("cannot be 'reference' for {title}, whose file is not known to refer to variables");
+        let remedy = "give '--key literal' to put the key itself into the file, or --stdio with --api-key-file, so that a \
+                      program reads it from a file of yours";
+        (message, remedy)
+    };
+    Error::invalid_field("--key", message, remedy)
+}
+
 /// How the entries are to hold the key. By reference when one is in use here, so that the key itself stays out of files.
 fn key(common: &Common, wanted: &ClientEntries) -> Outcome<Key> {
-    let form = wanted.key.unwrap_or(if common.api_key.is_some() { KeyForm::Reference } else { KeyForm::None });
+    let given = common.api_key.is_some() || common.api_key_file.is_some();
+    let form = wanted.key.unwrap_or(if given { KeyForm::Reference } else { KeyForm::None });
     Ok(match form {
         KeyForm::None => Key::None,
         KeyForm::Reference => Key::Reference,
         KeyForm::Literal => {
-            let key = common.api_key.as_deref().map(str::trim).filter(|key| !key.is_empty());
             let remedy = format!("set {KEY_VARIABLE} to the key");
-            Key::Literal(
-                key.ok_or_else(|| Error::invalid_field("--key", "is 'literal', and there is no key", remedy))?.to_owned(),
-            )
+            let none = || Error::invalid_field("--key", "is 'literal', and there is no key", remedy);
+            Key::Literal(client::key(common)?.ok_or_else(none)?)
         }
     })
 }

@@ -7,6 +7,7 @@
 mod reader;
 #[cfg(test)]
 mod tests;
+mod whole;
 mod wrong;
 
 use std::collections::BTreeSet;
@@ -18,6 +19,8 @@ use serde_json::{Map, Value};
 
 use crate::domain::{nearest, shown};
 use crate::error::FieldError;
+
+pub use whole::whole;
 
 /// At most this many errors are listed, and one that says so; a document with more is not worth reading further.
 pub const MAX_ERRORS: usize = 100;

@@ -160,8 +160,8 @@ fn expected_in_words(expected: &dyn Expected) -> String {
     let words = match text.as_str() {
         // The only numbers of this type are ports.
         "u16" => "a whole number from 1 to 65535",
-        "u32" => "a whole number from 0 to 4294967295",
-        "u64" | "usize" => "a whole number",
+        // Those with bounds of their own say so themselves.
+        "u32" | "u64" | "usize" => "a whole number",
         "a boolean" => "true or false",
         "a string" => "a text in quotes",
         "a sequence" => "a list",

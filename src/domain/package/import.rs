@@ -106,6 +106,10 @@ pub fn clients_file(document: &Value) -> Result<Import, Vec<FieldError>> {
 
 fn server(name: &str, entry: &Map<String, Value>) -> Result<Imported, String> {
     let text = |name: &str| entry.get(name).and_then(Value::as_str);
+    let says = |name: &str, value: bool| entry.get(name) == Some(&Value::Bool(value));
+    if says("disabled", true) || says("enabled", false) {
+        return Err("it is turned off there".to_owned());
+    }
     if let Some(url) = ["url", "serverUrl", "httpUrl", "uri"].iter().find_map(|name| text(name)) {
         return Err(format!("it runs elsewhere, at {url}"));
     }

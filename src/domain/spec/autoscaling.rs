@@ -17,13 +17,13 @@ const LONGEST_BEFORE_SCALING_DOWN: Span = Span(3_600_000);
 #[serde(deny_unknown_fields)]
 pub struct AutoscalingInput {
     /// Fewest replicas (default: `replicas`, or 1).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "rules::replicas", skip_serializing_if = "Option::is_none")]
     pub min: Option<u32>,
     /// Most replicas; `MAX_CONTAINERS` counts these.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "rules::replicas", skip_serializing_if = "Option::is_none")]
     pub max: Option<u32>,
     /// Load that each replica should bear, in percent of its CPU limit, 1 to 100 (default 80).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "rules::cpu_percent", skip_serializing_if = "Option::is_none")]
     pub cpu_percent: Option<u32>,
     /// How long the load must have been lower before replicas go, up to `1h` (default `5m`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -62,7 +62,7 @@ impl Check {
         self.that(min <= max, "autoscaling.max", "is less than the fewest", &format!("use {min} or more"));
         let replicas = replicas.unwrap_or(min);
         self.that((min..=max).contains(&replicas) || min > max, "replicas", "is not within 'autoscaling'", "leave it out");
-        let cpu_percent = self.within("autoscaling.cpu_percent", input.cpu_percent.unwrap_or(CPU_PERCENT), 1..=100);
+        let cpu_percent = self.within("autoscaling.cpu_percent", input.cpu_percent.unwrap_or(CPU_PERCENT), rules::CPU_PERCENT);
         let scale_down_after = input.scale_down_after.unwrap_or_else(scale_down_after);
         let most = LONGEST_BEFORE_SCALING_DOWN;
         self.that(scale_down_after <= most, "autoscaling.scale_down_after", "is too long", &format!("use {most} or less"));

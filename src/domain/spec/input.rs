@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use super::autoscaling::AutoscalingInput;
 use super::placement::Placement;
+use super::rules;
 use super::spelling::{EnvironmentValue, PortNumber, Volumes, Words, health_command};
 use super::values::{PullPolicy, RestartPolicy, SessionMode, Transport};
 use crate::domain::quantity::{Bytes, MilliCpu, Span};
@@ -32,7 +33,7 @@ pub struct HealthCheckInput {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span>,
     /// Failures in a row that make it unhealthy (default 3).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "rules::retries", skip_serializing_if = "Option::is_none")]
     pub retries: Option<u32>,
     /// Time after the start in which failures do not count (default 30 s).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -124,6 +125,7 @@ spec_input! {
     /// Limit of processes and threads (default 256).
     #[schemars(range(min = 1))]
     #[schema(minimum = 1)]
+    #[serde(deserialize_with = "rules::pids")]
     pids_limit: u32,
     /// Limit of the container's writable layer.
     storage_limit: Bytes,
@@ -148,6 +150,7 @@ spec_input! {
     /// How many containers run it.
     #[schemars(range(min = 1, max = 100))]
     #[schema(minimum = 1, maximum = 100)]
+    #[serde(deserialize_with = "rules::replicas")]
     replicas: u32,
     /// Replicas by load, in a cluster.
     autoscaling: AutoscalingInput,

@@ -117,16 +117,28 @@ pub fn resolve(
 pub const MAPS: [&str; 5] = ["environment", "labels", "ports", "secrets", "tmpfs"];
 
 /// Rules that `input` breaks wherever and with whatever it is used: host paths and the values of the manager's variables
-/// are left to the moment of use. `unread` are the fields with errors of their own, about which nothing is said but for
-/// the entries of [`MAPS`] that could be read.
+/// are left to the moment of use. `unread` is as with [`violations`].
 #[must_use]
-pub fn violations(mut input: SpecInput, allowed_env: &[String], unread: &BTreeSet<String>) -> Vec<FieldError> {
+pub fn violations_anywhere(input: SpecInput, allowed_env: &[String], unread: &BTreeSet<String>) -> Vec<FieldError> {
+    let anywhere = Defaults { allowed_host_paths: vec!["/".to_owned()], ..Defaults::default() };
+    violations(input, &anywhere, allowed_env, &|_| Some(String::new()), unread)
+}
+
+/// Rules that `input` breaks. `unread` are the fields with errors of their own, about which nothing is said but for the
+/// entries of [`MAPS`] that could be read.
+#[must_use]
+pub fn violations(
+    mut input: SpecInput,
+    defaults: &Defaults,
+    allowed_env: &[String],
+    variables: Variables<'_>,
+    unread: &BTreeSet<String>,
+) -> Vec<FieldError> {
     if unread.contains("port") {
         // Rules about other fields should not complain that there is none.
         input.port = Some(1);
     }
-    let anywhere = Defaults { allowed_host_paths: vec!["/".to_owned()], ..Defaults::default() };
-    let mut errors = resolve(input, &anywhere, allowed_env, &|_| Some(String::new())).err().unwrap_or_default();
+    let mut errors = resolve(input, defaults, allowed_env, variables).err().unwrap_or_default();
     errors.retain(|error| {
         let member = member(&error.field);
         !unread.contains(member) || MAPS.contains(&member)

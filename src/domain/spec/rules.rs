@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
+use serde::Deserializer;
+
 use super::spelling::FOR_A_SHELL;
 use super::{PortNumber, ServiceSpec, Words};
-use crate::domain::fields::MAX_ERRORS;
+use crate::domain::fields::{MAX_ERRORS, whole};
 use crate::domain::quantity::{Bytes, MilliCpu, Span};
 use crate::domain::shown;
 use crate::error::FieldError;
@@ -21,11 +23,28 @@ pub const CPU: RangeInclusive<MilliCpu> = MilliCpu(10)..=MilliCpu(4_096_000);
 pub const PIDS: RangeInclusive<u32> = 1..=4_194_304;
 pub(super) const REPLICAS: RangeInclusive<u32> = 1..=100;
 pub(super) const RETRIES: RangeInclusive<u32> = 1..=100;
+pub(super) const CPU_PERCENT: RangeInclusive<u32> = 1..=100;
 pub(super) const INTERVAL: RangeInclusive<Span> = Span(100)..=HOUR;
 pub(super) const PROBE_TIMEOUT: RangeInclusive<Span> = Span(10)..=HOUR;
 pub(super) const START: RangeInclusive<Span> = Span(100)..=HOUR;
 pub(super) const UP_TO_AN_HOUR: RangeInclusive<Span> = Span(0)..=HOUR;
 const HOUR: Span = Span(3_600_000);
+
+/// Readers of the numbers among these.
+macro_rules! readers {
+    ($($reader:ident: $bounds:expr, $what:literal;)*) => { $(
+        #[doc = concat!("Reads ", $what, ".")]
+        pub fn $reader<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+            whole(deserializer, $bounds)
+        }
+    )* };
+}
+readers! {
+    replicas: REPLICAS, "a number of replicas";
+    pids: PIDS, "a limit of processes";
+    retries: RETRIES, "a number of failures";
+    cpu_percent: CPU_PERCENT, "a load";
+}
 
 /// Most entries of a map or list.
 pub(super) const MAX_ENTRIES: usize = 1000;

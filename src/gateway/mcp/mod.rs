@@ -96,7 +96,7 @@ impl Hub {
                 Err(refused) => *refused,
             },
             Method::GET => self.listen(&caller),
-            Method::DELETE => self.end(&caller).await,
+            Method::DELETE => self.end(&caller),
             _ => not_allowed(),
         }
     }

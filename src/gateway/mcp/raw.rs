@@ -12,6 +12,9 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use crate::rpc;
 
+/// The member of `_meta` by which whoever asks wants news, and of the news themselves.
+pub(super) const PROGRESS_TOKEN: &str = "progressToken";
+
 /// The text of one JSON value.
 pub(super) type Raw = Box<RawValue>;
 

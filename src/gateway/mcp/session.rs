@@ -1,7 +1,7 @@
 //! One client's session of the earlier eras: its own session with each service that it uses, what services ask it, and
 //! what is to be told to it outside of answers.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,13 +10,14 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderValue, Method, header};
 use serde_json::json;
+use serde_json::value::RawValue;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::catalog::Version;
 use super::look::{Line, Unknown, within};
-use super::raw::{Message, Object, Raw, raw};
+use super::raw::{Message, Object, PROGRESS_TOKEN, Raw, raw};
 use super::upstream::{Answers, Unanswered, Upstream};
 use crate::domain::aggregate::{Scope, shown_uri};
 use crate::domain::name::ServiceName;
@@ -27,7 +28,7 @@ pub(super) const OPEN_LIMIT: Duration = Duration::from_mins(1);
 
 /// So many messages wait for a client that listens to no stream; then the oldest goes.
 const MAX_WAITING: usize = 256;
-/// So many questions of services may be unanswered at once.
+/// So many questions of services may be unanswered at once; then the oldest is forgotten.
 const MAX_ASKED: usize = 256;
 
 /// A session.
@@ -51,8 +52,8 @@ pub(super) struct Session {
 #[derive(Debug)]
 struct State {
     lines: HashMap<ServiceName, Line>,
-    /// What services asked, by the id that the client knows.
-    asked: HashMap<String, (ServiceName, Raw)>,
+    /// What services asked, by the number in the id that the client knows.
+    asked: BTreeMap<u64, Asked>,
     /// Which service has the request with this id.
     pending: HashMap<String, ServiceName>,
     /// Resources that are watched under the URI that the client knows.
@@ -66,12 +67,38 @@ struct State {
     listener: CancellationToken,
 }
 
+/// A question of a service.
+#[derive(Debug)]
+struct Asked {
+    service: ServiceName,
+    /// As the service knows it.
+    id: Raw,
+    /// By which the service wants news of it.
+    token: Option<Raw>,
+}
+
+impl Asked {
+    /// The id, and the token, that the client knows.
+    fn known(&self, number: u64) -> String {
+        format!("{}:{number}", self.service)
+    }
+}
+
+impl State {
+    /// The question that the client knows by this id or token.
+    fn number(&self, known: &RawValue) -> Option<u64> {
+        let known: String = serde_json::from_str(known.get()).ok()?;
+        let number = known.rsplit_once(':')?.1.parse().ok()?;
+        (self.asked.get(&number)?.known(number) == known).then_some(number)
+    }
+}
+
 impl Session {
     pub(super) fn new(scope: Scope, actor: String, introduction: Object, seen: Version) -> Self {
         let id = crate::random::id();
         let state = State {
             lines: HashMap::new(),
-            asked: HashMap::new(),
+            asked: BTreeMap::new(),
             pending: HashMap::new(),
             watched: HashMap::new(),
             outbox: VecDeque::new(),
@@ -180,13 +207,33 @@ impl Session {
     pub(super) fn told(&self, service: &ServiceName, mut message: Message, text: Bytes) -> Option<Bytes> {
         let method = message.method.clone()?;
         if let Some(id) = message.id.take() {
-            let known = format!("{service}:{}", self.counter.fetch_add(1, Ordering::Relaxed));
+            let mut params = message.params();
+            let mut meta = params.object("_meta").unwrap_or_default();
+            let token = meta.get(PROGRESS_TOKEN).map(ToOwned::to_owned);
+            let number = self.counter.fetch_add(1, Ordering::Relaxed);
+            let asked = Asked { service: service.clone(), id, token };
+            let known = asked.known(number);
+            if asked.token.is_some() {
+                meta.put(PROGRESS_TOKEN, &known);
+                params.put("_meta", &meta);
+                message.set_params(&params);
+            }
             let mut state = self.state();
             if state.asked.len() >= MAX_ASKED {
-                return None;
+                state.asked.pop_first();
             }
-            state.asked.insert(known.clone(), (service.clone(), id));
+            state.asked.insert(number, asked);
             message.whole.put("id", &known);
+            return Some(message.whole.to_text().into());
+        }
+        if method == "notifications/cancelled" {
+            // It has no need of an answer any more.
+            let mut params = message.params();
+            let id = params.get("requestId")?.get().to_owned();
+            let mut state = self.state();
+            let (&number, _) = state.asked.iter().find(|(_, asked)| asked.service == *service && asked.id.get() == id)?;
+            params.put("requestId", &state.asked.remove(&number)?.known(number));
+            message.set_params(&params);
             return Some(message.whole.to_text().into());
         }
         if method == "notifications/resources/updated" {
@@ -201,11 +248,18 @@ impl Session {
     }
 
     /// Whose question the client has answered, and under which id it was asked.
-    pub(super) fn answered(&self, id: &Raw) -> Option<(Line, Raw)> {
-        let known: String = serde_json::from_str(id.get()).ok()?;
+    pub(super) fn answered(&self, id: &RawValue) -> Option<(Line, Raw)> {
         let mut state = self.state();
-        let (service, id) = state.asked.remove(&known)?;
-        Some((state.lines.get(&service)?.clone(), id))
+        let number = state.number(id)?;
+        let asked = state.asked.remove(&number)?;
+        Some((state.lines.get(&asked.service)?.clone(), asked.id))
+    }
+
+    /// Whose question the client has news of, and by which token the service wants them.
+    pub(super) fn news_of(&self, token: &RawValue) -> Option<(Line, Raw)> {
+        let state = self.state();
+        let asked = state.asked.get(&state.number(token)?)?;
+        Some((state.lines.get(&asked.service)?.clone(), asked.token.clone()?))
     }
 
     pub(super) fn watch(&self, service: &ServiceName, uri: &str, known: &str) {

@@ -1,7 +1,7 @@
 //! Clients of the earlier eras: their sessions, and what each message of theirs does.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::events::{KEEP_ALIVE as COMMENT, event};
 use super::look::{Line, SESSIONS, client_info};
-use super::raw::{Message, Object, Raw, answer};
+use super::raw::{Message, Object, PROGRESS_TOKEN, Raw, answer};
 use super::relay::{Relay, failure};
 use super::session::{Session, stateless_meta};
 use super::target::Target;
@@ -34,9 +34,16 @@ pub(super) struct Sessions {
     by_id: Mutex<HashMap<String, Arc<Session>>>,
     /// Sessions with services for callers that have none, by caller.
     shared: Mutex<HashMap<(String, ServiceName), Line>>,
+    /// How many requests have been sent in those.
+    requests: AtomicU64,
 }
 
 impl Sessions {
+    /// A number that no other request in a session with a service has.
+    pub(super) fn number(&self) -> u64 {
+        self.requests.fetch_add(1, Ordering::Relaxed)
+    }
+
     fn by_id(&self) -> MutexGuard<'_, HashMap<String, Arc<Session>>> {
         self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -87,7 +94,7 @@ pub(super) async fn close_idle(hub: Weak<Hub>, tasks: Tasks) {
         let long_ago = |session: &Arc<Session>| session.idle_since().is_some_and(|since| since.elapsed() > IDLE_LIMIT);
         let idle: Vec<_> = hub.sessions.by_id().extract_if(|_, session| long_ago(session)).map(|(_, session)| session).collect();
         for session in idle {
-            hub.close(&session).await;
+            hub.close(session);
         }
     }
 }
@@ -165,7 +172,7 @@ impl Hub {
         });
         let session = Arc::new(Session::new(caller.scope, caller.actor, introduction, seen));
         if let Some(removed) = self.sessions.keep(&session) {
-            removed.ended.cancel();
+            self.close(removed);
         }
         let mut response = json_answer(StatusCode::OK, answer(id, &result));
         response.headers_mut().extend(HeaderValue::from_str(&session.id).ok().map(|id| (upstream::SESSION_ID, id)));
@@ -242,6 +249,16 @@ impl Hub {
                     line.say_later(&self.tasks, message.whole.to_text().into());
                 }
             }
+            Some("notifications/progress") => {
+                let mut params = message.params();
+                let token = params.get(PROGRESS_TOKEN).map(ToOwned::to_owned);
+                if let Some((line, token)) = token.and_then(|token| session.news_of(&token)) {
+                    params.set(PROGRESS_TOKEN, token);
+                    let mut message = message.clone();
+                    message.set_params(&params);
+                    line.say_later(&self.tasks, message.whole.to_text().into());
+                }
+            }
             // The manager has greeted each service by itself.
             Some("notifications/initialized") | None => {}
             Some(_) => {
@@ -295,14 +312,14 @@ impl Hub {
     }
 
     /// The client says that it is done.
-    pub(super) async fn end(&self, caller: &Caller) -> Response<Body> {
+    pub(super) fn end(&self, caller: &Caller) -> Response<Body> {
         if !caller.headers.contains_key(upstream::SESSION_ID) {
             return not_allowed();
         }
         match self.session(caller) {
             Ok(session) => {
                 self.sessions.by_id().remove(&session.id);
-                self.close(&session).await;
+                self.close(session);
                 let mut response = Response::new(Body::empty());
                 *response.status_mut() = StatusCode::NO_CONTENT;
                 response
@@ -311,10 +328,13 @@ impl Hub {
         }
     }
 
-    /// Ends a session, and with it its sessions with services.
-    async fn close(&self, session: &Session) {
+    /// Ends a session, and with it its sessions with services, for none of which anybody waits.
+    fn close(&self, session: Arc<Session>) {
         session.ended.cancel();
-        futures_util::future::join_all(session.lines().iter().map(Line::close)).await;
+        self.tasks.spawn("mcp: end a session", async move {
+            let lines = session.lines();
+            futures_util::future::join_all(lines.iter().map(Line::close)).await;
+        });
     }
 }
 

@@ -15,12 +15,13 @@ use tokio::sync::watch;
 use super::catalog::Version;
 use super::events::{KEEP_ALIVE as COMMENT, event};
 use super::look::{Line, SESSIONS, STATELESS, Unknown, client_info};
-use super::raw::{Message, Object, Raw};
+use super::raw::{Message, Object, PROGRESS_TOKEN, Raw};
 use super::relay::{Relay, failure};
 use super::session::OPEN_LIMIT;
 use super::target::Target;
 use super::upstream::{self, Unanswered};
 use super::{Caller, Hub, KEEP_ALIVE, headers, json as json_answer, merge, refusal};
+use crate::lifecycle::Tasks;
 use crate::rpc;
 
 pub(super) const VERSION_KEY: &str = "io.modelcontextprotocol/protocolVersion";
@@ -86,18 +87,25 @@ impl Hub {
         }
     }
 
-    /// A call of a service of the earlier eras.
+    /// A call of a service of the earlier eras, in a session that the caller's other requests are in too: each has an id,
+    /// and a progress token, of the manager's, since clients without a session count each for itself.
     async fn call_earlier(self: &Arc<Self>, caller: &Caller, id: Raw, target: Target) -> Response<Body> {
         let Target { service, mut message, .. } = target;
+        let own = super::raw::raw(&format!("mcp-manager-{}", self.sessions.number()));
         let mut params = message.params();
         let mut meta = params.object("_meta").unwrap_or_default();
         let wants_log = meta.has(LOG_LEVEL_KEY);
+        let token = meta.get(PROGRESS_TOKEN).map(ToOwned::to_owned);
+        if token.is_some() {
+            meta.set(PROGRESS_TOKEN, own.clone());
+        }
         meta.retain(|name| !name.starts_with("io.modelcontextprotocol/"));
         params.retain(|name| name != "_meta" || !meta.is_empty());
         if !meta.is_empty() {
             params.put("_meta", &meta);
         }
         message.set_params(&params);
+        message.whole.set("id", own.clone());
         let mut fresh = false;
         let (line, answers) = loop {
             let line = match self.shared_line(&caller.actor, &service, fresh).await {
@@ -111,19 +119,22 @@ impl Hub {
                 Err(error) => return json_answer(StatusCode::OK, failure(&id, &service, &error)),
             }
         };
-        let (tasks, cacheable) = (self.tasks.clone(), message.method.as_deref() == Some("resources/read"));
+        let cacheable = message.method.as_deref() == Some("resources/read");
+        let mut under_way = UnderWay { line, tasks: self.tasks.clone(), id: own, answered: false };
+        let client = id.clone();
         let convert = move |message: Message, text: Bytes| -> Option<Bytes> {
-            match (&message.method, &message.id) {
-                (None, _) => Some(modern(message, text, cacheable)),
-                (Some(method), None) => {
-                    let passes = method == "notifications/progress" || (method == "notifications/message" && wants_log);
-                    passes.then_some(text)
+            match (message.method.as_deref(), &message.id) {
+                (None, _) => {
+                    under_way.answered = true;
+                    Some(modern(message, &client, cacheable))
                 }
+                (Some("notifications/progress"), None) => progress(message, token.as_ref()?, &under_way.id),
+                (Some("notifications/message"), None) => wants_log.then_some(text),
+                (Some(_), None) => None,
                 (Some(_), Some(asked)) => {
                     let text = "this client cannot be asked anything: it declared no such capability";
                     let refusal = super::raw::error(Some(asked), rpc::METHOD_NOT_FOUND, text, None);
-                    let line = line.clone();
-                    line.say_later(&tasks, refusal);
+                    under_way.line.say_later(&under_way.tasks, refusal);
                     None
                 }
             }
@@ -251,19 +262,48 @@ fn versions() -> Vec<&'static str> {
     [&[STATELESS][..], &SESSIONS].concat()
 }
 
-/// An answer of an earlier era in the words of this one.
-fn modern(message: Message, text: Bytes, cacheable: bool) -> Bytes {
-    let Some(mut result) = message.whole.object("result") else { return text };
-    if result.has("resultType") {
-        return text;
+/// A request in a session of the earlier eras. When the client is gone before the answer, the service is told, which
+/// the client of this era has done by going.
+struct UnderWay {
+    line: Line,
+    tasks: Tasks,
+    id: Raw,
+    answered: bool,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        if !self.answered {
+            let mut params = Object::default();
+            params.set("requestId", self.id.clone());
+            self.line.say_later(&self.tasks, rpc::notification("notifications/cancelled", Some(params.to_text().as_bytes())));
+        }
     }
-    result.put("resultType", &"complete");
-    if cacheable {
-        result.put("ttlMs", &TTL_MILLISECONDS);
-        result.put("cacheScope", &"private");
+}
+
+/// News of the request `own`, with the client's own token; `None` when it is of another one.
+fn progress(mut message: Message, token: &Raw, own: &Raw) -> Option<Bytes> {
+    let mut params = message.params();
+    if params.get(PROGRESS_TOKEN)?.get() != own.get() {
+        return None;
     }
+    params.set(PROGRESS_TOKEN, token.clone());
+    message.set_params(&params);
+    Some(message.whole.to_text().into())
+}
+
+/// An answer of an earlier era in the words of this one, with the client's id.
+fn modern(message: Message, id: &Raw, cacheable: bool) -> Bytes {
     let mut whole = message.whole;
-    whole.put("result", &result);
+    whole.set("id", id.clone());
+    if let Some(mut result) = whole.object("result").filter(|result| !result.has("resultType")) {
+        result.put("resultType", &"complete");
+        if cacheable {
+            result.put("ttlMs", &TTL_MILLISECONDS);
+            result.put("cacheScope", &"private");
+        }
+        whole.put("result", &result);
+    }
     whole.to_text().into()
 }
 

@@ -259,6 +259,54 @@ async fn links_swapped_as_kubernetes_does_are_followed() {
 }
 
 #[tokio::test]
+async fn a_broken_file_that_is_renamed_or_comes_back_keeps_its_last_valid_template() {
+    let rig = Rig::new();
+    rig.write("echo.json", flat("echo", "1", "echo:1"));
+    let registry = rig.open().await;
+    let in_use = |file: &str| {
+        let file = file.to_owned();
+        move |now: &Templates| {
+            let stale = |entry: &crate::registry::Entry| entry.file == file && entry.stale;
+            now.entries().iter().any(stale) && image(now, "echo").as_deref() == Some("echo:1")
+        }
+    };
+    // Its name is not to be read from it, so it is known by what the directory says.
+    rig.write("echo.json", "{");
+    until(&registry, "it is broken", in_use("echo.json")).await;
+    tokio::time::sleep(crate::registry::scan::YOUNG + Duration::from_millis(100)).await;
+    registry.reload().await.unwrap();
+    fs::rename(rig.dir().join("echo.json"), rig.dir().join("other.json")).unwrap();
+    until(&registry, "it has another name", in_use("other.json")).await;
+
+    fs::rename(rig.dir(), rig.root.path().join("away")).unwrap();
+    until(&registry, "the directory is gone", |now| image(now, "echo").is_none()).await;
+    fs::rename(rig.root.path().join("away"), rig.dir()).unwrap();
+    until(&registry, "the directory is back", in_use("other.json")).await;
+
+    fs::remove_file(rig.dir().join("other.json")).unwrap();
+    until(&registry, "the file is gone", |now| image(now, "echo").is_none()).await;
+    rig.write("third.json", flat("echo", "1", "echo:1").replace("\"image\"", "\"imagine\""));
+    until(&registry, "a new one says that it is the same template, and is broken", in_use("third.json")).await;
+}
+
+#[tokio::test]
+async fn a_path_that_is_turned_to_another_directory_is_followed_and_watched_there() {
+    let rig = Rig::new();
+    let (old, new) = (rig.root.path().join("old"), rig.root.path().join("new"));
+    fs::rename(rig.dir(), &old).unwrap();
+    symlink(&old, rig.dir()).unwrap();
+    rig.write("echo.json", flat("echo", "1", "echo:1"));
+    let registry = rig.open().await;
+    fs::create_dir(&new).unwrap();
+    fs::write(new.join("echo.json"), flat("echo", "1", "echo:2")).unwrap();
+    symlink(&new, rig.root.path().join("next")).unwrap();
+    fs::rename(rig.root.path().join("next"), rig.dir()).unwrap();
+    until(&registry, "the other directory is read", |now| image(now, "echo").as_deref() == Some("echo:2")).await;
+    rig.write("echo.json", flat("echo", "1", "echo:3"));
+    until(&registry, "and watched", |now| image(now, "echo").as_deref() == Some("echo:3")).await;
+}
+
+#[tokio::test]
 async fn a_burst_of_changes_ends_in_the_right_state() {
     let rig = Rig::new();
     let registry = rig.open().await;

@@ -36,6 +36,8 @@ async fn the_documentation_page_stays_under_the_prefix_of_a_proxy() {
     assert_eq!(redirect.headers()["location"], "docs/", "relative, so that /api/mcp/docs leads to /api/mcp/docs/");
     let script = product.request(Method::GET, "/docs/swagger-initializer.js").send().await.unwrap().text().await.unwrap();
     assert!(script.contains("\"../openapi.json\""), "{script}");
+    let (_, document) = product.get("/openapi.json").await;
+    assert_eq!(document["servers"], json!([{"url": "./"}]), "relative to the document, so that /api/mcp/ is not left");
     product.finish().await;
 }
 
@@ -50,8 +52,18 @@ async fn every_answer_carries_its_request_id_and_so_do_the_log_lines() {
     let answer = product.service(Method::GET, "nobody", "/").header("x-request-id", "my-own-id-2").send().await.unwrap();
     assert_eq!(answer.headers()["x-request-id"], "my-own-id-2", "of the gateway likewise");
     assert!(product.log().contains("my-own-id-2"), "{}", product.log());
-    product.create_echo("echo", json!({})).await;
+    let body = json!({"service_name": "echo", "template": "echo"});
+    let create = product.request(Method::POST, "/containers").header("x-request-id", "my-own-id-3").json(&body);
+    assert_eq!(create.send().await.unwrap().status(), 201);
     let log = product.log();
+    for id in ["my-own-id-1", "my-own-id-2", "my-own-id-3"] {
+        let lines = log.lines().filter(|line| line.contains(id)).map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let lines: Vec<Value> = lines.collect();
+        assert!(lines.iter().all(|line| line["request_id"] == id), "at one place in every line: {lines:#?}");
+        assert!(lines.iter().any(|line| line["message"] == "answered"), "{lines:#?}");
+        let audited = lines.iter().any(|line| line["target"] == "audit");
+        assert_eq!(audited, id == "my-own-id-3", "{lines:#?}");
+    }
     let told: Vec<&str> = log.lines().filter(|line| line.contains("service_create")).collect();
     assert!(!told.is_empty(), "{log}");
     for line in told {
@@ -59,6 +71,25 @@ async fn every_answer_carries_its_request_id_and_so_do_the_log_lines() {
         assert_eq!((&object["subject"], &object["target"]), (&json!("echo"), &json!("audit")), "{line}");
         assert_eq!(line.matches("\"target\":").count(), 1, "a name that stands twice is read once: {line}");
     }
+    product.finish().await;
+}
+
+#[tokio::test]
+async fn traefiks_own_listener_answers_with_request_ids_and_says_whom_it_refused() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let provider = format!("127.0.0.1:{port}");
+    let product = Product::start(Options::memory().with("MCP_MANAGER_TRAEFIK_PROVIDER_LISTEN", &provider)).await;
+    let ask = async |host: &str, id: &str| {
+        let request = product.client.get(format!("http://{provider}/")).header("host", host).header("x-request-id", id);
+        request.send().await.unwrap()
+    };
+    for (host, id, status) in [("localhost", "given-1", 200), ("evil.example.com", "given-2", 421)] {
+        let answer = ask(host, id).await;
+        assert_eq!((answer.status().as_u16(), &answer.headers()["x-request-id"]), (status, &id.parse().unwrap()));
+    }
+    assert!(!ask("localhost", "not sane").await.headers()["x-request-id"].is_empty());
+    let log = product.log();
+    assert!(log.lines().any(|line| line.contains("given-2") && line.contains("421")), "{log}");
     product.finish().await;
 }
 

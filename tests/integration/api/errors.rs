@@ -48,7 +48,12 @@ async fn every_wrong_field_is_named_with_its_remedy() {
     let body = json!({"service_name": "echo", "template": "echo", "replicas": 0, "prt": 1, "environment": {"A": "${B}"}});
     let answer = product.post("/containers", &body).await;
     let fields: Vec<&Value> = answer.1["errors"].as_array().unwrap().iter().map(|error| &error["field"]).collect();
-    assert_eq!(fields, ["prt", "replicas"], "the template gives the image, and says which variables there are: {:#}", answer.1);
+    assert_eq!(
+        fields,
+        ["prt", "environment.A", "replicas"],
+        "the template gives the image, and allows no variable: {:#}",
+        answer.1
+    );
     let body = json!({"service_name": "echo", "name": "echo", "image": "x", "environment":
         {"A": null, "B=C": "1", "D": 1.0e30, "E": 18_446_744_073_709_551_615_u64}});
     let answer = product.post("/containers", &body).await;
@@ -216,6 +221,14 @@ async fn a_page_of_a_stranger_cannot_reach_the_api_under_its_own_name() {
     let product = Product::start(Options::memory()).await;
     let rebound = product.request(Method::GET, "/containers").header("host", "evil.example.com").send().await.unwrap();
     assert_eq!(rebound.status(), 421);
+    let refused: Value = rebound.json().await.unwrap();
+    assert!(refused["remedy"].as_str().unwrap().contains("server.allowed_hosts"), "{refused:#}");
+    let metrics = product.request(Method::GET, "/metrics").send().await.unwrap().text().await.unwrap();
+    assert!(metrics.contains(r#"mcp_manager_http_requests_total{method="GET",route="none",status="421"} 1"#), "{metrics}");
+    let log = product.log();
+    let told = log.lines().find(|line| line.contains("evil.example.com")).unwrap_or_else(|| panic!("nobody said so: {log}"));
+    let told: Value = serde_json::from_str(told).unwrap();
+    assert_eq!((&told["status"], told["request_id"].is_string()), (&json!(421), true), "{told:#}");
     let plain = product.request(Method::GET, "/containers").header("origin", "http://evil.example.com").send().await.unwrap();
     assert!(!plain.headers().contains_key("access-control-allow-origin"), "CORS is off until asked for");
     // What a browser sends without asking: it keeps the answer from the page, and the deed would be done.

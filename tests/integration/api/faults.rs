@@ -152,6 +152,48 @@ async fn an_engine_that_lost_its_socket_is_replaced_within_five_seconds_and_no_s
     product.finish().await;
 }
 
+/// Processes that stand still, and go on with the end of this value at the latest.
+struct Standing(Vec<i32>);
+
+impl Standing {
+    fn still(processes: Vec<i32>) -> Self {
+        for process in &processes {
+            signal(*process, Signal::STOP);
+        }
+        Self(processes)
+    }
+}
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        for process in &self.0 {
+            signal(*process, Signal::CONT);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_runs_is_told_without_asking_the_engine() {
+    if !podman::ready().await {
+        return;
+    }
+    let product = Product::start(Options::podman()).await;
+    product.create_echo("echo", json!({})).await;
+    let engines = processes(&format!("/{}/", product.options.instance), "system service");
+    assert!(!engines.is_empty(), "the manager supervises an engine of its own");
+    let standing = Standing::still(engines);
+    let mut inspection = tokio::spawn(product.request(Method::GET, "/containers/echo/inspect").send());
+    for path in ["/containers", "/containers?status=running", "/containers/echo", "/containers/echo/status"] {
+        let asked = product.request(Method::GET, path).timeout(Duration::from_secs(20)).send().await;
+        assert_eq!(asked.unwrap_or_else(|error| panic!("{path}: {error}")).status(), 200, "{path}");
+    }
+    let waited = tokio::time::timeout(Duration::from_millis(500), &mut inspection).await;
+    assert!(waited.is_err(), "what has to be asked of the engine waits for it: {waited:?}");
+    drop(standing);
+    assert_eq!(inspection.await.unwrap().unwrap().status(), 200);
+    product.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_managers_settings_of_its_memory_do_not_reach_the_engine() {
     if !podman::ready().await {
@@ -270,43 +312,6 @@ async fn each_way_a_pull_fails_is_told_apart() {
     assert_eq!((status, problem["type"].as_str()), (422, Some("urn:mcp-manager:problem:image-not-found")), "{problem:#}");
     assert!(problem["detail"].as_str().unwrap().contains("never"), "{problem:#}");
     product.finish().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_is_said_and_nothing_is_left() {
-    if !podman::ready().await || offered(Part::Hub).is_none() {
-        return;
-    }
-    // An engine of its own whose storage is a small file system in memory.
-    let folder = tempfile::tempdir().unwrap();
-    let root = folder.path().display().to_string();
-    let socket = folder.path().join("podman.sock").display().to_string();
-    let storage = folder.path().join("small").display().to_string();
-    std::fs::create_dir(&storage).unwrap();
-    let command = format!(
-        "mount -t tmpfs -o size=48m tmpfs {storage} && exec podman --root {storage}/root --runroot {root}/run \
-         --tmpdir {root}/tmp system service --time=0 unix://{socket}"
-    );
-    let mut engine = tokio::process::Command::new("podman")
-        .args(["unshare", "sh", "-c", &command])
-        .kill_on_drop(true)
-        .process_group(0)
-        .spawn()
-        .unwrap();
-    eventually("the engine listens", async || tokio::net::UnixStream::connect(&socket).await.is_ok()).await;
-    let product = Product::start(Options::podman().with("MCP_MANAGER_BACKEND_SOCKET", &socket)).await;
-    let (status, problem) = product.post("/containers", &json!({"service_name": "nginx", "template": "nginx"})).await;
-    assert_eq!((status, problem["type"].as_str()), (507, Some("urn:mcp-manager:problem:no-space")), "{problem:#}");
-    assert!(problem["remedy"].is_string(), "{problem:#}");
-    assert_eq!(product.get("/containers").await.1["total"], 0);
-    let volumes = run(&["--url", &format!("unix://{socket}"), "volume", "ls", "--quiet"]).await;
-    assert_eq!(volumes, "", "records are left");
-    let (status, _) = product.terminate().await;
-    assert!(status.success());
-    for process in processes(&socket, "system service") {
-        signal(process, Signal::TERM);
-    }
-    engine.wait().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -34,16 +34,23 @@ macro_rules! everywhere {
 
 mod access;
 mod aggregate;
+mod all_at_once;
+mod applying;
+mod described;
+mod disk_full;
 mod documents;
 mod errors;
 mod event_stream;
 mod faults;
+mod found_engine;
 mod gateway;
 mod images;
 mod lifecycle;
 mod limits;
+mod networks;
 mod packages;
 mod peers;
+mod pulls;
 mod quick_start;
 mod sessions;
 mod shipped_images;
@@ -53,3 +60,4 @@ mod templates;
 mod tools;
 mod traefik;
 mod two_managers;
+mod volumes;

@@ -60,10 +60,12 @@ async fn servers_that_people_have_become_templates_and_their_secrets_secrets() {
         "Wall Clock": {"command": "uvx", "args": ["mcp-server-time", "--local-timezone=UTC"]},
         "git hub": {"command": "npx", "args": ["-y", "@x/github@1.0.0"], "env": {"GITHUB_TOKEN": "ghp_hunter2", "HOST": "h"}},
         "remote": {"url": "https://example.com/mcp"},
+        "off": {"command": "uvx", "args": ["mcp-server-time"], "disabled": true},
+        "time": {"command": "uvx", "args": ["mcp-server-time"], "env": {"TIME_TOKEN": "t"}},
     }});
     std::fs::write(user.home.path().join("mcp.json"), file.to_string()).unwrap();
     let dry = user.document("import mcp.json --dry-run").await;
-    assert_eq!(dry.as_array().unwrap().len(), 3, "{dry:#}");
+    assert_eq!(dry.as_array().unwrap().len(), 5, "{dry:#}");
     assert_eq!(product.get("/templates/wall-clock").await.0, 404, "a dry run makes nothing");
     let imported = user.document("import mcp.json --templates-only").await;
     let outcome = |name: &str| imported.as_array().unwrap().iter().find(|one| one["name"] == name).unwrap()["outcome"].clone();
@@ -71,6 +73,22 @@ async fn servers_that_people_have_become_templates_and_their_secrets_secrets() {
         (outcome("wall-clock"), outcome("git-hub"), outcome("remote")),
         ("template made".into(), "template made".into(), "left out".into())
     );
+    assert_eq!(outcome("off"), "left out");
+    // A template of that name is shipped, and stays as it is.
+    assert_eq!(outcome("time"), "template made");
+    let image = async |template: &str| product.get(&format!("/templates/{template}")).await.1["document"]["image"].clone();
+    assert_eq!(image("time").await, "localhost/mcp/time:latest");
+    assert_ne!(image("time-2").await, image("time").await);
+    let again = user.document("import mcp.json --templates-only").await;
+    assert_eq!(again, imported, "importing again makes nothing anew");
+    assert_eq!(product.get("/templates/time-3").await.0, 404);
+    // What somebody has changed is not overwritten unless that is meant, and then nothing of it is kept.
+    let changed = file.to_string().replace("UTC", "GMT").replace("hunter2", "hunter3");
+    std::fs::write(user.home.path().join("changed.json"), changed).unwrap();
+    let refused = user.run("import changed.json --templates-only --only wall-clock").await;
+    assert!(refused.code != 0 && refused.stdout.contains("--replace-template"), "{refused:#?}");
+    let replaced = user.document("import changed.json --templates-only --only wall-clock --replace-template").await;
+    assert_eq!(replaced[0]["outcome"], "template made", "{replaced:#}");
     let (_, template) = product.get("/templates/git-hub").await;
     assert_eq!(template["document"]["secrets"], json!({"GITHUB_TOKEN": "git-hub-github-token"}));
     assert_eq!(template["document"]["environment"], json!({"HOST": "h"}));

@@ -13,7 +13,7 @@ async fn publish(registry: &str, name: &str) {
 }
 
 /// The calls are written for a shell, so a shell's client makes them; only host and port differ.
-async fn curl(product: &Product, arguments: &[&str]) -> Value {
+pub async fn curl(product: &Product, arguments: &[&str]) -> Value {
     let arguments: Vec<String> = arguments
         .iter()
         .map(|argument| argument.replace("localhost:8000", &format!("localhost:{}", product.port)))

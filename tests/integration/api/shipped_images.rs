@@ -1,9 +1,13 @@
 //! The shipped images, built as their page says, and run by their templates.
 
+use std::collections::BTreeSet;
+
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::quick_start::curl;
 use super::stdio::by_name;
+use crate::support::eventually;
 use crate::support::machine::{Part, offered};
 use crate::support::mcp::Session;
 use crate::support::podman;
@@ -82,15 +86,55 @@ async fn shipped_web_servers_are_built_and_serve() {
     }
     build(&["fastapi"]).await;
     let product = Product::start(Options::podman()).await;
-    for (name, path, expected) in [("fastapi", "/", "fastapi"), ("nginx", "/", "Welcome to nginx")] {
-        let (status, service) = product.post("/containers", &json!({"service_name": name, "template": name})).await;
-        assert_eq!((status, service["status"].as_str()), (201, Some("running")), "{service:#}\n{}", product.log());
-        let (client, url) = by_name(&product, name);
-        let page = client.get(url.replace("/mcp", path)).send().await.unwrap();
-        assert_eq!(page.status(), 200);
-        let page = page.text().await.unwrap();
-        assert!(page.contains(expected), "{page}");
-        assert_eq!(product.call(Method::DELETE, &format!("/containers/{name}")).await.0, 204);
+    // The call as it is promised; `quick_start` has the others.
+    let body = r#"{
+    "service_name": "my-app",
+    "template": "fastapi",
+    "environment": {"DATABASE_URL": "sqlite:///app.db"},
+    "replicas": 2
+  }"#;
+    let call = ["-X", "POST", "http://localhost:8000/containers", "-H", "Content-Type: application/json", "-d", body];
+    let service = curl(&product, &call).await;
+    assert_eq!((service["status"].as_str(), service["replicas"].as_u64()), (Some("running"), Some(2)), "{service:#}");
+    // Each replica says where it is and what kind of database it was given.
+    let (client, url) = by_name(&product, "my-app");
+    let mut hosts = BTreeSet::new();
+    eventually("both replicas have answered", async || {
+        let about: Value = client.get(url.replace("/mcp", "/")).send().await.unwrap().json().await.unwrap();
+        assert_eq!((&about["service"], &about["database"]), (&json!("fastapi"), &json!("sqlite")));
+        hosts.insert(about["hostname"].to_string());
+        hosts.len() == 2
+    })
+    .await;
+    let (status, nginx) = product.post("/containers", &json!({"service_name": "nginx", "template": "nginx"})).await;
+    assert_eq!((status, nginx["status"].as_str()), (201, Some("running")), "{nginx:#}\n{}", product.log());
+    let (client, url) = by_name(&product, "nginx");
+    let page = client.get(url.replace("/mcp", "/")).send().await.unwrap();
+    assert_eq!(page.status(), 200);
+    let page = page.text().await.unwrap();
+    assert!(page.contains("Welcome to nginx"), "{page}");
+    let one = curl(&product, &["http://localhost:8000/containers/my-app"]).await;
+    assert_eq!(one["template"]["name"], "fastapi", "{one:#}");
+    curl(&product, &["-X", "DELETE", "http://localhost:8000/containers/my-app"]).await;
+    assert_eq!(product.get("/containers/my-app").await.0, 404);
+    product.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shipped_image_that_was_not_built_is_told_with_the_command_that_builds_it() {
+    if !podman::ready().await {
+        return;
     }
+    let product = Product::start(Options::podman()).await;
+    // Under a tag that nobody builds, since other tests build the one of the template.
+    let path = product.templates().join("fastapi.json");
+    let template = std::fs::read_to_string(&path).unwrap().replace("fastapi:latest", "fastapi:not-built");
+    std::fs::write(&path, template.replace("\"1.0.0\"", "\"1.0.1\"")).unwrap();
+    eventually("the template counts", async || product.get("/templates/fastapi").await.1["version"] == "1.0.1").await;
+    let (status, problem) = product.post("/containers", &json!({"service_name": "my-app", "template": "fastapi"})).await;
+    assert_eq!((status, problem["type"].as_str()), (422, Some("urn:mcp-manager:problem:image-not-found")), "{problem:#}");
+    let remedy = problem["remedy"].as_str().unwrap();
+    assert!(remedy.contains("`podman build -t localhost/mcp/fastapi:not-built docker/fastapi`"), "{remedy}");
+    assert_eq!(podman::owned_by(&product.options.instance).await, Vec::<String>::new());
     product.finish().await;
 }

@@ -1,11 +1,10 @@
 //! The real Traefik in front of the product, with the shipped configuration; only ports and folders differ.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use reqwest::Client;
@@ -16,7 +15,7 @@ use crate::support::machine::{Part, offered};
 use crate::support::mcp::Session;
 use crate::support::podman;
 use crate::support::product::{Options, Product};
-use crate::support::{eventually, stretched};
+use crate::support::{eventually, free_port, stretched};
 
 /// A running Traefik.
 struct Traefik {
@@ -26,21 +25,6 @@ struct Traefik {
     dashboard: u16,
     client: Client,
     log: std::path::PathBuf,
-}
-
-/// A port that stays free until Traefik takes it: below those that the system hands out to whoever asks for any, which
-/// another test's container or connection may get in the meantime, and given once.
-fn free_port() -> u16 {
-    static GIVEN: AtomicU16 = AtomicU16::new(0);
-    // Another run of the tests begins elsewhere.
-    let first = 20_000 + u16::try_from(std::process::id() % 100).unwrap() * 100;
-    loop {
-        let port = first + GIVEN.fetch_add(1, Ordering::Relaxed);
-        assert!(port < 32_000, "no port is free");
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
 }
 
 impl Traefik {

@@ -76,6 +76,31 @@ async fn template_files_are_checked_without_a_manager() {
 }
 
 #[tokio::test]
+async fn a_template_file_that_cannot_be_checked_keeps_no_other_from_being_checked() {
+    let user = user();
+    let directory = user.home.path().join("templates");
+    std::fs::create_dir_all(directory.join("more.json")).unwrap();
+    let file = |name: &str, text: &str| std::fs::write(directory.join(name), text).unwrap();
+    file("a.json", r#"{"image": "x:1", "prot": 1, "port": 1, "port": 2}"#);
+    file("b.json", &format!("{{\"image\": \"x:1\", \"description\": \"d\"}}{}", " ".repeat(1 << 20)));
+    file("c.json", r#"{"image": "x:1"}"#);
+    file("left.schema.json", "{");
+    file("left.txt", "{");
+    let ran = user.run("template validate --json missing.json templates").await;
+    assert_eq!(ran.code, 2, "{ran:#?}");
+    let list: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:#?}"));
+    let told: Vec<(&str, bool)> =
+        list.as_array().unwrap().iter().map(|one| (one["file"].as_str().unwrap(), one["valid"].as_bool().unwrap())).collect();
+    let expected =
+        [("missing.json", false), ("templates/a.json", false), ("templates/b.json", false), ("templates/c.json", true)];
+    assert_eq!(told, expected, "{list:#}");
+    assert_eq!(list[1]["errors"].as_array().unwrap().len(), 2, "what is given twice hides nothing: {list:#}");
+    assert_eq!(list[2]["errors"][0]["message"], "the file is larger than 1 MiB", "as the manager says it: {list:#}");
+    let ran = user.run("template validate --output table missing.json templates/c.json").await;
+    assert!(ran.stdout.contains("templates/c.json: ok, c@0"), "{ran:#?}");
+}
+
+#[tokio::test]
 async fn doctor_reports_every_check_with_a_remedy_for_each_that_is_not_ok() {
     let user = user();
     let ran = user.run("doctor --json --listen 127.0.0.1:0").await;

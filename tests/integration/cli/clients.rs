@@ -31,7 +31,7 @@ async fn every_client_is_connected_in_its_place_listed_and_taken_back_exactly() 
     let user = user();
     let clients = user.document("client list").await;
     let clients: Vec<&Value> = clients.as_array().unwrap().iter().collect();
-    assert!(clients.len() >= 27, "{}", clients.len());
+    assert!(clients.len() >= 34, "{}", clients.len());
     for client in &clients {
         let (name, file) = (client["client"].as_str().unwrap(), client["file"].as_str().unwrap());
         assert!(file.starts_with("~/"), "{client}");
@@ -114,13 +114,48 @@ async fn the_key_is_written_as_a_reference_unless_it_is_asked_for() {
     }
     let ran = user.run("client connect lm-studio").await;
     assert_eq!(ran.code, 2, "{ran:#?}");
-    assert!(ran.stderr.contains("--key literal") && ran.stderr.contains("--stdio"), "{ran:#?}");
+    assert!(ran.stderr.contains("--key literal") && ran.stderr.contains("--stdio with --api-key-file"), "{ran:#?}");
     let written = user.done("client config lm-studio --key literal --output table").await;
     assert!(written.contains("\"Authorization\": \"Bearer mcpm_secret\""), "{written}");
     let written = user.done("client config lm-studio --key none --output table").await;
     assert!(!written.contains("Authorization"), "{written}");
-    let program = user.done("client config claude-desktop files --output table").await;
-    assert!(program.contains("relay") && !program.contains("mcpm_secret"), "a program inherits the variable: {program}");
+}
+
+#[tokio::test]
+async fn a_program_is_told_where_the_key_is_since_clients_hand_on_few_variables() {
+    let user = user().with("MCP_MANAGER_API_KEY", "mcpm_secret");
+    for (client, held) in [
+        ("claude-code", "\"MCP_MANAGER_API_KEY\": \"${MCP_MANAGER_API_KEY}\""),
+        ("codex", "env_vars = [\"MCP_MANAGER_API_KEY\"]"),
+        ("goose", "env_keys: [\"MCP_MANAGER_API_KEY\"]"),
+    ] {
+        let written = user.done(&format!("client config {client} files --stdio --output table")).await;
+        assert!(written.contains(held) && !written.contains("mcpm_secret"), "{client}: {written}");
+    }
+    // This one fills in no references, so that the variable would stay behind.
+    let ran = user.run("client connect claude-desktop files").await;
+    assert_eq!(ran.code, 2, "{ran:#?}");
+    assert!(ran.stderr.contains("--api-key-file") && ran.stderr.contains("--key literal"), "{ran:#?}");
+    put(&user, "key", "mcpm_of_a_file\n");
+    let file = user.home.path().join("key").display().to_string();
+    let written = user.done(&format!("client config claude-desktop files --api-key-file {file} --output table")).await;
+    assert!(written.contains("\"--api-key-file\"") && written.contains(&format!("\"{file}\"")), "{written}");
+    assert!(!written.contains("mcpm_"), "{written}");
+    let written = user.done("client config claude-desktop files --key literal --output table").await;
+    assert!(written.contains("\"MCP_MANAGER_API_KEY\": \"mcpm_secret\""), "{written}");
+    let written = user.done("client config claude-desktop files --key none --output table").await;
+    assert!(!written.contains("KEY") && !written.contains("mcpm_"), "{written}");
+}
+
+#[tokio::test]
+async fn names_under_which_a_client_keeps_other_things_are_refused() {
+    let user = user();
+    for name in ["servers", "timeout"] {
+        let ran = user.run(&format!("client connect opencode {name}")).await;
+        assert_eq!(ran.code, 2, "{ran:#?}");
+        assert!(ran.stderr.contains(&format!("cannot be '{name}' for OpenCode")), "{ran:#?}");
+    }
+    assert_eq!(text(&user, ".config/opencode/opencode.json"), None);
 }
 
 #[tokio::test]

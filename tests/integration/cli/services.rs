@@ -161,6 +161,29 @@ async fn logs_are_lines_and_following_ends_with_the_service() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_follows_is_told_that_the_manager_stops() {
+    let product = Product::start(Options::memory()).await;
+    let user = User::of_product(&product);
+    user.done("run echo").await;
+    let followers = ["events", "events echo", "logs --follow echo"].map(|command| (command, user.spawn(command)));
+    eventually("the followers are known to the manager", async || {
+        let metrics = product.client.get(format!("{}/metrics", product.url)).send().await.unwrap().text().await.unwrap();
+        let counted = |operation: &str, count: u32| {
+            metrics.contains(&format!("mcp_manager_operations_total{{operation=\"{operation}\",result=\"ok\"}} {count}"))
+        };
+        counted("service_events", 2) && counted("service_logs", 1)
+    })
+    .await;
+    let (status, log) = product.terminate().await;
+    assert!(status.success() && !log.contains("were cut off"), "{status}: {log}");
+    for (command, child) in followers {
+        let ran = Ran::end_of(child).await;
+        assert_eq!(ran.code, 1, "{command}: {ran:#?}");
+        assert!(ran.stderr.contains("the manager is shutting down") && ran.stderr.contains("try again"), "{command}: {ran:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn events_are_followed_until_their_service_is_gone() {
     let product = Product::start(Options::memory()).await;
     let user = User::of_product(&product);

@@ -7,15 +7,21 @@ use crate::support::kubernetes::Namespace;
 
 /// The report of a user who has this file and this namespace in mind, and the exit code.
 async fn report(kubeconfig: &std::path::Path, namespace: &str) -> (i32, Value) {
+    report_with(kubeconfig, namespace, &[]).await
+}
+
+/// The same with more settings.
+pub(super) async fn report_with(kubeconfig: &std::path::Path, namespace: &str, more: &[(&str, &str)]) -> (i32, Value) {
     let user = User::of("http://127.0.0.1:1")
         .with("MCP_MANAGER_BACKEND_KIND", "kubernetes")
         .with("MCP_MANAGER_KUBERNETES_KUBECONFIG", kubeconfig.display().to_string())
         .with("MCP_MANAGER_KUBERNETES_NAMESPACE", namespace);
+    let user = more.iter().fold(user, |user, (name, value)| user.with(name, *value));
     let ran = user.run("doctor --json --listen 127.0.0.1:0").await;
     (ran.code, serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:#?}")))
 }
 
-fn check<'a>(report: &'a Value, name: &str) -> &'a Value {
+pub(super) fn check<'a>(report: &'a Value, name: &str) -> &'a Value {
     let checks = report["checks"].as_array().unwrap();
     checks.iter().find(|check| check["check"] == name).unwrap_or_else(|| panic!("{name} is missing in {report:#}"))
 }

@@ -10,6 +10,7 @@ mod plans;
 mod reasons;
 mod registries;
 mod rights;
+mod routes;
 mod scaling;
 mod sessions;
 

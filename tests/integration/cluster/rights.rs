@@ -28,7 +28,7 @@ const GLANCE: Duration = Duration::from_secs(1);
 /// So many rights are tried beside each other.
 const AT_ONCE: usize = 6;
 
-const ROLE: Kind = ("rbac.authorization.k8s.io", "v1", "Role", "roles");
+pub(super) const ROLE: Kind = ("rbac.authorization.k8s.io", "v1", "Role", "roles");
 const BINDING: Kind = ("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings");
 const LEASE: Kind = ("coordination.k8s.io", "v1", "Lease", "leases");
 const REVIEW: Kind = ("authorization.k8s.io", "v1", "SubjectAccessReview", "subjectaccessreviews");
@@ -95,15 +95,15 @@ fn rights() -> Vec<Right> {
 }
 
 /// A manager that is about to start, with the Role but perhaps one right of it, in a namespace of its own.
-struct Scene {
-    namespace: Namespace,
-    door: Door,
-    settings: Settings,
+pub(super) struct Scene {
+    pub(super) namespace: Namespace,
+    pub(super) door: Door,
+    pub(super) settings: Settings,
     lacks: Option<Right>,
 }
 
 impl Scene {
-    async fn set(lacks: Option<Right>) -> Option<Self> {
+    pub(super) async fn set(lacks: Option<Right>) -> Option<Self> {
         let namespace = Namespace::new().await?;
         let granted: Vec<Right> = rights().into_iter().filter(|right| lacks.as_ref() != Some(right)).collect();
         let allowed = |right: &Right| json!({"apiGroups": [right.group], "resources": [right.resource], "verbs": [right.verb]});
@@ -175,19 +175,25 @@ struct Failure {
 }
 
 /// A manager's backend; it ends with this.
-struct Running {
-    backend: Arc<Kubernetes>,
+pub(super) struct Running {
+    pub(super) backend: Arc<Kubernetes>,
     cancelled: CancellationToken,
     run: JoinHandle<()>,
 }
 
 impl Running {
-    async fn start(settings: &Settings) -> Self {
+    pub(super) async fn start(settings: &Settings) -> Self {
         let backend = Kubernetes::connect(settings.clone(), Tasks::default()).await.unwrap();
         let (running, cancelled) = (backend.clone(), CancellationToken::new());
         let stopping = cancelled.clone();
         let run = tokio::spawn(async move { running.run(stopping).await });
         Self { backend, cancelled, run }
+    }
+
+    /// Ends it as a shutdown does.
+    pub(super) async fn end(mut self) {
+        self.cancelled.cancel();
+        (&mut self.run).await.unwrap();
     }
 
     /// Waits until `holds` of the service; an error when the cluster has refused something for it.

@@ -101,6 +101,14 @@ impl Bridged {
         line.trim().strip_suffix(" kB").unwrap().trim().parse::<u64>().unwrap() * 1024
     }
 
+    /// Process ids of what a bridge on this machine has started.
+    pub fn servers(&self) -> Vec<i32> {
+        let pid = self.process.as_ref().and_then(Child::id).expect("it runs on this machine");
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+        let children = threads.map(|thread| std::fs::read_to_string(thread.path().join("children")).unwrap_or_default());
+        children.flat_map(|pids| pids.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>()).collect()
+    }
+
     /// A figure of its metrics.
     pub async fn figure(&self, name: &str) -> u64 {
         let client = reqwest::Client::builder().no_proxy().build().unwrap();

@@ -16,6 +16,9 @@ pub enum Part {
     /// `localhost/mcp/echo`, `docker.io/library/nginx` and `docker.io/library/traefik:v3.7`. `MCP_TEST_KUBECTL` is the
     /// path of kubectl, `MCP_TEST_HELM` that of helm.
     Kubernetes,
+    /// What defines the kinds of routes that clusters have only where somebody has installed them: Traefik's and those of
+    /// the Gateway API. Value: a folder of files for `kubectl apply`.
+    RouteDefinitions,
     /// A registry that serves Docker Hub's names, which Podman here is set to use. Value: `HOST:PORT`.
     Hub,
     /// The API fuzzer. Value: path of the program.
@@ -32,6 +35,7 @@ impl Part {
             Self::Podman => "MCP_TEST_PODMAN",
             Self::Traefik => "MCP_TEST_TRAEFIK",
             Self::Kubernetes => "MCP_TEST_KUBECONFIG",
+            Self::RouteDefinitions => "MCP_TEST_ROUTE_CRDS",
             Self::Hub => "MCP_TEST_HUB",
             Self::Schemathesis => "MCP_TEST_SCHEMATHESIS",
             Self::Conformance => "MCP_TEST_CONFORMANCE",

@@ -13,7 +13,10 @@ pub mod machine;
 pub mod mcp;
 pub mod podman;
 pub mod product;
+pub mod registry;
 
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// Longest time anything in these tests may take before it counts as hanging.
@@ -25,6 +28,21 @@ pub async fn eventually(claim: &str, mut holds: impl AsyncFnMut() -> bool) {
     while !holds().await {
         assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {claim}");
         tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A port that stays free until Traefik takes it: below those that the system hands out to whoever asks for any, which
+/// another test's container or connection may get in the meantime, and given once.
+pub fn free_port() -> u16 {
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    // Another run of the tests begins elsewhere.
+    let first = 20_000 + u16::try_from(std::process::id() % 100).unwrap() * 100;
+    loop {
+        let port = first + GIVEN.fetch_add(1, Ordering::Relaxed);
+        assert!(port < 32_000, "no port is free");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
     }
 }
 

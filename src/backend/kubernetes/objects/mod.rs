@@ -6,6 +6,7 @@
 mod bridge;
 mod network;
 mod pod;
+mod route;
 #[cfg(test)]
 mod tests;
 mod workload;
@@ -67,6 +68,14 @@ impl Context<'_> {
         self.object_made_from(kind, name, body, digest)
     }
 
+    /// An object with an annotation beside its digest, which covers it.
+    fn annotated(&self, kind: Owned, name: &str, body: Value, key: &str, value: &str) -> Object {
+        let digest = names::digest(&format!("{body}{key}={value}"));
+        let mut object = self.object_made_from(kind, name, body, digest);
+        object.json["metadata"]["annotations"][key] = json!(value);
+        object
+    }
+
     fn object_made_from(&self, kind: Owned, name: &str, body: Value, digest: String) -> Object {
         let resource = kind.resource();
         let mut json = json!({"apiVersion": resource.api_version, "kind": resource.kind, "metadata": self.metadata(name)});
@@ -87,7 +96,7 @@ pub(super) fn objects(context: &Context<'_>) -> Result<Vec<Object>> {
     objects.extend(network::services(context));
     objects.push(workload::workload(context)?);
     objects.extend(workload::disruption_budget(context));
-    objects.extend(network::ingress(context));
+    objects.extend(route::route(context));
     objects.extend(workload::autoscaler(context));
     Ok(objects)
 }
@@ -98,6 +107,9 @@ pub(super) fn secret(context: &Context<'_>, data: &std::collections::BTreeMap<St
     let digest = names::digest(&format!("{}{:?}", context.secrets_digest, data.keys()));
     context.object_made_from(Owned::Secret, &context.name(), json!({"type": "Opaque", "data": data}), digest)
 }
+
+/// Port of every Service, whatever its pods listen on.
+const SERVICE_PORT: u16 = 80;
 
 /// Key of the service's Secret under which its bridges find the key of their session ids.
 pub(super) const SESSION_KEY: &str = "session-key";

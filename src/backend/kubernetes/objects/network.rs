@@ -1,4 +1,4 @@
-//! How a service is reached, and what it may reach: Service, Ingress, NetworkPolicy.
+//! How a service is reached inside the cluster, and what it may reach: Service, NetworkPolicy.
 
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ pub(super) fn services(context: &Context<'_>) -> Vec<Object> {
     let (spec, selector) = (&context.record.spec, context.names.pod_selector(&context.record.name));
     let mut services = Vec::new();
     if let Some(port) = spec.front_port() {
-        let ports = json!([{"name": "http", "port": 80, "targetPort": port, "protocol": "TCP"}]);
+        let ports = json!([{"name": "http", "port": super::SERVICE_PORT, "targetPort": port, "protocol": "TCP"}]);
         let body = json!({"spec": {"type": "ClusterIP", "selector": selector, "ports": ports}});
         services.push(context.object(Owned::Service, &context.name(), body));
     }
@@ -25,26 +25,6 @@ pub(super) fn services(context: &Context<'_>) -> Vec<Object> {
         services.push(context.object(Owned::Service, &context.names.headless(context.record.name.as_str()), body));
     }
     services
-}
-
-/// The Ingress of `NAME.DOMAIN`.
-pub(super) fn ingress(context: &Context<'_>) -> Option<Object> {
-    let (settings, record) = (context.settings, context.record);
-    if !settings.ingress || record.spec.port.is_none() {
-        return None;
-    }
-    let host = format!("{}.{}", record.name, settings.domain);
-    let backend = json!({"service": {"name": context.name(), "port": {"name": "http"}}});
-    let mut spec = json!({
-        "rules": [{"host": host, "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}}],
-    });
-    if let Some(class) = &settings.ingress_class {
-        spec["ingressClassName"] = json!(class);
-    }
-    if let Some(secret) = &settings.ingress_tls_secret {
-        spec["tls"] = json!([{"hosts": [host], "secretName": secret}]);
-    }
-    Some(context.object(Owned::Ingress, &context.name(), json!({"spec": spec})))
 }
 
 /// Closed but for: in, from the ingress controller, the manager and its own replicas, to its port; out, to the name

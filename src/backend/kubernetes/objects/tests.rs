@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::super::settings::Access;
+use super::super::settings::{Access, Gateway, Route};
 use super::*;
 use crate::domain::quantity::MilliCpu;
 use crate::domain::spec::{Autoscaling, HealthCheck, Mount, MountSource, Probe, ServiceSpec, Transport};
@@ -74,6 +74,56 @@ fn the_objects_of_a_stdio_server_with_replicas() {
 #[test]
 fn the_workload_of_replicas_that_write_to_volumes() {
     insta::assert_json_snapshot!(of_kind(&made(writing(2), &settings()), Owned::StatefulSet));
+}
+
+#[test]
+fn a_route_of_another_kind_takes_the_ingress_s_place_and_leads_to_the_same_service() {
+    let by = |route: Route| {
+        let settings = Settings {
+            route,
+            domain: "mcp.example.org".into(),
+            ingress_class: Some("inner".into()),
+            ingress_tls_secret: Some("certificate".into()),
+            ..settings()
+        };
+        let extension = settings.extension().unwrap();
+        let objects = made(http(), &settings);
+        assert!(objects.iter().all(|object| object.kind != Owned::Ingress));
+        let plain = made(http(), &Settings { ingress: false, ..settings.clone() });
+        assert!(plain.iter().all(|object| !object.kind.is_extension()), "none is asked for");
+        let portless = made(ServiceSpec { port: None, ..http() }, &settings);
+        assert!(portless.iter().all(|object| !object.kind.is_extension()), "there is nothing to lead to");
+        of_kind(&objects, extension).clone()
+    };
+    let traefik = by(Route::IngressRoute { entry_points: vec!["websecure".into()] });
+    let gateway = Gateway { name: "front".into(), namespace: Some("edge".into()), section: Some("https".into()) };
+    insta::assert_json_snapshot!([traefik, by(Route::HttpRoute(gateway))]);
+}
+
+#[test]
+fn a_route_without_more_settings_leaves_the_choice_to_traefik_and_to_the_gateway() {
+    let spec = |route: Route| {
+        let settings = Settings { route, ..settings() };
+        let objects = made(http(), &settings);
+        of_kind(&objects, settings.extension().unwrap())["spec"].clone()
+    };
+    let services = json!([{"name": "mcp-echo", "port": "http"}]);
+    assert_eq!(
+        spec(Route::IngressRoute { entry_points: Vec::new() }),
+        json!({"routes": [{"kind": "Rule", "match": "Host(`echo.localhost`)", "services": services}]})
+    );
+    let gateway = Gateway { name: "front".into(), namespace: None, section: None };
+    assert_eq!(spec(Route::HttpRoute(gateway))["parentRefs"], json!([{"name": "front"}]));
+}
+
+#[test]
+fn another_class_is_another_route() {
+    let digest = |class: &str| {
+        let route = Route::IngressRoute { entry_points: Vec::new() };
+        let settings = Settings { route, ingress_class: Some(class.into()), ..settings() };
+        made(http(), &settings).into_iter().find(|object| object.kind == Owned::IngressRoute).unwrap().digest
+    };
+    assert_ne!(digest("inner"), digest("outer"));
 }
 
 #[test]

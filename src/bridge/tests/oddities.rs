@@ -1,0 +1,133 @@
+//! Claims about what is odd on either side, and hurts nobody else: ids, names, revisions, event ids, answers without an id.
+
+use super::*;
+
+#[tokio::test]
+async fn health_says_when_no_session_can_be_opened_and_when_one_could_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let broken = folder.path().join("broken");
+    let running = Running::start(&format!("legacy; test -e {} && exit 7;", broken.display()), &[]).await;
+    let health = async || {
+        let health = running.send("GET", "/health", &[], "").await;
+        (health.status.as_u16(), health.text().await)
+    };
+    running.session().await;
+    until_async("health", async || health().await.0 == 200).await;
+    std::fs::write(&broken, "").unwrap();
+    // What was started before still serves.
+    let opened = async || running.post("", &initialize("2025-11-25")).await.message().await["result"].is_object();
+    until_async("sessions open no more", async || !opened().await).await;
+    let (status, says) = health().await;
+    assert_eq!(status, 503, "{says}");
+    assert!(says.contains("the server exited with status 7"), "{says}");
+    std::fs::remove_file(&broken).unwrap();
+    until_async("health without anybody asking for a session", async || health().await.0 == 200).await;
+    assert!(opened().await);
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_revision_that_nobody_speaks_is_refused_within_a_session_whatever_is_asked() {
+    let running = Running::start("legacy", &[]).await;
+    let session = running.session().await;
+    let request = call(json!(1), "pid", json!({})).to_string();
+    let notification = json!({"jsonrpc": "2.0", "method": "notifications/roots/list_changed"}).to_string();
+    for (method, body) in [("POST", &request), ("POST", &notification), ("GET", &String::new()), ("DELETE", &String::new())] {
+        let headers = [
+            ("content-type", "application/json"),
+            ("accept", "application/json, text/event-stream"),
+            ("mcp-session-id", session.as_str()),
+            ("mcp-protocol-version", "1999-01-01"),
+        ];
+        let refused = running.send(method, "/mcp", &headers, body.clone()).await;
+        assert_eq!(refused.status, 400, "{method} {body}");
+        let says = refused.text().await;
+        assert!(
+            ["MCP-Protocol-Version", "1999-01-01", "2026-07-28, 2025-11-25"].iter().all(|part| says.contains(part)),
+            "{says}"
+        );
+        for version in ["2025-06-18", "2025-11-25"] {
+            let headers = [headers[0], headers[1], headers[2], ("mcp-protocol-version", version)];
+            assert_eq!(running.send("POST", "/mcp", &headers, request.clone()).await.status, 200, "{version}");
+        }
+    }
+    running.end().await;
+}
+
+#[tokio::test]
+async fn an_error_for_what_a_server_could_not_read_answers_the_only_call_that_waits() {
+    for era in ["legacy", "modern"] {
+        for mode in ["per_session", "shared"] {
+            let running = Running::start(era, &["--session-mode", mode]).await;
+            let session = running.session().await;
+            for is_null in [true, false] {
+                let answer = running.call(&session, "unread", json!({"null": is_null})).await;
+                assert_eq!(
+                    (&answer["id"], &answer["error"]["message"]),
+                    (&json!(1), &json!("cannot read this")),
+                    "{era}, {mode}"
+                );
+            }
+            running.end().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_call_is_cancelled_by_its_very_id_also_where_numbers_cannot_tell_it_from_others() {
+    let running = Running::start("legacy", &[]).await;
+    let session = running.session().await;
+    // All of them are the same as a double.
+    let ids: Vec<Value> = (0..20_u64).map(|number| json!((1_u64 << 60) + number)).collect();
+    let calls = ids
+        .iter()
+        .map(async |id| running.post(&session, &call(id.clone(), "hang", json!({})).to_string()).await.messages().await);
+    let pending = || running.bridge.context.links.alive().iter().map(|link| link.pending()).sum::<usize>();
+    let cancelling = async {
+        until("all wait", || pending() == ids.len()).await;
+        let cancel = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": ids[13]}});
+        assert_eq!(running.post(&session, &cancel.to_string()).await.status, 202);
+        until("one waits no more", || pending() == ids.len() - 1).await;
+        running.call(&session, "die", json!({})).await
+    };
+    let (answers, _) = tokio::join!(futures_util::future::join_all(calls), cancelling);
+    for (number, (id, answers)) in ids.iter().zip(answers).enumerate() {
+        let answered: Vec<_> = answers.iter().map(|answer| &answer["id"]).collect();
+        assert_eq!(answered, if number == 13 { vec![] } else { vec![id] }, "{id}");
+    }
+    running.end().await;
+}
+
+#[tokio::test]
+async fn the_answer_behind_a_flood_can_be_fetched_by_a_client_that_was_too_slow() {
+    let running = Running::start("legacy", &["--max-queue", "100000", "--replay", "50000"]).await;
+    let session = running.session().await;
+    let mut slow = running.post(&session, &call(json!(1), "burst", json!({"n": 4000})).to_string()).await;
+    let first = slow.body.frame().await.unwrap().unwrap().into_data().unwrap();
+    let id = String::from_utf8_lossy(&first[4..]).lines().next().unwrap().to_owned();
+    // Nothing more is read, until the server has said all.
+    let pending = || running.bridge.context.links.alive().iter().map(|link| link.pending()).sum::<usize>();
+    until("the call is answered", || pending() == 0).await;
+    assert!(running.bridge.context.metrics.messages_dropped.value() > 0, "the client was cut off");
+    drop(slow);
+    let session_held = || running.bridge.sessions.get(&session).unwrap().held();
+    until("no more is kept than shall be", || session_held() <= 50_000).await;
+    let again = [("mcp-session-id", session.as_str()), ("last-event-id", id.as_str())];
+    let answer = running.send("GET", "/mcp", &again, "").await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.message().await["result"], json!({"burst": 4000}));
+    running.end().await;
+}
+
+#[tokio::test]
+async fn event_ids_and_names_of_members_may_be_as_odd_as_they_like() {
+    let running = Running::start("legacy", &[]).await;
+    let session = running.session().await;
+    for id in ["0-18446744073709551615", "0-0"] {
+        let headers = [("mcp-session-id", session.as_str()), ("accept", "text/event-stream"), ("last-event-id", id)];
+        assert_eq!(running.send("GET", "/mcp", &headers, "").await.status, 200, "{id}");
+    }
+    let body = r#"{"jsonrpc":"2.0","x\u00e9":1,"id":1,"method":"tools/call","params":{"name":"pid"}}"#;
+    assert!(running.post(&session, body).await.message().await["result"]["pid"].is_number());
+    running.end().await;
+}

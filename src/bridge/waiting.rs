@@ -1,0 +1,93 @@
+//! The unanswered requests of one link, and which of them a message of the server belongs to. Leaves out what is sent.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::ask::Reply;
+use super::era::Dress;
+use super::json;
+use super::stream::Stream;
+use crate::rpc;
+
+/// An unanswered request.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) reply: Reply,
+    pub(super) dress: Dress,
+    pub(super) logs: bool,
+    pub(super) endless: bool,
+    /// The client's id and progress token, JSON.
+    pub(super) id: Bytes,
+    pub(super) token: Option<Bytes>,
+    pub(super) order: u64,
+    pub(super) since: Instant,
+}
+
+/// All unanswered requests of a link.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// By the id that the server knows.
+    pub(super) waiting: HashMap<Bytes, Waiting>,
+    pub(super) order: u64,
+    pub(super) ended: Option<Arc<str>>,
+    /// Whether a client's request was answered with a result.
+    pub(super) has_answered: bool,
+}
+
+impl State {
+    /// Takes the request that the server knows by this id, however it writes it.
+    pub(super) fn take(&mut self, id: &[u8]) -> Option<Waiting> {
+        self.waiting.remove(id).or_else(|| {
+            let key = self.waiting.keys().find(|key| json::same_scalar(key, id)).cloned();
+            key.and_then(|key| self.waiting.remove(&key))
+        })
+    }
+
+    /// The key of a request by the client's id. Only if none is written so, one that is written otherwise is meant: not all
+    /// integers can be told apart as numbers.
+    pub(super) fn key_of(&self, id: &[u8], is_of: impl Fn(&Stream) -> bool) -> Option<Bytes> {
+        let of = |same: fn(&[u8], &[u8]) -> bool| {
+            let mut found = self
+                .waiting
+                .iter()
+                .filter(|(_, waiting)| same(&waiting.id, id) && matches!(&waiting.reply, Reply::Stream(stream) if is_of(stream)));
+            found.next().map(|(key, _)| key.clone())
+        };
+        of(|one, other| one == other).or_else(|| of(json::same_scalar))
+    }
+
+    /// The request of this progress token of a client, with the same care.
+    pub(super) fn of_token(&self, token: &[u8]) -> Option<&Waiting> {
+        let of = |same: fn(&[u8], &[u8]) -> bool| {
+            self.waiting.values().find(|waiting| waiting.token.as_ref().is_some_and(|own| same(own, token)))
+        };
+        of(|one, other| one == other).or_else(|| of(json::same_scalar))
+    }
+
+    /// Takes the only request that waits, if it is the only one. Subscriptions wait all the time.
+    pub(super) fn take_only_one(&mut self) -> Option<Waiting> {
+        let mut calls = self.waiting.iter().filter(|(_, waiting)| !waiting.endless);
+        let key = calls.next()?.0.clone();
+        if calls.next().is_some() {
+            return None;
+        }
+        self.waiting.remove(&key)
+    }
+
+    /// Takes what has waited for `limit`.
+    pub(super) fn take_late(&mut self, limit: Duration) -> Vec<(Bytes, Waiting)> {
+        self.waiting.extract_if(|_, waiting| !waiting.endless && waiting.since.elapsed() >= limit).collect()
+    }
+}
+
+impl Waiting {
+    /// Answers it with an error of the bridge.
+    pub(super) fn fail(self, says: &str) {
+        if let Reply::Stream(stream) = self.reply {
+            stream.finish(rpc::error(Some(&self.id), rpc::INTERNAL_ERROR, says, None));
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The network that services share, on rootless Podman.
+
+use serde_json::json;
+
+use crate::support::machine::{Part, offered};
+use crate::support::podman;
+use crate::support::product::{Options, Product};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_reaches_another_one_by_its_name() {
+    if !podman::ready().await || offered(Part::Hub).is_none() {
+        return;
+    }
+    let product = Product::start(Options::podman()).await;
+    // All tests share the network: only a name of this test's own leads to one service alone.
+    let other = format!("{}-other", product.options.instance);
+    let ask = format!("exec 3<>/dev/tcp/{other}/8000 && printf 'GET /health HTTP/1.0\\r\\n\\r\\n' >&3 && grep -q ' 200 OK' <&3");
+    let asking = json!({
+        "service_name": "asking", "image": "docker.io/library/nginx:latest", "entrypoint": ["sleep", "infinity"],
+        "health_check": {"command": ["bash", "-c", ask], "interval": "500ms", "retries": 1, "start_period": 0},
+    });
+    let (status, created) = product.post("/containers?wait=none", &asking).await;
+    assert_eq!(status, 202, "{created:#}");
+    product.until("asking", "it finds nobody", |service| service["status"] == "unhealthy").await;
+    product.create_echo(&other, json!({})).await;
+    product.until("asking", "it has reached the other one", |service| service["status"] == "running").await;
+    product.finish().await;
+}
