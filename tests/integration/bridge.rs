@@ -56,12 +56,12 @@ async fn five_hundred_sessions_that_nobody_ends_leave_no_process_and_no_memory()
         until_no_sessions(&bridge).await;
     };
     wave(20).await;
-    let before = bridge.memory();
+    let before = bridge.memory_at_rest().await;
     for _ in 0..24 {
         wave(20).await;
     }
     assert_eq!(bridge.figure("mcp_bridge_sessions_expired_total").await, 500);
-    let after = bridge.memory();
+    let after = bridge.memory_at_rest().await;
     assert!(after < before + 2 * MIB, "{} KiB before, {} KiB after", before / 1024, after / 1024);
     bridge.finish().await;
 }

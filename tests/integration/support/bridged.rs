@@ -3,16 +3,19 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
+use super::eventually;
 use super::podman::podman;
 
 /// How long a bridge may take to come up with its server.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// Longer than a bridge without work waits until it gives memory back.
+const REST: Duration = Duration::from_secs(3);
 
 const BRIDGE: &str = env!("CARGO_BIN_EXE_mcp-bridge");
 
@@ -93,7 +96,22 @@ impl Bridged {
         bridged
     }
 
-    /// Resident memory of a bridge on this machine, in bytes.
+    /// Resident memory of a bridge on this machine at rest, in bytes: what a load has left free in the heap goes back only
+    /// when nothing has happened for a while.
+    pub async fn memory_at_rest(&self) -> u64 {
+        let (mut reading, mut since) = (self.memory(), Instant::now());
+        eventually("its memory does not change any more", async || {
+            let now = self.memory();
+            if now != reading {
+                (reading, since) = (now, Instant::now());
+            }
+            since.elapsed() > REST
+        })
+        .await;
+        reading
+    }
+
+    /// Resident memory of a bridge on this machine now, in bytes.
     pub fn memory(&self) -> u64 {
         let pid = self.process.as_ref().and_then(Child::id).expect("it runs on this machine");
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
