@@ -37,6 +37,7 @@ pub mod config;
 pub mod domain;
 pub mod error;
 pub mod gateway;
+pub mod http_client;
 pub mod lifecycle;
 pub mod manager;
 pub mod mcp;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::clients::arguments::ClientCommand;
+use super::contexts::ContextCommand;
 use super::install::arguments::InstallCommand;
 use super::mcp::arguments::{McpCall, McpService, Subject};
 use super::package_arguments::{Export, Import};
@@ -40,20 +41,22 @@ pub struct CommandLine {
     pub command: Command,
 }
 
+/// Where a manager listens by default.
+pub const DEFAULT_SERVER: &str = "http://127.0.0.1:8000";
+
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Common options")]
 pub struct Common {
-    /// Address of the manager.
-    #[arg(
-        long,
-        global = true,
-        value_name = "URL",
-        env = "MCP_MANAGER_SERVER",
-        hide_env_values = true,
-        default_value = "http://127.0.0.1:8000"
-    )]
-    pub server: String,
+    /// Address of the manager [default: that of the context in use, else http://127.0.0.1:8000]
+    #[arg(long, global = true, value_name = "URL", env = "MCP_MANAGER_SERVER", hide_env_values = true)]
+    pub server: Option<String>,
+    /// Manager by the name that 'mcp-manager context set' gave it [default: the one in use]
+    #[arg(long, global = true, value_name = "NAME", env = "MCP_MANAGER_CONTEXT", hide_env_values = true)]
+    pub context: Option<String>,
+    /// File with the certificates, in PEM, by which addresses of HTTPS are believed, instead of the system's.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
     /// Key for the manager; better given by the variable, since others can see command lines.
     #[arg(long, global = true, value_name = "KEY", env = "MCP_MANAGER_API_KEY", hide_env_values = true)]
     pub api_key: Option<String>,
@@ -69,6 +72,13 @@ pub struct Common {
     /// Say nothing but results and errors; lists show names only.
     #[arg(long, short, global = true)]
     pub quiet: bool,
+}
+
+impl Common {
+    /// Address of the manager.
+    pub fn server(&self) -> &str {
+        self.server.as_deref().unwrap_or(DEFAULT_SERVER)
+    }
 }
 
 /// How results are written.
@@ -165,6 +175,9 @@ pub enum Command {
     /// Make keys for callers of the API.
     #[command(subcommand)]
     Auth(AuthCommand),
+    /// Remember managers by name, with address and key, and choose which one commands ask.
+    #[command(subcommand)]
+    Context(ContextCommand),
     /// Print the completion script for a shell.
     Completion {
         /// The shell.

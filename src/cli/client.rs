@@ -1,6 +1,7 @@
 //! The client of the REST API: requests, answers, and errors that say what to do. It knows no command.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::{Method, RequestBuilder, Response, Url};
@@ -11,6 +12,7 @@ use super::arguments::Common;
 use super::exit::{Outcome, Trouble};
 use crate::domain::name::ServiceName;
 use crate::error::{Error, Kind};
+use crate::http_client::{self, Trust};
 use crate::problem::Problem;
 
 /// Parameters after the `?`.
@@ -30,6 +32,7 @@ fn is_local(host: &str) -> bool {
 pub struct Client {
     http: reqwest::Client,
     base: Url,
+    ca_file: Option<PathBuf>,
     key: Option<String>,
 }
 
@@ -37,25 +40,23 @@ impl Client {
     /// A client of the manager that the options name.
     pub fn new(common: &Common) -> Outcome<Self> {
         let wrong = |message: &str| {
-            let message = format!("'{}' {message}", common.server.escape_debug());
+            let message = format!("'{}' {message}", common.server().escape_debug());
             Trouble::from(Error::invalid_field("--server", message, "write e.g. http://127.0.0.1:8000"))
         };
-        let base = Url::parse(&common.server).map_err(|_| wrong("is not an address"))?;
-        match base.scheme() {
-            "http" => {}
-            "https" => return Err(wrong("uses TLS, which this client does not speak; use a local port or a tunnel")),
-            _ => return Err(wrong("is not an address of HTTP")),
+        let base = Url::parse(common.server()).map_err(|_| wrong("is not an address"))?;
+        if !matches!(base.scheme(), "http" | "https") {
+            return Err(wrong("is not an address of HTTP"));
         }
         let host = base.host_str().ok_or_else(|| wrong("names no host"))?.to_owned();
-        let mut builder = reqwest::Client::builder()
+        let ca_file = common.ca_file.clone();
+        let mut builder = http_client::builder(trust(&base, ca_file.as_deref()))?
             .connect_timeout(CONNECT_TIMEOUT)
-            .user_agent(concat!("mcp-manager/", env!("CARGO_PKG_VERSION")))
-            .no_proxy();
+            .user_agent(concat!("mcp-manager/", env!("CARGO_PKG_VERSION")));
         if is_local(&host) {
             builder = builder.resolve_to_addrs(&host, &LOOPBACK.map(|address| SocketAddr::new(address, 0)));
         }
         let http = builder.build().map_err(|error| Error::internal("the HTTP client cannot be made", error))?;
-        Ok(Self { http, base, key: key(common)? })
+        Ok(Self { http, base, ca_file, key: key(common)? })
     }
 
     /// Asks for a document.
@@ -99,8 +100,8 @@ impl Client {
         let wrong = || {
             Trouble::from(Error::invalid_field("SERVICE", "is not an address of HTTP", "write e.g. http://127.0.0.1:9000/mcp"))
         };
-        let url = Url::parse(url).ok().filter(|url| url.scheme() == "http").ok_or_else(wrong)?;
-        let mut builder = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).no_proxy();
+        let url = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https")).ok_or_else(wrong)?;
+        let mut builder = http_client::builder(trust(&url, self.ca_file.as_deref()))?.connect_timeout(CONNECT_TIMEOUT);
         if let Some(host) = url.host_str().filter(|host| is_local(host)) {
             let manager = self.base.host_str().unwrap_or_default().trim_matches(['[', ']']);
             let addresses = if is_local(manager) {
@@ -164,13 +165,26 @@ impl Client {
     /// The manager did not answer, or broke off.
     pub fn no_answer(&self, error: reqwest::Error) -> Trouble {
         let server = self.base.as_str().trim_end_matches('/');
-        let (detail, remedy) = if error.is_connect() {
+        let (detail, remedy) = if let Some(why) = http_client::distrust(&error) {
+            let remedy = "name the file of its authority's certificate with --ca-file, and check that --server is the address \
+                          that its certificate is for";
+            (format!("what answers at {server} is not believed to be it: {why}"), remedy)
+        } else if error.is_connect() {
             (format!("no manager answers at {server}"), "start it with 'mcp-manager serve', or name another one with --server")
         } else {
             (format!("the manager at {server} broke off"), "see whether it still runs; what was asked for may have been done")
         };
         // The URL is in the detail already.
         Trouble::unreachable(Error::new(Kind::BackendUnavailable, detail).remedy(remedy).because(error.without_url()))
+    }
+}
+
+/// Whose word counts for who answers at `url`.
+fn trust<'p>(url: &Url, ca_file: Option<&'p Path>) -> Trust<'p> {
+    match (url.scheme(), ca_file) {
+        ("https", Some(file)) => Trust::File(file),
+        ("https", None) => Trust::System,
+        _ => Trust::Nobody,
     }
 }
 
@@ -222,7 +236,9 @@ mod tests {
 
     fn common(server: &str) -> Common {
         Common {
-            server: server.to_owned(),
+            server: Some(server.to_owned()),
+            context: None,
+            ca_file: None,
             api_key: None,
             api_key_file: None,
             output: OutputFormat::Auto,

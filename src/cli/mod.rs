@@ -4,6 +4,7 @@
 mod arguments;
 mod client;
 mod clients;
+mod contexts;
 mod doctor;
 mod exit;
 mod install;
@@ -102,15 +103,18 @@ fn run(line: &CommandLine) -> Outcome {
         Command::Template(TemplateCommand::Schema) => templates::schema(&output),
         Command::Client(ClientCommand::Relay { url }) => client_runtime()?.block_on(clients::relay(&line.common, url)),
         Command::Client(command) => {
-            client_runtime()?.block_on(clients::command(&output, &line.common, command, &Environment::of_process()))
+            let environment = Environment::of_process();
+            let common = contexts::resolve(&line.common, &environment)?;
+            client_runtime()?.block_on(clients::command(&output, &common, command, &environment))
         }
+        Command::Context(command) => contexts::command(&output, &line.common, command, &Environment::of_process()),
         _ => client_runtime()?.block_on(ask(line, &output)),
     }
 }
 
 /// The commands that a running manager answers.
 async fn ask(line: &CommandLine, output: &Output) -> Outcome {
-    let client = Client::new(&line.common)?;
+    let client = Client::new(&contexts::resolve(&line.common, &Environment::of_process())?)?;
     let client = &client;
     match &line.command {
         Command::Run(arguments) if Source::is_one(&arguments.name) => {

@@ -64,6 +64,12 @@ impl Directories {
         self.config.as_ref().unwrap_or(&self.system_config).join("keys")
     }
 
+    /// Where the user's contexts of the command line are recorded.
+    #[must_use]
+    pub fn contexts_file(&self) -> Option<PathBuf> {
+        Some(self.config.as_ref()?.join("contexts.toml"))
+    }
+
     /// Where units of the user's own systemd are.
     #[must_use]
     pub fn user_units(&self) -> Option<PathBuf> {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use reqwest::Client;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -12,7 +11,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::support::bridged::{Bridged, conformance_server};
 use crate::support::mcp::Session;
-use crate::support::{PATIENCE, eventually, stretched};
+use crate::support::{PATIENCE, eventually, http_client, stretched};
 
 /// A server that says, when told to, many times that its tools have changed.
 const CHATTERBOX: &str = r#"
@@ -45,7 +44,7 @@ async fn five_hundred_sessions_that_nobody_ends_leave_no_process_and_no_memory()
     let server = conformance_server();
     let flags = ["--idle-timeout", "1", "--max-sessions", "40"];
     let bridge = Bridged::before(&flags, &[server.to_str().unwrap()]).await;
-    let client = Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap();
+    let client = http_client().pool_max_idle_per_host(0).build().unwrap();
     let wave = async |size: usize| {
         let mut opening = tokio::task::JoinSet::new();
         for _ in 0..size {
@@ -85,7 +84,7 @@ async fn a_thousand_readers_of_which_half_never_read_hold_nobody_up() {
     const READERS: usize = 1000;
     let flags = ["--session-mode", "shared", "--max-sessions", "1100"];
     let bridge = Bridged::before(&flags, &["python3", "-c", CHATTERBOX]).await;
-    let client = Client::builder().no_proxy().build().unwrap();
+    let client = http_client().build().unwrap();
     let told = Arc::new(AtomicUsize::new(0));
     let mut silent = Vec::new();
     for number in 0..READERS {
@@ -141,7 +140,7 @@ async fn a_session_goes_on_after_its_server_was_killed_whatever_eras_the_server_
         ["--session-mode", "per_session", "--era", "auto"],
     ] {
         let bridge = Bridged::before(&flags, &[server.to_str().unwrap()]).await;
-        let client = Client::builder().no_proxy().build().unwrap();
+        let client = http_client().build().unwrap();
         let sessions = [Session::open(&client, &bridge.url).await, Session::open(&client, &bridge.url).await];
         for _ in 0..2 {
             for session in &sessions {

@@ -12,6 +12,7 @@ use tokio::process::Command;
 use crate::support::bridged::{Bridged, conformance_server};
 use crate::support::clients::drive;
 use crate::support::conformance::{assert_conforms, run};
+use crate::support::http_client;
 use crate::support::machine::{Part, offered};
 use crate::support::mcp::stateless;
 use crate::support::podman::{self, podman};
@@ -120,7 +121,7 @@ async fn serve(product: &Product, name: &str) -> String {
 
 /// Names of the tools and prompts of a server.
 async fn names(url: &str) -> BTreeSet<String> {
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let client = http_client().build().unwrap();
     let mut names = BTreeSet::new();
     for (method, member) in [("tools/list", "tools"), ("prompts/list", "prompts")] {
         let answer = stateless(&client, url, method, json!({})).await;

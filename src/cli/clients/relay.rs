@@ -157,7 +157,7 @@ struct Link {
 
 impl Link {
     fn to(common: &Common, url: &str) -> Outcome<Self> {
-        let client = Client::new(&Common { server: url.to_owned(), ..common.clone() })?;
+        let client = Client::new(&Common { server: Some(url.to_owned()), ..common.clone() })?;
         Ok(Self {
             client,
             session: RefCell::default(),

@@ -1,5 +1,7 @@
 //! Which servers are meant, and their entries: services by name, the manager's own endpoint, all services behind one.
 
+use std::path::Path;
+
 use super::super::arguments::Common;
 use super::super::client::{self, Client as Manager, Query, service_path};
 use super::super::exit::{Code, Outcome, Trouble};
@@ -27,7 +29,7 @@ pub fn ours(common: &Common) -> impl Fn(&Node) -> bool {
 }
 
 fn base(common: &Common) -> &str {
-    common.server.trim_end_matches('/')
+    common.server().trim_end_matches('/')
 }
 
 /// The entries that are asked for, by name.
@@ -77,8 +79,10 @@ pub async fn entries(
         let mut arguments = vec!["client".to_owned(), "relay".to_owned(), url.clone()];
         let key_file = common.api_key_file.as_ref().filter(|_| key == Key::Reference);
         if let Some(file) = key_file {
-            let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
-            arguments.extend(["--api-key-file".to_owned(), file.display().to_string()]);
+            arguments.extend(["--api-key-file".to_owned(), absolute(file)]);
+        }
+        if let Some(file) = common.ca_file.as_ref().filter(|_| url.starts_with("https:")) {
+            arguments.extend(["--ca-file".to_owned(), absolute(file)]);
         }
         let has_key_file = key_file.is_some();
         let leads_to = Target { name: name.clone(), url, program: program.clone(), arguments, has_key_file, approved };
@@ -86,6 +90,11 @@ pub async fn entries(
         entries.push((name, entry));
     }
     Ok(entries)
+}
+
+/// The path as programs find it that are started elsewhere.
+fn absolute(file: &Path) -> String {
+    std::path::absolute(file).unwrap_or_else(|_| file.to_owned()).display().to_string()
 }
 
 /// The error for clients that cannot be told where the key is.

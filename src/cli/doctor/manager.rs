@@ -11,6 +11,7 @@ use tokio::process::Command;
 use super::Finding;
 use crate::config::Config;
 use crate::error::{Error, FieldError};
+use crate::http_client::{self, Trust};
 use crate::registry::check_file;
 
 /// All checks of this file.
@@ -97,7 +98,7 @@ async fn address(listen: SocketAddr) -> Finding {
 
 /// The version of the manager that listens there, if it is one.
 async fn manager_at(listen: SocketAddr) -> Option<String> {
-    let client = reqwest::Client::builder().timeout(Duration::from_secs(3)).no_proxy().build().ok()?;
+    let client = http_client::builder(Trust::Nobody).ok()?.timeout(Duration::from_secs(3)).build().ok()?;
     // An address that means all of them is reached over the loopback one.
     let host = if listen.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], listen.port())) } else { listen };
     let health: Value = client.get(format!("http://{host}/health")).send().await.ok()?.json().await.ok()?;

@@ -4,6 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
+use crate::support::http_client;
 use crate::support::machine::{Part, offered};
 use crate::support::product::{Options, Product};
 
@@ -30,7 +31,7 @@ async fn health_readiness_metrics_and_documentation_answer() {
 #[tokio::test]
 async fn the_documentation_page_stays_under_the_prefix_of_a_proxy() {
     let product = Product::start(Options::memory()).await;
-    let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let client = http_client().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     let redirect = client.get(format!("{}/docs", product.url)).send().await.unwrap();
     assert!(redirect.status().is_redirection());
     assert_eq!(redirect.headers()["location"], "docs/", "relative, so that /api/mcp/docs leads to /api/mcp/docs/");

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::{Error, Message, client::IntoClientRequest as _};
 
 use crate::support::product::{Options, Product};
-use crate::support::{PATIENCE, eventually, podman};
+use crate::support::{PATIENCE, eventually, http_client, podman};
 
 /// What nobody but a proxy says.
 const CLAIMS: [(&str, &str); 5] = [
@@ -29,7 +29,7 @@ async fn a_strangers_word_on_earlier_clients_is_replaced_and_a_trusted_proxys_is
     let product = Product::start(Options::podman().with("MCP_MANAGER_GATEWAY_TRUSTED_PROXIES", "127.0.0.2, 10.0.0.0/8")).await;
     product.create_echo("echo", json!({})).await;
     let seen = async |from: [u8; 4]| {
-        let client = reqwest::Client::builder().no_proxy().local_address(std::net::IpAddr::from(from)).build().unwrap();
+        let client = http_client().local_address(std::net::IpAddr::from(from)).build().unwrap();
         let mut request =
             client.get(format!("{}/headers", product.url)).header("host", format!("echo.localhost:{}", product.port));
         for (name, value) in CLAIMS {

@@ -6,6 +6,7 @@ use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
 use crate::support::company::Without;
+use crate::support::http_client;
 use crate::support::mcp::{Session, stateless};
 use crate::support::podman;
 use crate::support::product::{Options, Product};
@@ -26,7 +27,7 @@ async fn create(product: &Product, name: &str, more: Value) -> Value {
 pub fn by_name(product: &Product, name: &str) -> (Client, String) {
     let host = format!("{name}.localhost");
     let address = ([127, 0, 0, 1], product.port).into();
-    let client = Client::builder().no_proxy().resolve(&host, address).build().unwrap();
+    let client = http_client().resolve(&host, address).build().unwrap();
     (client, format!("http://{host}:{}/mcp", product.port))
 }
 

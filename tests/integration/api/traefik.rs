@@ -15,7 +15,7 @@ use crate::support::machine::{Part, offered};
 use crate::support::mcp::Session;
 use crate::support::podman;
 use crate::support::product::{Options, Product};
-use crate::support::{eventually, free_port, stretched};
+use crate::support::{eventually, free_port, http_client, stretched};
 
 /// A running Traefik.
 struct Traefik {
@@ -82,7 +82,7 @@ impl Traefik {
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let client = Client::builder().no_proxy().build().unwrap();
+        let client = http_client().build().unwrap();
         let traefik = Self { _process: process, web, secure, dashboard, client, log: path };
         eventually("Traefik answers", async || {
             let ping = traefik.client.get(format!("http://127.0.0.1:{dashboard}/ping")).send().await;
@@ -134,7 +134,7 @@ async fn a_manager_that_is_killed_and_started_again_fails_no_call() {
     });
     let (status, answer) = product.post("/containers", &body).await;
     assert_eq!((status, answer["status"].as_str()), (201, Some("running")), "{answer:#}");
-    let by_name = Client::builder().no_proxy().resolve("echo.localhost", ([127, 0, 0, 1], 0).into()).build().unwrap();
+    let by_name = http_client().resolve("echo.localhost", ([127, 0, 0, 1], 0).into()).build().unwrap();
     let front = format!("http://echo.localhost:{}/mcp", traefik.web);
     let replicas = [0, 1].map(|number| answer["instances"][number]["address"].as_str().unwrap());
     let direct = format!("http://{}/mcp", replicas[0]);
@@ -195,7 +195,7 @@ async fn traefik_shares_the_load_over_healthy_replicas_and_leads_to_the_manager(
     .await;
 
     // A session lives in one replica, and its requests reach it: through Traefik and through the gateway.
-    let by_name = Client::builder().no_proxy().resolve("echo.localhost", ([127, 0, 0, 1], 0).into()).build().unwrap();
+    let by_name = http_client().resolve("echo.localhost", ([127, 0, 0, 1], 0).into()).build().unwrap();
     for port in [traefik.web, product.port] {
         let url = format!("http://echo.localhost:{port}/mcp");
         eventually("the route for sessions is there", async || {

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use reqwest::{Client, Method};
+use reqwest::Method;
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::support::eventually;
 use crate::support::mcp::Session;
 use crate::support::podman::{self, owned_by};
 use crate::support::product::{Options, Product, signal};
+use crate::support::{eventually, http_client};
 
 async fn deleted(product: &Product, name: &str) -> bool {
     product.get(&format!("/containers/{name}")).await.0 == 404
@@ -59,7 +59,7 @@ async fn a_session_is_found_through_either_manager_that_of_a_replica_and_that_of
     let other = one.beside().await;
     one.create_echo("echo", json!({"replicas": 3})).await;
     other.until("echo", "it has all replicas", |service| service["ready_replicas"] == 3).await;
-    let by_name = Client::builder().no_proxy().resolve("echo.localhost", ([127, 0, 0, 1], 0).into()).build().unwrap();
+    let by_name = http_client().resolve("echo.localhost", ([127, 0, 0, 1], 0).into()).build().unwrap();
     let url = |product: &Product| format!("http://echo.localhost:{}/mcp", product.port);
     for _ in 0..3 {
         let session = Session::open(&by_name, &url(&one)).await;

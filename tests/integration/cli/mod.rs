@@ -3,6 +3,7 @@
 
 mod alone;
 mod clients;
+mod contexts;
 mod install;
 mod misbehaving;
 mod services;

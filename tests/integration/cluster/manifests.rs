@@ -14,9 +14,9 @@ use tokio::time::timeout;
 
 use crate::support::conformance;
 use crate::support::echo::status_and_json;
-use crate::support::eventually;
 use crate::support::machine::{self, Part, offered};
 use crate::support::mcp::{Session, stateless};
+use crate::support::{eventually, http_client};
 
 /// How long the manager or a service may take to be ready.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -85,7 +85,7 @@ pub(super) struct Api {
 impl Api {
     /// At a port of loopback.
     pub(super) fn at(port: u16) -> Self {
-        Self { client: Client::builder().no_proxy().build().unwrap(), url: format!("http://127.0.0.1:{port}") }
+        Self { client: http_client().build().unwrap(), url: format!("http://127.0.0.1:{port}") }
     }
 
     pub(super) async fn call(&self, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
@@ -231,7 +231,7 @@ async fn sessions_survive_with_three_managers(kubectl: &Kubectl, front: u16) {
     kubectl.run("scale deployment/mcp-manager --replicas=3").await;
     kubectl.run("rollout status deployment/mcp-manager --timeout=100s").await;
     let headers = HeaderMap::from_iter([(HOST, HeaderValue::from_static("localhost"))]);
-    let client = Client::builder().no_proxy().default_headers(headers).build().unwrap();
+    let client = http_client().default_headers(headers).build().unwrap();
     // Each session begins at the next manager, and each of its requests goes round.
     for _ in 0..3 {
         let session = Session::open(&client, &format!("http://127.0.0.1:{front}/mcp")).await;

@@ -22,7 +22,7 @@ use crate::contract::{name, running, spec};
 use crate::support::kubernetes::Namespace;
 use crate::support::kubernetes_door::Right;
 use crate::support::machine::{self, Part, offered};
-use crate::support::{eventually, free_port};
+use crate::support::{eventually, free_port, http_client};
 
 const INGRESS: Kind = ("networking.k8s.io", "v1", "Ingress", "ingresses");
 const INGRESS_ROUTE: Kind = ("traefik.io", "v1alpha1", "IngressRoute", "ingressroutes");
@@ -229,7 +229,7 @@ impl Front {
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let client = Client::builder().no_proxy().build().unwrap();
+        let client = http_client().build().unwrap();
         eventually("Traefik answers", async || {
             let answer = client.get(format!("http://127.0.0.1:{ping}/ping")).send().await;
             answer.is_ok_and(|answer| answer.status() == 200)

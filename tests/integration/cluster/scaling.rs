@@ -9,6 +9,7 @@ use mcp_manager::domain::status::{Phase, ServiceState};
 use tokio::task::JoinSet;
 
 use crate::contract::{Manager, name, running, spec};
+use crate::support::http_client;
 use crate::support::kubernetes::Namespace;
 
 /// The cluster measures four times a minute, decides as often, and wants to have measured a pod twice.
@@ -71,7 +72,7 @@ async fn until(manager: &Manager, replicas: usize) -> std::sync::Arc<ServiceStat
 async fn load(manager: &Manager) {
     let (echo, mut view) = (name("echo"), manager.backend.view());
     let addresses = |state: &ServiceState| -> Vec<SocketAddr> { state.ready().filter_map(|replica| replica.address).collect() };
-    let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build().unwrap();
+    let client = http_client().timeout(Duration::from_secs(5)).build().unwrap();
     loop {
         let now = addresses(&view.borrow_and_update().services[&echo]);
         let mut callers = JoinSet::new();

@@ -6,6 +6,7 @@ use mcp_manager::domain::status::ServiceState;
 use serde_json::json;
 
 use crate::contract::{Manager, name, running, spec};
+use crate::support::http_client;
 use crate::support::kubernetes::Namespace;
 use crate::support::mcp::Session;
 use crate::support::product::{Options, Product};
@@ -21,7 +22,7 @@ async fn a_session_of_a_stdio_server_is_served_whichever_replica_is_asked() {
     let all = |service: &ServiceState| service.ready().count() == 3;
     let service = manager.service(&name("echo"), "three replicas are ready", all).await;
     let url = |index: usize| format!("http://{}/mcp", service.replicas[index].address.unwrap());
-    let client = reqwest::Client::new();
+    let client = http_client().build().unwrap();
     let session = Session::open(&client, &url(0)).await;
     for replica in [0, 1, 2] {
         let answer = session.at(&client, &url(replica)).call("tools/list", json!({})).await;
@@ -64,7 +65,7 @@ async fn a_server_of_the_old_transport_runs_behind_the_bridge() {
     manager.backend.create(&name("echo"), running(old)).await.unwrap();
     let service = manager.service(&name("echo"), "it is ready", |service| service.ready().count() == 1).await;
     let url = format!("http://{}/mcp", service.replicas[0].address.unwrap());
-    let session = Session::open(&reqwest::Client::new(), &url).await;
+    let session = Session::open(&http_client().build().unwrap(), &url).await;
     let answer = session.call("tools/list", json!({})).await;
     assert!(answer.result()["tools"].as_array().is_some_and(|tools| !tools.is_empty()), "{answer:?}");
     manager.backend.remove(&name("echo"), false).await.unwrap();

@@ -14,6 +14,7 @@ use mcp_manager::domain::status::{Phase, ServiceState};
 
 use crate::contract::podman::Installation;
 use crate::contract::{Engine as _, Manager, name, running, spec};
+use crate::support::http_client;
 
 /// The small service of the contract, with the endpoints for tests.
 fn controlled(installation: &Installation) -> ServiceSpec {
@@ -58,7 +59,7 @@ async fn pid(manager: &Manager) -> u64 {
 
 async fn call(service: &ServiceState, method: reqwest::Method, path: &str) -> reqwest::Result<reqwest::Response> {
     let address = service.replicas[0].address.unwrap();
-    let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().unwrap();
+    let client = http_client().timeout(Duration::from_secs(10)).build().unwrap();
     client.request(method, format!("http://{address}{path}")).send().await
 }
 

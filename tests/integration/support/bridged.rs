@@ -9,8 +9,8 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use super::eventually;
 use super::podman::podman;
+use super::{eventually, http_client};
 
 /// How long a bridge may take to come up with its server.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -129,13 +129,13 @@ impl Bridged {
 
     /// A figure of its metrics.
     pub async fn figure(&self, name: &str) -> u64 {
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let client = http_client().build().unwrap();
         let text = client.get(self.url.replace("/mcp", "/metrics")).send().await.unwrap().text().await.unwrap();
         text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).unwrap().parse().unwrap()
     }
 
     async fn until_healthy(&self) {
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let client = http_client().build().unwrap();
         let health = self.url.replace("/mcp", "/health");
         let healthy = async {
             while !client.get(&health).send().await.is_ok_and(|answer| answer.status() == 200) {

@@ -29,7 +29,12 @@ pub struct Ran {
 impl User {
     /// Talks to the manager at `server`.
     pub fn of(server: &str) -> Self {
-        Self { home: tempfile::tempdir().unwrap(), variables: vec![("MCP_MANAGER_SERVER".to_owned(), server.to_owned())] }
+        Self::without_manager().with("MCP_MANAGER_SERVER", server)
+    }
+
+    /// Talks to nobody unless a command says to whom.
+    pub fn without_manager() -> Self {
+        Self { home: tempfile::tempdir().unwrap(), variables: Vec::new() }
     }
 
     /// Talks to a running product.

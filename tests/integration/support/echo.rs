@@ -9,6 +9,7 @@ use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::time::timeout;
 
 use super::PATIENCE;
+use super::http_client;
 
 /// The process, its address and its output.
 pub struct EchoProcess {
@@ -37,7 +38,7 @@ impl EchoProcess {
         let stderr = BufReader::new(child.stderr.take().unwrap()).lines();
         let line = timeout(PATIENCE, stdout.next_line()).await.unwrap().unwrap().expect("it ended without listening");
         let url = line.strip_prefix("mcp-echo listening on ").expect(&line).to_owned();
-        Self { child, url, client: Client::new(), stdout, stderr }
+        Self { child, url, client: http_client().build().unwrap(), stdout, stderr }
     }
 
     /// With the endpoints for tests.

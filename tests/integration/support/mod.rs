@@ -19,8 +19,15 @@ use std::net::TcpListener;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
+use mcp_manager::http_client::Trust;
+
 /// Longest time anything in these tests may take before it counts as hanging.
 pub const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A client of the product, and of what stands before it. It asks addresses of HTTP.
+pub fn http_client() -> reqwest::ClientBuilder {
+    mcp_manager::http_client::builder(Trust::Nobody).expect("nobody has to be trusted")
+}
 
 /// Asks again and again until `holds` is true; fails the test when that takes too long.
 pub async fn eventually(claim: &str, mut holds: impl AsyncFnMut() -> bool) {

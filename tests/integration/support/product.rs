@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::echo::status_and_json;
 use super::kubernetes::Namespace;
-use super::{podman, tell_failures_at_once};
+use super::{http_client, podman, tell_failures_at_once};
 
 /// How long a manager may take to come up, and a service to start.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -134,7 +134,7 @@ impl Product {
         let line = line.unwrap_or_else(|| panic!("it ended without listening: {}", read()));
         let url = line.strip_prefix("mcp-manager listening on ").unwrap_or_else(|| panic!("{line}")).to_owned();
         let port = url.rsplit(':').next().unwrap().parse().unwrap();
-        let client = Client::builder().no_proxy().build().unwrap();
+        let client = http_client().build().unwrap();
         let product = Self { options, child, url, port, client, folder, turn, sweep };
         if !product.options.unready {
             product.until_ready().await;

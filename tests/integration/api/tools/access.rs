@@ -6,12 +6,13 @@ use serde_json::{Value, json};
 
 use super::super::access::with_keys;
 use super::story;
+use crate::support::http_client;
 use crate::support::mcp::stateless;
 use crate::support::product::{Options, Product};
 
 fn client(key: &str) -> reqwest::Client {
     let headers = HeaderMap::from_iter([("x-api-key".parse().unwrap(), HeaderValue::from_str(key).unwrap())]);
-    reqwest::Client::builder().no_proxy().default_headers(headers).build().unwrap()
+    http_client().default_headers(headers).build().unwrap()
 }
 
 #[tokio::test]

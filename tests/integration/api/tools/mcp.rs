@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::super::access::with_keys;
 use crate::support::mcp::{Session, stateless, stateless_with};
 use crate::support::product::{Options, Product};
-use crate::support::{eventually, podman};
+use crate::support::{eventually, http_client, podman};
 
 fn call(tool: &str, arguments: &Value) -> Value {
     json!({"name": tool, "arguments": arguments})
@@ -151,7 +151,7 @@ async fn a_session_is_its_openers_and_there_are_not_too_many() {
     let client = |role: &str| {
         let key = &keys.iter().find(|(is, _)| *is == role).unwrap().1;
         let headers = [("x-api-key".parse().unwrap(), key.parse().unwrap())].into_iter().collect();
-        reqwest::Client::builder().no_proxy().default_headers(headers).build().unwrap()
+        http_client().default_headers(headers).build().unwrap()
     };
     let url = format!("{}/mcp", product.url);
     let own = Session::open(&client("admin"), &url).await;
