@@ -35,7 +35,8 @@ has_systemd() { [ -d /run/systemd/system ]; }
 
 # ensure_packages LOG PACKAGE...: installs what is missing; asks nobody and writes nothing when nothing is.
 ensure_packages() {
-  local log=$1 package missing=()
+  local log=$1 package missing=() unreachable cut_off=''
+  unreachable='Could not resolve|Temporary failure resolving|Could not connect|Connection refused|Network is unreachable|Failed to fetch'
   shift
   for package in "$@"; do
     [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
@@ -44,9 +45,12 @@ ensure_packages() {
   if ! am_root; then need_sudo "apt-get install ${missing[*]}"; fi
   with_progress "refreshing apt's lists" "$log" as_root apt-get -q update ||
     warn "apt's lists could not be refreshed completely; trying with what is there"
+  # apt counts lists that it could not fetch as a success.
+  if grep -qE "$unreachable" "$log"; then cut_off=yes; fi
   with_progress "installing ${missing[*]}" "$log" \
     as_root env DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends "${missing[@]}" || {
-    if grep -qE 'Could not resolve|Temporary failure resolving|Could not connect|Connection refused|Network is unreachable|Failed to fetch' "$log"; then
+    # Without lists it knows no package at all.
+    if grep -qE "$unreachable${cut_off:+|Unable to locate package|has no installation candidate}" "$log"; then
       fail "apt cannot reach the Debian archive, and these packages are missing: ${missing[*]}" \
         "Give the machine network (or a proxy: export http_proxy), or install them by other means:" \
         "  apt-get install --no-install-recommends ${missing[*]}"

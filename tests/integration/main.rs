@@ -12,6 +12,7 @@ mod contract;
 mod documents;
 mod echo;
 mod engine;
+mod quickstart;
 mod real_servers;
 mod support;
 mod templates;
