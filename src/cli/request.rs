@@ -12,6 +12,7 @@ use super::arguments::Run;
 use super::exit::Outcome;
 use crate::config::Environment;
 use crate::domain::document::Document;
+use crate::domain::fields;
 use crate::domain::quantity::{Bytes, MilliCpu, Span};
 use crate::domain::spec::{EnvironmentValue, PortNumber, SpecInput, Volumes, Words};
 use crate::error::{Error, FieldError, Result};
@@ -142,30 +143,26 @@ impl Reader {
     }
 }
 
-/// The services that files describe, by name, in order. Every file is read before any is judged.
+/// The services that files describe, by name, in order. Every file is read before any is judged: when something is wrong that
+/// the manager would not see, all that is wrong is told, and nothing is sent.
 pub fn from_files(files: &[PathBuf]) -> Outcome<Vec<(String, Value)>> {
     let mut services = Vec::new();
     let mut errors = Vec::new();
+    let mut is_unseen = false;
     for file in files {
         let text = read_text(file)?;
         let mut found = 0_usize;
-        for document in documents(&text) {
-            let document = match document {
-                Ok(document) => document,
-                Err(wrong) => {
-                    let named =
-                        |error: FieldError| FieldError { message: format!("{}, in {}", error.message, shown(file)), ..error };
-                    errors.extend(wrong.into_iter().map(named));
-                    continue;
-                }
-            };
-            let list = if let Value::Array(list) = document { list } else { vec![document] };
-            for service in list {
+        for part in parts(&text) {
+            is_unseen |= part.is_unseen;
+            let named = |error: FieldError| FieldError { message: format!("{}, in {}", error.message, shown(file)), ..error };
+            errors.extend(part.errors.into_iter().map(named));
+            for service in part.services {
                 found += 1;
                 let name = ["service_name", "name"].iter().find_map(|key| service.get(*key)).and_then(Value::as_str);
                 if let Some(name) = name.map(str::to_owned) {
                     services.push((name, service));
                 } else {
+                    is_unseen = true;
                     let message = format!("service {found} in {} has no name", shown(file));
                     errors.push(FieldError::new("service_name", message, "write {\"service_name\": \"…\", …}"));
                 }
@@ -173,34 +170,66 @@ pub fn from_files(files: &[PathBuf]) -> Outcome<Vec<(String, Value)>> {
         }
     }
     if services.is_empty() && errors.is_empty() {
+        is_unseen = true;
         errors.push(FieldError::new("", "the files describe no service", "write {\"service_name\": \"…\", …}"));
     }
-    if errors.is_empty() { Ok(services) } else { Err(Error::invalid("the files cannot be applied", errors).into()) }
+    // Of the rest the manager knows more: template and machine.
+    if is_unseen { Err(Error::invalid("the files cannot be applied", fields::bounded(errors)).into()) } else { Ok(services) }
 }
 
-/// The JSON documents that stand in a text one after the other, or what is wrong with each; nothing is read behind one
-/// that does not end.
-fn documents(text: &str) -> Vec<Result<Value, Vec<FieldError>>> {
+/// One JSON document of a file.
+struct Part {
+    services: Vec<Value>,
+    /// What is wrong with it, as far as that can be told here.
+    errors: Vec<FieldError>,
+    /// Among it is what the manager would not see: that it is no JSON, or that a name is given twice.
+    is_unseen: bool,
+}
+
+/// The JSON documents that stand in a text one after the other; nothing is read behind one that does not end.
+fn parts(text: &str) -> Vec<Part> {
+    let broken = |errors| Part { services: Vec::new(), errors, is_unseen: true };
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut ends = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
-    let (mut documents, mut start) = (Vec::new(), 0);
+    let (mut parts, mut start) = (Vec::new(), 0);
     while let Some(read) = ends.next() {
         if let Err(error) = read {
             let error = FieldError { line: Some(error.line()), ..FieldError::new("", error.to_string(), "correct the JSON") };
-            documents.push(Err(vec![error]));
+            parts.push(broken(vec![error]));
             break;
         }
         let before = text[..start].matches('\n').count();
-        let document = Document::parse(&text.as_bytes()[start..ends.byte_offset()]);
-        documents.push(document.map(|document| document.value).map_err(|mut errors| {
-            for error in &mut errors {
-                error.line = error.line.map(|line| line + before);
-            }
-            errors
-        }));
+        let mut part = Document::read(&text.as_bytes()[start..ends.byte_offset()]).map_or_else(broken, part);
+        for error in &mut part.errors {
+            error.line = error.line.map(|line| line + before);
+        }
+        parts.push(part);
         start = ends.byte_offset();
     }
-    documents
+    parts
+}
+
+/// A document that holds one service or a list of them.
+fn part(document: Document<'_>) -> Part {
+    let (list, is_list) = match &document.value {
+        Value::Array(list) => (list.as_slice(), true),
+        one => (std::slice::from_ref(one), false),
+    };
+    let mut wrong = Vec::new();
+    for (index, service) in list.iter().enumerate() {
+        // Of what has no name, that is told alone.
+        let Ok(request) = ServiceRequest::read(service, None) else { continue };
+        let errors =
+            request.wrong_anywhere().into_iter().filter(|error| error.field != "service_name" || error.message != "is missing");
+        wrong.extend(errors.map(|error| match error.field.as_str() {
+            field if is_list && !field.is_empty() => FieldError { field: format!("[{index}].{field}"), ..error },
+            _ => error,
+        }));
+    }
+    let is_unseen = !document.twice.is_empty();
+    let errors = fields::once(Err::<(), _>(document.with_lines(wrong)), &document.twice).err().unwrap_or_default();
+    let services = if is_list { list.to_vec() } else { vec![document.value] };
+    Part { services, errors, is_unseen }
 }
 
 /// The text of a file, or of standard input for `-`.
@@ -268,7 +297,7 @@ mod tests {
             "cap_add",
             "kubernetes",
         ];
-        for field in crate::domain::fields::field_names::<SpecInput>() {
+        for field in fields::field_names::<SpecInput>() {
             assert_ne!(value.contains_key(*field), left_out.contains(field), "{field}");
         }
         assert_eq!(ServiceRequest::read(&made, None).unwrap().unreadable(), [], "the manager takes what the command line makes");
@@ -297,14 +326,21 @@ mod tests {
         ];
         let names: Vec<String> = from_files(&good).unwrap().into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["a", "b", "c", "d", "e"]);
-        let bad = [file("broken.json", "{\"service_name\": \"a\"}\n{\"x\""), file("nameless.json", "[{\"image\": \"x\"}, 3]")];
+        let bad = [
+            file("broken.json", "{\"service_name\": \"a\", \"template\": \"t\"}\n{\"x\""),
+            file("nameless.json", "[{\"image\": \"x\"}, 3]"),
+        ];
         let super::super::exit::Trouble::Error(_, error) = from_files(&bad).unwrap_err() else { panic!("not an error") };
         assert_eq!(error.fields.len(), 3, "{error}");
         assert!(from_files(&[file("empty.json", "")]).is_err());
-        let twice =
-            file("twice.json", "{\"name\": \"a\"}\n{\"name\": \"b\",\n\"replicas\": 1, \"replicas\": 2}\n{\"name\": \"c\"}");
+        let twice = file(
+            "twice.json",
+            "{\"name\": \"a\", \"template\": \"t\"}\n{\"name\": \"b\", \"template\": \"t\",\n\"replicas\": 1, \"replicas\": 2,\n\
+             \"prot\": 1}\n[{\"name\": \"c\", \"image\": \"i\"},\n{\"name\": \"d\", \"template\": \"t\", \"cpu_limit\": \"lots\"}]",
+        );
         let super::super::exit::Trouble::Error(_, error) = from_files(&[twice]).unwrap_err() else { panic!("not an error") };
-        let [field] = error.fields.as_slice() else { panic!("{error}") };
-        assert_eq!((field.field.as_str(), field.line), ("replicas", Some(3)), "{error}");
+        let told: Vec<_> = error.fields.iter().map(|error| (error.field.as_str(), error.line)).collect();
+        let expected = [("replicas", Some(3)), ("prot", Some(4)), ("[1].cpu_limit", Some(6))];
+        assert_eq!(told, expected, "{error}");
     }
 }

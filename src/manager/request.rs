@@ -104,6 +104,22 @@ impl ServiceRequest {
         self
     }
 
+    /// All that is wrong with it wherever it is sent: what cannot be read, and rules that the rest breaks with every template
+    /// and on every machine.
+    #[must_use]
+    pub fn wrong_anywhere(&self) -> Vec<FieldError> {
+        let mut errors = self.wrong.errors.clone();
+        let mut input = self.spec.clone();
+        if self.template.is_some() || self.wrong.unread.contains("template") {
+            input.leave_to_others();
+        }
+        let mut violations = spec::violations_anywhere(input, &[], &self.wrong.unread);
+        say_template(&mut violations);
+        violations.retain(|violation| errors.iter().all(|error| error.field != violation.field));
+        errors.append(&mut violations);
+        errors
+    }
+
     /// What cannot be read of it.
     #[must_use]
     pub fn unreadable(&self) -> &[FieldError] {

@@ -77,10 +77,7 @@ impl Manager {
             input = template.spec.clone().overlaid(input);
         } else if !is_whole || !errors.is_empty() || unread.contains("template") {
             // What is not said is in the service, or in the template that was meant.
-            input.image.get_or_insert_with(|| "image".to_owned());
-            input.port.get_or_insert(1);
-            let values = input.environment.iter_mut().flat_map(BTreeMap::values_mut);
-            values.filter(|EnvironmentValue(text)| text.contains("${")).for_each(|EnvironmentValue(text)| text.clear());
+            input.leave_to_others();
         }
         let allowed = template.as_ref().map_or(&[][..], |template| &template.allowed_env);
         errors.extend(spec::violations(input, defaults, allowed, &environment, unread));

@@ -38,8 +38,12 @@ impl Host for Local {
         let nobody = || Error::new(Kind::Internal, "a call of a tool came from nobody");
         let Request { name, actor, arguments, progress, cancelled } = request;
         let actor = actor.ok_or_else(nobody)?;
-        tools::call(&name, self.policy.compat, Call { manager: self.manager.clone(), actor, arguments, progress, cancelled })
-            .await
+        tools::call(
+            &name,
+            self.policy.compat,
+            Call { manager: self.manager.clone(), actor, arguments, twice: Vec::new(), progress, cancelled },
+        )
+        .await
     }
 
     fn is_stopping(&self) -> bool {

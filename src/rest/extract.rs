@@ -200,11 +200,8 @@ impl Written {
         if self.twice.is_empty() {
             return read;
         }
-        let others = read.err().map(|error| error.fields).unwrap_or_default();
-        let is_told = |error: &FieldError| self.twice.iter().any(|twice| twice.field == error.field);
-        let others = others.into_iter().filter(|error| !is_told(error));
-        let errors = self.twice.iter().cloned().chain(others).collect();
-        Err(Error::invalid("the request is not valid", fields::bounded(errors)))
+        fields::once(read.map_err(|error| error.fields), &self.twice)
+            .map_err(|errors| Error::invalid("the request is not valid", errors))
     }
 
     /// The value, when no name is given twice; what is wrong with it is told with those that are.

@@ -44,12 +44,12 @@ pub async fn call(
     OptionalBody(body): OptionalBody,
 ) -> Answer<Response> {
     let compat = api.settings.policy.compat;
-    let arguments = match body.map(|body| body.once(|_| Vec::new())).transpose()? {
-        None => Map::new(),
-        Some(Value::Object(arguments)) => arguments,
+    let (arguments, twice) = match body.map(|body| (body.value, body.twice)) {
+        None => (Map::new(), Vec::new()),
+        Some((Value::Object(arguments), twice)) => (arguments, twice),
         Some(_) => return Err(Error::invalid_field("", "the body is not a JSON object", "send the tool's arguments").into()),
     };
-    let call = Call { manager: api.manager, actor, arguments, progress: None, cancelled: CancellationToken::new() };
+    let call = Call { manager: api.manager, actor, arguments, twice, progress: None, cancelled: CancellationToken::new() };
     let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if accepts.contains("text/event-stream") {
         return Ok(Sse::new(stream(name, compat, call)).keep_alive(keep_alive()).into_response());

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::{Tool, find};
+use super::{Tool, find, read};
 use crate::domain::fields::unknown_field;
-use crate::error::{Error, FieldError, Result};
+use crate::error::{FieldError, Result};
 
 /// An old name of a tool.
 #[derive(Debug)]
@@ -224,8 +224,9 @@ impl Alias {
         self.arguments.iter().map(word).collect()
     }
 
-    /// The tool's own arguments. What is wrong with a value is said by the tool, under the tool's name of the argument.
-    pub fn translate(&self, arguments: &Map<String, Value>) -> Result<Map<String, Value>> {
+    /// The tool's own arguments. What is wrong with a value is said by the tool, under the tool's name of the argument;
+    /// what is wrong here is told with the names that are given `twice`.
+    pub fn translate(&self, arguments: &Map<String, Value>, twice: &[FieldError]) -> Result<Map<String, Value>> {
         let known = self.arguments.iter().map(|argument| argument.name);
         let unknown = arguments.keys().filter(|key| !known.clone().any(|name| name == key.as_str()));
         let mut errors: Vec<FieldError> = unknown.map(|key| unknown_field(key, known.clone())).collect();
@@ -241,7 +242,7 @@ impl Alias {
                 errors.push(error);
             }
         }
-        if errors.is_empty() { Ok(translated) } else { Err(Error::invalid("the request is not valid", errors)) }
+        if errors.is_empty() { Ok(translated) } else { read::once(Err(errors), twice) }
     }
 }
 
@@ -304,7 +305,7 @@ mod tests {
     use super::*;
 
     fn translated(name: &str, arguments: &Value) -> Result<Value> {
-        alias_of(name).unwrap().translate(arguments.as_object().unwrap()).map(Value::Object)
+        alias_of(name).unwrap().translate(arguments.as_object().unwrap(), &[]).map(Value::Object)
     }
 
     #[test]

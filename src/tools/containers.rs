@@ -12,7 +12,7 @@ use super::{Call, read};
 use crate::domain::name::ServiceName;
 use crate::domain::spec::EnvironmentValue;
 use crate::domain::status::{Progress, ReplicaStats};
-use crate::error::{Error, Result};
+use crate::error::{FieldError, Result};
 pub(super) use crate::manager::views::{
     ServiceDetail as Shown, ServiceDetail as Created, ServiceList as Listed, ServicePlan as Planned,
 };
@@ -38,7 +38,7 @@ pub(super) struct Named {
 }
 
 /// A container's name, and when to answer.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NamedAndWait {
     /// Name of the container.
@@ -66,7 +66,7 @@ pub(super) struct Plan {
 }
 
 /// What to delete.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Remove {
     /// Name of the container.
@@ -111,7 +111,7 @@ pub(super) struct Stats {
 }
 
 /// New values of variables.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct UpdateEnvironment {
     /// Name of the container.
@@ -125,7 +125,7 @@ pub(super) struct UpdateEnvironment {
 }
 
 /// A number of replicas.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Scale {
     /// Name of the container.
@@ -139,37 +139,71 @@ pub(super) struct Scale {
 }
 
 impl read::Arguments for Create {
-    fn read(arguments: &Map<String, Value>) -> Result<Self> {
+    fn read(arguments: &Map<String, Value>, twice: Vec<FieldError>) -> Result<Self> {
         let (wait, rest) = read::part::<WaitArgument>(arguments);
-        let request = ServiceRequest::read(&Value::Object(rest), None)?.but(wait.errors);
+        let is_told = |error: &FieldError| twice.iter().any(|twice| twice.field == error.field);
+        let wrong = wait.errors.into_iter().filter(|error| !is_told(error)).collect();
+        let request = ServiceRequest::read(&Value::Object(rest), None)?.but(wrong).but(twice);
         Ok(Self { wait: wait.value, request })
     }
 }
 
 impl read::Arguments for Plan {
-    fn read(arguments: &Map<String, Value>) -> Result<Self> {
-        Ok(Self { request: ServiceRequest::read(&Value::Object(arguments.clone()), None)? })
+    fn read(arguments: &Map<String, Value>, twice: Vec<FieldError>) -> Result<Self> {
+        Ok(Self { request: ServiceRequest::read(&Value::Object(arguments.clone()), None)?.but(twice) })
     }
 }
 
 impl read::Arguments for Logs {
-    fn read(arguments: &Map<String, Value>) -> Result<Self> {
-        let (named, rest) = read::part(arguments);
-        let (named, request) = read::both(named, read::plain(&rest))?;
+    fn read(arguments: &Map<String, Value>, twice: Vec<FieldError>) -> Result<Self> {
+        let (named, request) = read::both(arguments, &twice)?;
         Ok(Self { named, request })
     }
 }
 
 macro_rules! read_plainly {
-    ($($arguments:ty)*) => { $(
+    ($($arguments:ty: |$read:ident| $violations:expr;)*) => { $(
+        impl read::Plain for $arguments {
+            fn violations(&self) -> Vec<FieldError> {
+                let $read = self;
+                $violations
+            }
+        }
         impl read::Arguments for $arguments {
-            fn read(arguments: &Map<String, Value>) -> Result<Self> {
-                read::plain(arguments)
+            fn read(arguments: &Map<String, Value>, twice: Vec<FieldError>) -> Result<Self> {
+                read::plain(arguments, &twice)
             }
         }
     )* };
 }
-read_plainly!(Named NamedAndWait Remove UpdateEnvironment Scale List);
+read_plainly! {
+    Named: |named| read::wrong_name(named.name.as_ref());
+    NamedAndWait: |named| read::wrong_name(named.name.as_ref());
+    Remove: |remove| read::wrong_name(remove.name.as_ref());
+    UpdateEnvironment: |update| {
+        let missing = update.environment.is_none().then(no_environment);
+        read::wrong_name(update.name.as_ref()).into_iter().chain(missing).collect()
+    };
+    Scale: |scale| {
+        let missing = scale.replicas.is_none().then(no_replicas);
+        read::wrong_name(scale.name.as_ref()).into_iter().chain(missing).collect()
+    };
+    List: |list| Self::violations(list);
+}
+
+impl read::Plain for LogRequest {
+    fn violations(&self) -> Vec<FieldError> {
+        Self::violations(self, false)
+    }
+}
+
+fn no_environment() -> FieldError {
+    FieldError::new("environment", "is missing", "give {\"NAME\": \"value\"}; null removes one")
+}
+
+fn no_replicas() -> FieldError {
+    FieldError::new("replicas", "is missing", "use 1 to 100")
+}
 
 impl Call {
     fn patience(&self, wait: Option<Wait>) -> Patience {
@@ -262,16 +296,14 @@ pub(super) async fn stats(call: Call, named: Named) -> Result<Stats> {
 
 pub(super) async fn update_environment(call: Call, update: UpdateEnvironment) -> Result<Shown> {
     let name = read::service_name(update.name)?;
-    let missing = || Error::invalid_field("environment", "is missing", "give {\"NAME\": \"value\"}; null removes one");
-    let patch = PatchRequest { environment: Some(update.environment.ok_or_else(missing)?), ..PatchRequest::default() };
+    let patch = PatchRequest { environment: update.environment, ..PatchRequest::default() };
     let work = call.manager.patch_service(&call.actor, &name, patch, call.patience(update.wait));
     call.watched(&name, Box::pin(work)).await
 }
 
 pub(super) async fn scale(call: Call, scale: Scale) -> Result<Shown> {
     let name = read::service_name(scale.name)?;
-    let missing = || Error::invalid_field("replicas", "is missing", "use 1 to 100");
-    let patch = PatchRequest { replicas: Some(scale.replicas.ok_or_else(missing)?), ..PatchRequest::default() };
+    let patch = PatchRequest { replicas: scale.replicas, ..PatchRequest::default() };
     let work = call.manager.patch_service(&call.actor, &name, patch, call.patience(scale.wait));
     call.watched(&name, Box::pin(work)).await
 }

@@ -22,7 +22,7 @@ use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::access::{Actor, Operation};
-use crate::error::{Error, Result};
+use crate::error::{Error, FieldError, Result};
 use crate::manager::{Manager, OnProgress};
 
 pub use markdown::markdown;
@@ -73,6 +73,9 @@ pub struct Call {
     pub actor: Actor,
     /// The arguments.
     pub arguments: Map<String, Value>,
+    /// The names that are given twice among them, where that could be seen. Such a call is refused, with all else that is
+    /// wrong with its arguments.
+    pub twice: Vec<FieldError>,
     /// Is told how far it is, when somebody wants to know.
     pub progress: Option<OnProgress>,
     /// Cancelled when the caller gives up on purpose.
@@ -157,6 +160,6 @@ pub async fn call(name: &str, compat: bool, mut call: Call) -> Result<Value> {
     let Some((alias, tool)) = alias.and_then(|alias| Some((alias, alias.tool()?))) else {
         return Err(unknown(name, compat));
     };
-    call.arguments = alias.translate(&call.arguments)?;
+    call.arguments = alias.translate(&call.arguments, &call.twice)?;
     tool.call(call).await
 }

@@ -5,32 +5,38 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{Call, read};
-use crate::error::Result;
+use crate::error::{FieldError, Result};
 pub(super) use crate::manager::{
     Diagnostics, ImageInfo as Image, ImageList as Images, PackageAnswer, PackageRequest as Package, PullRequest as Pull,
     SystemHealth as Health,
 };
 
 /// No arguments.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Nothing {}
 
+impl read::Plain for Nothing {
+    fn violations(&self) -> Vec<FieldError> {
+        Vec::new()
+    }
+}
+
 impl read::Arguments for Nothing {
-    fn read(arguments: &Map<String, Value>) -> Result<Self> {
-        read::plain(arguments)
+    fn read(arguments: &Map<String, Value>, twice: Vec<FieldError>) -> Result<Self> {
+        read::plain(arguments, &twice)
     }
 }
 
 impl read::Arguments for Pull {
-    fn read(arguments: &Map<String, Value>) -> Result<Self> {
-        Self::read(&Value::Object(arguments.clone()))
+    fn read(arguments: &Map<String, Value>, twice: Vec<FieldError>) -> Result<Self> {
+        read::by(Self::read, arguments, &twice)
     }
 }
 
 impl read::Arguments for Package {
-    fn read(arguments: &Map<String, Value>) -> Result<Self> {
-        Self::read(&Value::Object(arguments.clone()))
+    fn read(arguments: &Map<String, Value>, twice: Vec<FieldError>) -> Result<Self> {
+        read::by(Self::read, arguments, &twice)
     }
 }
 

@@ -113,7 +113,8 @@ where
     W: Future<Output = crate::error::Result<O>> + Send + 'static,
 {
     Box::pin(async move {
-        let input = I::read(&call.arguments)?;
+        let mut call = call;
+        let input = I::read(&call.arguments, std::mem::take(&mut call.twice))?;
         let output = work(call, input).await?;
         serde_json::to_value(output).map_err(|error| crate::error::Error::internal("the answer cannot be written", error))
     })

@@ -5,12 +5,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{Call, read};
-use crate::domain::template;
-use crate::error::{Error, Result};
+use crate::domain::template::{self, Template};
+use crate::error::{Error, FieldError, Result};
 pub(super) use crate::manager::{TemplateCheck as Valid, TemplateDetail as Shown, TemplateList as Listed};
 
 /// A template's name.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Named {
     /// NAME for the newest version of a template, or NAME@VERSION.
@@ -19,7 +19,7 @@ pub(super) struct Named {
 }
 
 /// A template's document.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Document {
     /// The template as it is written, in either shape.
@@ -40,24 +40,56 @@ fn document_schema(_: &mut SchemaGenerator) -> Schema {
     template::inline_json_schema()
 }
 
+impl read::Plain for Named {
+    fn violations(&self) -> Vec<FieldError> {
+        self.name.is_none().then(no_name).into_iter().collect()
+    }
+}
+
 impl read::Arguments for Named {
-    fn read(arguments: &Map<String, Value>) -> Result<Self> {
-        read::plain(arguments)
+    fn read(arguments: &Map<String, Value>, twice: Vec<FieldError>) -> Result<Self> {
+        read::plain(arguments, &twice)
+    }
+}
+
+impl read::Plain for Document {
+    fn violations(&self) -> Vec<FieldError> {
+        self.template.is_none().then(no_template).into_iter().collect()
     }
 }
 
 impl read::Arguments for Document {
-    fn read(arguments: &Map<String, Value>) -> Result<Self> {
-        read::plain(arguments)
+    fn read(arguments: &Map<String, Value>, twice: Vec<FieldError>) -> Result<Self> {
+        let document: Result<Self> = read::plain(arguments, &[]);
+        if twice.is_empty() {
+            return document;
+        }
+        // What is wrong inside of the template is told with the names that are given twice in it.
+        let wrong = |document: Self| document.template.and_then(|template| Template::from_document(&template, None).err());
+        let within = |error: FieldError| {
+            let field = if error.field.is_empty() { "template".to_owned() } else { format!("template.{}", error.field) };
+            FieldError { field, ..error }
+        };
+        let errors = match document {
+            Ok(document) => wrong(document).into_iter().flatten().map(within).collect(),
+            Err(error) => error.fields,
+        };
+        read::once(Err(errors), &twice)
     }
 }
 
 impl Document {
     fn document(self) -> Result<Value> {
-        let missing =
-            || Error::invalid_field("template", "is missing", "give the template's document: {\"name\": …, \"image\": …}");
-        self.template.ok_or_else(missing)
+        self.template.ok_or_else(|| Error::invalid("the request is not valid", vec![no_template()]))
     }
+}
+
+fn no_name() -> FieldError {
+    FieldError::new("name", "is missing", "name a template; template_list tells which there are")
+}
+
+fn no_template() -> FieldError {
+    FieldError::new("template", "is missing", "give the template's document: {\"name\": …, \"image\": …}")
 }
 
 pub(super) async fn list(call: Call, _: super::system::Nothing) -> Result<Listed> {
@@ -65,7 +97,7 @@ pub(super) async fn list(call: Call, _: super::system::Nothing) -> Result<Listed
 }
 
 pub(super) async fn get(call: Call, named: Named) -> Result<Shown> {
-    let missing = || Error::invalid_field("name", "is missing", "name a template; template_list tells which there are");
+    let missing = || Error::invalid("the request is not valid", vec![no_name()]);
     call.manager.get_template(&call.actor, &named.name.ok_or_else(missing)?).await
 }
 

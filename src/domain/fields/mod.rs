@@ -107,6 +107,17 @@ pub fn bounded(mut errors: Vec<FieldError>) -> Vec<FieldError> {
     errors
 }
 
+/// What was read, unless names are given twice: then the list of these and of all else that is wrong.
+pub fn once<T>(read: Result<T, Vec<FieldError>>, twice: &[FieldError]) -> Result<T, Vec<FieldError>> {
+    if twice.is_empty() {
+        return read;
+    }
+    let others = read.err().unwrap_or_default().into_iter();
+    // One error of a field is enough: it may be the reason of the other.
+    let others = others.filter(|error| !twice.iter().any(|twice| twice.field == error.field));
+    Err(bounded(twice.iter().cloned().chain(others).collect()))
+}
+
 /// The names that `T`'s fields may have, in the order of their declaration.
 #[must_use]
 pub fn field_names<T: DeserializeOwned>() -> &'static [&'static str] {

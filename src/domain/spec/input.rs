@@ -85,6 +85,17 @@ pub(super) fn also_spelled(spellings: &'static [&'static str]) -> impl FnMut(&mu
     }
 }
 
+impl SpecInput {
+    /// What it does not say is said elsewhere, by a template or by the service itself: nothing of it is missing then, and
+    /// which variables of the manager it may use is not known.
+    pub fn leave_to_others(&mut self) {
+        self.image.get_or_insert_with(|| "image".to_owned());
+        self.port.get_or_insert(1);
+        let values = self.environment.iter_mut().flat_map(BTreeMap::values_mut);
+        values.filter(|EnvironmentValue(text)| text.contains("${")).for_each(|EnvironmentValue(text)| text.clear());
+    }
+}
+
 fn merge<V: Clone>(below: &mut Option<BTreeMap<String, V>>, above: Option<&BTreeMap<String, V>>) {
     if let Some(above) = above {
         below.get_or_insert_default().extend(above.iter().map(|(key, value)| (key.clone(), value.clone())));

@@ -50,7 +50,7 @@ async fn what_cannot_be_read_hides_nothing_that_template_and_machine_forbid() {
 
 #[tokio::test]
 async fn a_name_given_twice_hides_nothing() {
-    let product = Product::start(Options::memory()).await;
+    let product = Product::start(Options::memory().with("MCP_MANAGER_MCP_COMPAT_TOOL_NAMES", "true")).await;
     let send = async |method: Method, path: &str, text: &'static str| {
         let answer = product.request(method, path).header("content-type", "application/json").body(text).send().await.unwrap();
         (answer.status().as_u16(), answer.json::<Value>().await.unwrap())
@@ -67,6 +67,28 @@ async fn a_name_given_twice_hides_nothing() {
         let (status, answer) = send(method, path, template).await;
         assert_eq!((status, fields(&answer)), (422, vec!["name", "prot", "replicas"]), "{path}: {answer:#}");
     }
+    for (tool, arguments, wrong) in [
+        ("container_create", body, &["port", "prot", "replicas", "service_name"][..]),
+        ("container_apply", body, &["port", "prot", "replicas", "service_name"]),
+        ("container_plan", body, &["port", "prot", "replicas", "service_name"]),
+        ("container_scale", r#"{"replicas":1,"replicas":2,"wait":"long"}"#, &["name", "replicas", "wait"]),
+        ("container_remove", r#"{"volumes":true,"volumes":false,"nmae":"a"}"#, &["name", "nmae", "volumes"]),
+        ("container_update_env", r#"{"name":"A B","wait":"none","wait":"none"}"#, &["environment", "service_name", "wait"]),
+        ("container_logs", r#"{"tail":1,"tail":2,"since":"once","stream":"x"}"#, &["name", "since", "stream", "tail"]),
+        ("container_list", r#"{"limit":1,"limit":2,"status":"well"}"#, &["limit", "status"]),
+        (
+            "template_validate",
+            r#"{"template":{"name":"t","name":"t","image":"x","prot":1}}"#,
+            &["template.name", "template.prot"],
+        ),
+        ("template_get", r#"{"nmae":"a","nmae":"b"}"#, &["name", "nmae"]),
+        ("image_pull", r#"{"image":"x","image":"y","polcy":"never"}"#, &["image", "polcy"]),
+        ("docker_restart_server", r#"{"server":"a","server":"b"}"#, &["server", "server_name"]),
+    ] {
+        let (status, answer) = send(Method::POST, &format!("/tools/{tool}"), arguments).await;
+        assert_eq!((status, fields(&answer)), (422, wrong.to_vec()), "{tool}: {answer:#}");
+    }
+    assert_eq!(product.get("/containers").await.1["total"], 0, "nothing was made");
     product.finish().await;
 }
 
