@@ -26,18 +26,18 @@ impl Tasks {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        use futures_util::FutureExt as _;
-        self.tracker.spawn(async move {
-            match std::panic::AssertUnwindSafe(future).catch_unwind().await {
-                Ok(output) => Some(output),
-                Err(panic) => {
-                    let text = panic.downcast_ref::<String>().map(String::as_str);
-                    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-                    tracing::error!(task = name, panic = text, "a background task panicked; the rest goes on");
-                    None
-                }
-            }
-        })
+        self.tracker.spawn(whole(name, future))
+    }
+
+    /// Starts a task that works for the request that is being answered: all that is logged in it, a panic too, is said to be
+    /// that request's.
+    pub fn spawn_for_request<F>(&self, name: &'static str, future: F) -> tokio::task::JoinHandle<Option<F::Output>>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        use tracing::Instrument as _;
+        self.tracker.spawn(whole(name, future).in_current_span())
     }
 
     /// Is cancelled when the process begins to stop.
@@ -51,6 +51,20 @@ impl Tasks {
         self.soft.cancel();
         self.tracker.close();
         tokio::time::timeout(deadline, self.tracker.wait()).await.is_ok()
+    }
+}
+
+/// A task to its end; nothing when it panicked.
+async fn whole<F: Future>(name: &'static str, future: F) -> Option<F::Output> {
+    use futures_util::FutureExt as _;
+    match std::panic::AssertUnwindSafe(future).catch_unwind().await {
+        Ok(output) => Some(output),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+            tracing::error!(task = name, panic = text, "a background task panicked; the rest goes on");
+            None
+        }
     }
 }
 

@@ -12,7 +12,6 @@ use http::{Request, Response, StatusCode};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tracing::Instrument as _;
 
 use super::body::{RequestBody, ResponseBody};
 use super::failure::Failure;
@@ -42,7 +41,7 @@ impl Gateway {
         }
         let protocol = response.headers().get(UPGRADE).cloned();
         let tunnel = self.tunnel(downstream, hyper::upgrade::on(&mut response), upstream);
-        self.tasks.spawn("gateway: tunnel", tunnel.in_current_span());
+        self.tasks.spawn_for_request("gateway: tunnel", tunnel);
         let mut response = answer(response, |_| ResponseBody::from(bytes::Bytes::new()));
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
         if let Some(protocol) = protocol {

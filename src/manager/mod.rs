@@ -166,15 +166,10 @@ impl Manager {
             return work.await;
         }
         let entry = self.audit.begin(actor, operation, target).await?;
-        let span = tracing::Span::current();
-        let task = self.tasks.spawn("operation", async move {
-            use tracing::Instrument as _;
-            let work = async move {
-                let result = work.await;
-                entry.finish(result.as_ref().err()).await;
-                result
-            };
-            work.instrument(span).await
+        let task = self.tasks.spawn_for_request("operation", async move {
+            let result = work.await;
+            entry.finish(result.as_ref().err()).await;
+            result
         });
         match task.await {
             Ok(Some(result)) => result,

@@ -139,7 +139,7 @@ impl Manager {
             }
             if patience.wait == Wait::None && manager.snapshot().connected {
                 let backend = manager.backend.clone();
-                manager.tasks.spawn("restart", async move {
+                manager.tasks.spawn_for_request("restart", async move {
                     if let Err(error) = backend.restart(&owned).await {
                         tracing::warn!(service = %owned, %error, "a restart that nobody waited for failed");
                     }

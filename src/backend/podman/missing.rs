@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use podman_api::models::ListContainer;
+use tracing::Span;
 
 use super::client::EngineError;
 use super::names;
@@ -114,7 +115,7 @@ impl Orphans {
             if first.elapsed() < SETTLED {
                 since.insert(service, first);
             } else if rewrite(shared, &record).await {
-                restored.push((Stored { record: Arc::clone(&record), remove_volumes: false }, containers));
+                restored.push((Stored { record: Arc::clone(&record), remove_volumes: false, cause: Span::none() }, containers));
             }
         }
         self.since = since;

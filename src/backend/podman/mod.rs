@@ -60,6 +60,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::{Mutex, broadcast, oneshot, watch as watch_channel};
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 pub use settings::{CredentialSource, LabelSource, SecretSource, Settings};
 pub use turns::session_key_file;
@@ -181,7 +182,7 @@ impl Podman {
         let shared = &self.shared;
         let record = change.after(before);
         records::write(&shared.engine, &shared.names, &record, remove_volumes).await?;
-        let stored = Stored { record: Arc::new(record), remove_volumes };
+        let stored = Stored { record: Arc::new(record), remove_volumes, cause: Span::current() };
         let old = shared.names.record(&before.name, before.generation);
         let removed = shared.engine.remove_volume(&old).await;
         if !removed.map_err(|error| errors::engine(error, "remove the old record of the service"))? {
@@ -251,7 +252,7 @@ impl Backend for Podman {
             Kind::Conflict => taken(name),
             _ => error,
         })?;
-        let stored = Stored { record: Arc::new(record), remove_volumes: false };
+        let stored = Stored { record: Arc::new(record), remove_volumes: false, cause: Span::current() };
         shared.adopt(&stored, Message::Connected, false, false);
         // Another manager may have changed a service of this name a moment ago, so that its first record is gone. Work
         // has begun meanwhile; in that rare case it is taken back.
@@ -292,7 +293,7 @@ impl Backend for Podman {
         self.ready().await?;
         self.state(name)?;
         let (reply, answer) = oneshot::channel();
-        if !self.shared.tell(name.as_str(), Message::Restart(reply)) {
+        if !self.shared.tell(name.as_str(), Message::Restart(reply, Span::current())) {
             return Err(Error::not_found("service", name.as_str(), []));
         }
         answer.await.unwrap_or_else(|_| Err(Error::shutting_down()))

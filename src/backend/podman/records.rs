@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use podman_api::models::Volume;
+use tracing::Span;
 
 use super::client::{Engine, EngineError};
 use super::container::record_labels;
@@ -19,6 +20,8 @@ pub(super) struct Stored {
     pub(super) record: Arc<Record>,
     /// It is the record of a deletion that takes the named volumes too.
     pub(super) remove_volumes: bool,
+    /// The request that wrote it, whose lines those are that are logged while it is carried out; none where it was found.
+    pub(super) cause: Span,
 }
 
 impl Stored {
@@ -61,9 +64,11 @@ fn read(names: &Names, volume: &str, labels: &HashMap<String, String>) -> Option
     }
     let (service, generation) = names.parse_record(volume)?;
     match serde_json::from_str::<Record>(labels.get(names::RECORD)?) {
-        Ok(record) if record.name == service && record.generation == generation => {
-            Some(Stored { record: Arc::new(record), remove_volumes: labels.contains_key(names::REMOVE_VOLUMES) })
-        }
+        Ok(record) if record.name == service && record.generation == generation => Some(Stored {
+            record: Arc::new(record),
+            remove_volumes: labels.contains_key(names::REMOVE_VOLUMES),
+            cause: Span::none(),
+        }),
         Ok(_) => None,
         Err(error) => {
             tracing::error!(volume, %error, "a record cannot be read; the service in it is left alone");
@@ -160,7 +165,7 @@ mod tests {
         let old = sort(&names, &[volume("echo", 5)]).newest["echo"].clone();
         let mut next = Record::clone(&old.record);
         (next.generation, next.created_at) = (1, jiff::Timestamp::MAX);
-        let next = Stored { record: Arc::new(next), remove_volumes: false };
+        let next = Stored { record: Arc::new(next), remove_volumes: false, cause: Span::none() };
         assert!(next.is_newer_than(&old.record) && !old.is_newer_than(&next.record));
         assert!(!old.is_newer_than(&old.record) && !old.is_other_than(&old.record) && old.is_other_than(&next.record));
     }

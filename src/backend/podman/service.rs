@@ -16,6 +16,7 @@ use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
+use tracing::{Instrument as _, Span};
 
 pub(super) use messages::Message;
 use messages::{Aside, FirstLook};
@@ -29,7 +30,7 @@ use super::replica::Tracked;
 use super::shared::Shared;
 use super::steps::{Effect, Job};
 use crate::domain::spec::{PullPolicy, ServiceSpec};
-use crate::domain::status::{Progress, Record, ReplicaState, ServiceState};
+use crate::domain::status::{Desired, Progress, Record, ReplicaState, ServiceState};
 use crate::error::{Error, Result};
 
 /// How long a manager leaves restarts to the one that decides first.
@@ -92,6 +93,8 @@ pub(super) struct Service {
     record: Arc<Record>,
     digest: Arc<str>,
     remove_volumes: bool,
+    /// The request whose wish is being carried out, until it is; the lines that are logged meanwhile are its.
+    cause: Span,
     containers: BTreeMap<String, Tracked>,
     image: ImageState,
     failed: Option<Failed>,
@@ -127,6 +130,7 @@ impl Service {
         Self {
             digest: record.spec.container_digest().into(),
             remove_volumes: stored.remove_volumes,
+            cause: stored.cause.clone(),
             containers: BTreeMap::new(),
             image: ImageState::before(&record.spec),
             failed: None,
@@ -156,9 +160,9 @@ impl Service {
         while self.whereabouts != Whereabouts::Gone {
             // What has arrived is taken in as a whole before anything follows from it.
             while let Ok(message) = self.messages.try_recv() {
-                self.hear(message);
+                self.heard(message);
             }
-            self.replan();
+            self.cause.clone().in_scope(|| self.replan());
             self.launch_checks();
             self.publish();
             self.finish_first_look();
@@ -167,15 +171,19 @@ impl Service {
                 () = cancelled.cancelled() => return,
                 message = self.messages.recv() => {
                     if let Some(message) = message {
-                        self.hear(message);
+                        self.heard(message);
                     }
                 }
-                effects = outcome(&mut self.batch) => self.finish_batch(effects),
-                Some(aside) = self.aside.next() => self.take_aside(aside),
+                effects = outcome(&mut self.batch) => self.cause.clone().in_scope(|| self.finish_batch(effects)),
+                Some(aside) = self.aside.next() => self.cause.clone().in_scope(|| self.take_aside(aside)),
                 () = sleep_until(timer), if timer.is_some() => {}
             }
         }
         self.end();
+    }
+
+    fn heard(&mut self, message: Message) {
+        self.cause.clone().in_scope(|| self.hear(message));
     }
 
     /// The service is gone.
@@ -229,6 +237,11 @@ impl Service {
         if plan.steps.is_empty() {
             let complete = (1..=self.record.spec.replicas).all(|ordinal| members.iter().any(|member| member.ordinal == ordinal));
             self.established |= complete && self.failed.is_none();
+            let is_done = self.restarts.queue.is_empty() && members.iter().all(|member| member.ready);
+            if is_done || self.record.desired != Desired::Running {
+                // What happens from here on is nobody's wish.
+                self.cause = Span::none();
+            }
             return;
         }
         self.begin(plan.steps);
@@ -267,7 +280,7 @@ impl Service {
                 let _ = inbox.send(Message::Progress(progress));
             }),
         };
-        let outcome = join_all(steps.iter().cloned().map(|step| job.clone().perform(step)));
+        let outcome = join_all(steps.iter().cloned().map(|step| job.clone().perform(step))).instrument(self.cause.clone());
         let generation = self.record.generation;
         self.batch =
             Some(Batch { steps, generation, outcome: outcome.map(|effects| effects.into_iter().flatten().collect()).boxed() });

@@ -246,7 +246,7 @@ impl Shared {
         name: &'static str,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
-        self.tasks.spawn(name, work).await.ok().flatten()
+        self.tasks.spawn_for_request(name, work).await.ok().flatten()
     }
 
     // ---- the services' tasks

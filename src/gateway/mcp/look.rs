@@ -215,7 +215,7 @@ impl Line {
     /// Says what needs no answer, while others go on.
     pub(super) fn say_later(&self, tasks: &Tasks, message: Bytes) {
         let line = self.clone();
-        tasks.spawn("mcp: tell a service", async move { line.say(message).await });
+        tasks.spawn_for_request("mcp: tell a service", async move { line.say(message).await });
     }
 
     /// Asks, and waits for the answer within the limit.

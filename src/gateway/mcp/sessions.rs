@@ -331,7 +331,7 @@ impl Hub {
     /// Ends a session, and with it its sessions with services, for none of which anybody waits.
     fn close(&self, session: Arc<Session>) {
         session.ended.cancel();
-        self.tasks.spawn("mcp: end a session", async move {
+        self.tasks.spawn_for_request("mcp: end a session", async move {
             let lines = session.lines();
             futures_util::future::join_all(lines.iter().map(Line::close)).await;
         });

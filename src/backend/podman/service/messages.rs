@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use tokio::sync::oneshot;
+use tracing::{Instrument as _, Span};
 
 use super::super::client::EngineError;
 use super::super::errors;
@@ -42,7 +43,7 @@ pub(in super::super) enum Message {
     /// How far the pull is.
     Progress(Progress),
     /// Restart every replica that runs.
-    Restart(oneshot::Sender<Result<()>>),
+    Restart(oneshot::Sender<Result<()>>, Span),
     /// Answer when nothing is left of it; the record of the deletion comes separately.
     Remove(oneshot::Sender<Result<()>>),
 }
@@ -86,7 +87,10 @@ impl Service {
             Message::RecordMissing => self.look_for_record(),
             Message::Connected => self.blocked = None,
             Message::Progress(progress) => self.progress = self.is_fetching().then_some(progress),
-            Message::Restart(reply) => self.restart(reply),
+            Message::Restart(reply, cause) => {
+                self.cause = cause;
+                self.restart(reply);
+            }
             Message::Remove(reply) => self.removals.push(reply),
         }
     }
@@ -98,6 +102,9 @@ impl Service {
     fn change_record(&mut self, stored: &Stored) {
         if stored.is_newer_than(&self.record) {
             self.take_record(stored);
+        } else if !stored.is_other_than(&self.record) && !stored.cause.is_none() {
+            // It was found before its writer told of it.
+            self.cause = stored.cause.clone();
         }
     }
 
@@ -110,6 +117,7 @@ impl Service {
         // What stood was another service of that name.
         self.established &= stored.record.created_at == self.record.created_at;
         self.record = stored.record.clone();
+        self.cause = stored.cause.clone();
         self.whereabouts = Whereabouts::Known;
         self.remove_volumes = stored.remove_volumes;
         self.warnings = self.shared.warnings_for(&self.record.spec);
@@ -174,7 +182,7 @@ impl Service {
             let found = shared.look(&id, port).await;
             Aside::Looked { id, asked, found }
         };
-        self.aside.push(look.boxed());
+        self.aside.push(look.instrument(self.cause.clone()).boxed());
     }
 
     pub(super) fn take_aside(&mut self, aside: Aside) {
