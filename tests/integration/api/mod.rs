@@ -60,4 +60,5 @@ mod templates;
 mod tools;
 mod traefik;
 mod two_managers;
+mod unhealthy;
 mod volumes;

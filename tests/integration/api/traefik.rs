@@ -18,9 +18,9 @@ use crate::support::product::{Options, Product};
 use crate::support::{eventually, free_port, http_client, stretched};
 
 /// A running Traefik.
-struct Traefik {
+pub(super) struct Traefik {
     _process: Child,
-    web: u16,
+    pub(super) web: u16,
     secure: u16,
     dashboard: u16,
     client: Client,
@@ -29,7 +29,7 @@ struct Traefik {
 
 impl Traefik {
     /// Starts Traefik with the shipped files, on free ports, in front of `product`.
-    async fn start(program: &str, product: &Product, provider: u16) -> Self {
+    pub(super) async fn start(program: &str, product: &Product, provider: u16) -> Self {
         Self::start_with(program, product, provider, false).await
     }
 
@@ -93,7 +93,7 @@ impl Traefik {
     }
 
     /// Status and body of a request by host name.
-    async fn get(&self, host: &str, path: &str) -> (u16, Value) {
+    pub(super) async fn get(&self, host: &str, path: &str) -> (u16, Value) {
         let request = self.client.get(format!("http://127.0.0.1:{}{path}", self.web)).header("host", host);
         let answer = request.timeout(Duration::from_secs(10)).send().await.unwrap();
         (answer.status().as_u16(), answer.json().await.unwrap_or(Value::Null))
