@@ -52,6 +52,7 @@ mod packages;
 mod peers;
 mod pulls;
 mod quick_start;
+mod request_ids;
 mod sessions;
 mod shipped_images;
 mod stdio;
