@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 /// Values nested deeper than this are refused, so that no text can exhaust the stack.
 const DEEPEST: u32 = 256;
+const TOO_DEEP: &str = "values are nested deeper than 256 levels";
 
 /// A range of bytes in a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +38,14 @@ pub struct Fault {
     pub what: &'static str,
     /// Offset in bytes.
     pub at: usize,
+}
+
+impl Fault {
+    /// Whether it is JSON all the same, as far as it was read.
+    #[must_use]
+    pub fn is_depth(&self) -> bool {
+        self.what == TOO_DEEP
+    }
 }
 
 fn fault<T>(what: &'static str, at: usize) -> Result<T, Fault> {
@@ -250,7 +259,7 @@ pub fn skip_white(text: &[u8], mut position: usize) -> usize {
 
 fn skip_value(text: &[u8], position: usize, depth: u32) -> Result<usize, Fault> {
     if depth > DEEPEST {
-        return fault("values are nested too deep", position);
+        return fault(TOO_DEEP, position);
     }
     match text.get(position) {
         Some(b'"') => skip_string(text, position),

@@ -276,6 +276,9 @@ impl Link {
                 metrics.lines_refused.add(1);
                 let start = String::from_utf8_lossy(&text[..text.len().min(200)]);
                 tracing::warn!(child = self.child.id(), %refused, "the server wrote a line that is no message: {}", start.escape_debug());
+                if matches!(refused, Refused::Json(fault) if fault.is_depth()) {
+                    self.fail_only_one(&format!("the server's answer cannot be passed on: {refused}"));
+                }
             }
         }
     }

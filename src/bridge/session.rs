@@ -77,12 +77,15 @@ struct Streams {
 }
 
 impl Streams {
-    /// Forgets finished streams that nobody reads, the oldest first, until there are at most so many streams and bytes.
+    /// Forgets finished streams that nobody reads, the oldest first, until there are at most so many streams and bytes. The
+    /// latest one stays as long as it has something that nobody has read: that may be an answer larger than all that is kept.
     fn forget(&mut self, most: usize, bytes: usize) {
         let mut held: usize = self.kept.iter().map(|stream| stream.held()).sum();
         let mut count = self.kept.len();
+        let latest = self.kept.back().filter(|stream| stream.has_unread()).map(|stream| stream.number());
         self.kept.retain(|stream| {
-            let goes = (count > most || held > bytes) && stream.is_finished() && !stream.is_attached();
+            let is_latest = latest == Some(stream.number());
+            let goes = (count > most || held > bytes) && stream.is_finished() && !stream.is_attached() && !is_latest;
             if goes {
                 count -= 1;
                 held -= stream.held().min(held);

@@ -203,6 +203,12 @@ impl Stream {
         state.unread + state.kept
     }
 
+    /// Whether it has messages that nobody has read.
+    #[must_use]
+    pub fn has_unread(&self) -> bool {
+        self.state().unread > 0
+    }
+
     /// Whether somebody reads events of it now.
     #[must_use]
     pub fn is_attached(&self) -> bool {

@@ -131,3 +131,43 @@ async fn event_ids_and_names_of_members_may_be_as_odd_as_they_like() {
     assert!(running.post(&session, body).await.message().await["result"]["pid"].is_number());
     running.end().await;
 }
+
+#[tokio::test]
+async fn values_nested_too_deep_are_refused_either_way_by_an_error_that_names_the_limit() {
+    let running = Running::start("legacy", &[]).await;
+    let session = running.session().await;
+    let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    let ask = |depth: usize| format!(r#"{{"jsonrpc":"2.0","id":1,"method":"ping","params":{}}}"#, nested(depth));
+    let refused = running.post(&session, &ask(257)).await;
+    assert_eq!(refused.status, 400);
+    let error = refused.message().await["error"].clone();
+    assert_eq!(error["code"], -32700);
+    assert!(error["message"].as_str().unwrap().contains("nested deeper than 256 levels"), "{error}");
+    assert_eq!(running.post(&session, &ask(256)).await.status, 200);
+    let answer = running.call(&session, "deep", json!({"depth": 257})).await;
+    assert!(answer["error"]["message"].as_str().unwrap().contains("nested deeper than 256 levels"), "{answer}");
+    let answer = running.call(&session, "deep", json!({"depth": 100})).await;
+    assert!(answer["result"].is_array(), "{answer}");
+    running.end().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_waited_for_is_kept_however_large_until_it_has_been_fetched() {
+    let running = Running::start("legacy", &["--replay", "10000"]).await;
+    let session = running.session().await;
+    let mut slow = running.post(&session, &call(json!(1), "big", json!({"size": 50_000, "s": 2})).to_string()).await;
+    let first = slow.body.frame().await.unwrap().unwrap().into_data().unwrap();
+    let id = String::from_utf8_lossy(&first[4..]).lines().next().unwrap().to_owned();
+    drop(slow);
+    let pending = || running.bridge.context.links.alive().iter().map(|link| link.pending()).sum::<usize>();
+    until("the call is answered", || pending() == 0).await;
+    // What is done every now and then.
+    running.bridge.sessions.sweep();
+    let again = [("mcp-session-id", session.as_str()), ("last-event-id", id.as_str())];
+    let answer = running.send("GET", "/mcp", &again, "").await.message().await;
+    assert_eq!(answer["result"]["text"].as_str().map(str::len), Some(50_000));
+    running.bridge.sessions.sweep();
+    let held = || running.bridge.sessions.get(&session).unwrap().held();
+    until("no more is kept than shall be", || held() <= 10_000).await;
+    running.end().await;
+}
