@@ -184,3 +184,40 @@ async fn the_log_has_last_words_without_a_line_end_and_the_beginning_of_long_lin
     assert!(tokio::time::timeout(PATIENCE, reading).await.is_ok(), "a long line: {long}; last words: {last}");
     bridge.kill().await.unwrap();
 }
+
+/// The bundled server, with calls of several clients under way at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_share_a_server_and_a_progress_token_hear_of_their_own_calls_alone() {
+    for era in ["legacy", "modern"] {
+        let flags = ["--session-mode", "shared", "--era", era];
+        let bridge = Bridged::before(&flags, &[env!("CARGO_BIN_EXE_mcp-echo"), "--stdio"]).await;
+        let client = Client::builder().no_proxy().build().unwrap();
+        let mut calls = tokio::task::JoinSet::new();
+        for steps in 2..10_u64 {
+            let (client, url) = (client.clone(), bridge.url.clone());
+            // The second token is a string, and so another one than the number.
+            let token = if steps % 2 == 0 { json!(7) } else { json!("7") };
+            let params = json!({"name": "slow_echo", "_meta": {"progressToken": token},
+                "arguments": {"message": format!("of {steps}"), "steps": steps, "step_ms": 30}});
+            calls.spawn(async move {
+                let session = Session::open(&client, &url).await;
+                (steps, token, session.call("tools/call", params).await)
+            });
+        }
+        for (steps, token, answer) in calls.join_all().await {
+            assert_eq!(answer.result()["content"][0]["text"], format!("of {steps}"), "{era}");
+            let (last, news) = answer.messages.split_last().unwrap();
+            assert_eq!(last["id"], 1);
+            let told: Vec<_> =
+                news.iter().map(|news| (&news["params"]["progressToken"], news["params"]["progress"].as_f64())).collect();
+            let expected: Vec<_> = (1..=u32::try_from(steps).unwrap()).map(|step| (&token, Some(f64::from(step)))).collect();
+            assert_eq!(told, expected, "{era}, {steps} steps");
+            assert!(
+                news.iter().all(|news| news["params"]["total"].as_f64() == u32::try_from(steps).ok().map(f64::from)),
+                "{answer:?}"
+            );
+        }
+        assert_eq!(bridge.servers().len(), 1, "{era}: all of them have one server");
+        bridge.finish().await;
+    }
+}
