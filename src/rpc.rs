@@ -23,6 +23,9 @@ pub const MISSING_CAPABILITY: i32 = -32021;
 /// No such revision here (2026-07-28).
 pub const UNSUPPORTED_VERSION: i32 = -32022;
 
+/// What is said to several messages in one body, where they are not taken.
+pub const NO_BATCHES: &str = "batches are not taken, as the later revisions have none; send each message by itself";
+
 /// A string as JSON.
 #[must_use]
 pub fn quoted(text: &str) -> String {

@@ -12,6 +12,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 
+use super::message;
 use crate::auth::{Authenticator, presented_key};
 use crate::domain::shown;
 use crate::error::{Error, Kind};
@@ -20,6 +21,8 @@ use crate::problem::{Problem, status};
 use crate::server::RequestId;
 
 const SESSION: &str = "mcp-session-id";
+/// How the library begins its sentence on a body that it cannot read.
+const UNREAD: &str = "fail to deserialize request body";
 /// Longest sentence of the library that is passed on.
 const MAX_SENTENCE: usize = 4096;
 
@@ -62,10 +65,17 @@ impl Door {
         let request_id = parts.extensions.get::<RequestId>().map(|id| id.0.clone());
         let actor = self.authenticator.actor(presented_key(&parts.headers), request_id).map_err(|error| refuse(error, None))?;
         self.check_session(&parts.method, &parts.headers, &actor.name).await?;
-        let body = if parts.method == Method::POST { Body::from(self.read(body).await?) } else { Body::empty() };
+        let body = if parts.method == Method::POST { self.read(body).await? } else { bytes::Bytes::new() };
+        // What is said to be something else is refused as that.
+        if parts.method == Method::POST
+            && is_json(&parts.headers)
+            && let Some(refused) = message::refused(&body)
+        {
+            return Err(Box::new(refused));
+        }
         let owner = actor.name.clone();
         parts.extensions.insert(actor);
-        Ok((Request::from_parts(parts, body), owner))
+        Ok((Request::from_parts(parts, Body::from(body)), owner))
     }
 
     /// A browser names the page that calls. Pages of the manager itself, and of origins that may call the API, are let in.
@@ -126,6 +136,11 @@ impl Door {
     }
 }
 
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+}
+
 /// Refusals of the library that are a bare sentence, as problem documents of the same status. Those that are messages of
 /// JSON-RPC are for the client's own reader and stay.
 async fn in_our_words(response: Response) -> Response {
@@ -136,6 +151,9 @@ async fn in_our_words(response: Response) -> Response {
     }
     let (parts, body) = response.into_parts();
     let text = to_bytes(body, MAX_SENTENCE).await.unwrap_or_default();
+    if let Some(why) = std::str::from_utf8(&text).ok().and_then(|text| text.strip_prefix(UNREAD)) {
+        return message::unknown(&shown(why.trim()));
+    }
     let (kind, remedy) = match status {
         StatusCode::NOT_ACCEPTABLE => {
             (Kind::NotSupported, "send 'Accept: application/json, text/event-stream'; the tools are also at POST /tools/NAME")

@@ -6,6 +6,7 @@ mod door;
 mod handler;
 mod http;
 mod local;
+mod message;
 
 use std::sync::Arc;
 

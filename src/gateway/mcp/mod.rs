@@ -149,10 +149,11 @@ async fn read(headers: &HeaderMap, body: Body) -> Result<Message, Box<Response<B
     };
     match Message::parse(&bytes) {
         Some(message) => Ok(message),
-        None if serde_json::from_slice::<&RawValue>(&bytes).is_ok() => {
-            refused(StatusCode::BAD_REQUEST, rpc::INVALID_REQUEST, "this is no JSON-RPC 2.0 message; batches are not taken")
-        }
-        None => refused(StatusCode::BAD_REQUEST, rpc::PARSE_ERROR, "this is not JSON"),
+        None => match serde_json::from_slice::<&RawValue>(&bytes) {
+            Ok(whole) if whole.get().starts_with('[') => refused(StatusCode::BAD_REQUEST, rpc::INVALID_REQUEST, rpc::NO_BATCHES),
+            Ok(_) => refused(StatusCode::BAD_REQUEST, rpc::INVALID_REQUEST, "this is no JSON-RPC 2.0 message"),
+            Err(error) => refused(StatusCode::BAD_REQUEST, rpc::PARSE_ERROR, &format!("this is not JSON: {error}")),
+        },
     }
 }
 

@@ -41,6 +41,77 @@ async fn both_eras_find_the_same_tools_and_get_the_same_answers() {
 }
 
 #[tokio::test]
+async fn what_is_no_message_is_refused_in_the_words_of_json_rpc_and_ids_come_back_as_they_were() {
+    let product = Product::start(Options::memory()).await;
+    let url = format!("{}/mcp", product.url);
+    let session = Session::open(&product.client, &url).await;
+    let send = async |path: &str, session: Option<&str>, body: &str| {
+        let request = product.request(Method::POST, path).header("accept", "application/json, text/event-stream");
+        let mut request = request.header("content-type", "application/json; charset=utf-8").body(body.to_owned());
+        if let Some(session) = session {
+            request = request.header("mcp-session-id", session);
+        }
+        let answer = request.send().await.unwrap();
+        let status = answer.status().as_u16();
+        let text = answer.text().await.unwrap();
+        // An answer in a session is an event.
+        let data = text.lines().filter_map(|line| line.strip_prefix("data:")).map(str::trim).rfind(|data| !data.is_empty());
+        (status, data.unwrap_or(&text).to_owned())
+    };
+    let deep = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"ping","params":{{"x":{}{}}}}}"#, "[".repeat(500), "]".repeat(500));
+    let ping = |id: &str| format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"ping"}}"#);
+    let batch = format!("[{},{}]", ping("1"), ping("2"));
+    let broken = [
+        ("", -32700, "not JSON"),
+        ("{", -32700, "line 1 column 1"),
+        ("{\"jsonrpc\":\"2.0\",}", -32700, "line 1 column 1"),
+        (&ping("1")[1..], -32700, "not JSON"),
+        (&batch, -32600, "batches are not taken"),
+        ("[]", -32600, "batches are not taken"),
+        ("7", -32600, "no message"),
+        ("{}", -32600, "no message"),
+        (r#"{"id":1,"method":"ping"}"#, -32600, "no message"),
+        (&deep, -32600, "recursion limit"),
+        (&ping("null"), -32600, "id"),
+        (&ping("1.5"), -32600, "id"),
+        (&ping("1.0"), -32600, "id"),
+        (&ping("9223372036854775808"), -32600, "id"),
+        (&ping("{}"), -32600, "id"),
+    ];
+    for (body, code, word) in broken {
+        for session in [None, Some(session.id.as_str())] {
+            let (status, text) = send("/mcp", session, body).await;
+            let answer: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{body}: {status} {text}"));
+            assert_eq!(
+                (status, answer["error"]["code"].as_i64(), &answer["id"]),
+                (400, Some(code), &Value::Null),
+                "{body}: {text}"
+            );
+            assert!(answer["error"]["message"].as_str().unwrap().contains(word), "{body}: {text}");
+        }
+    }
+    for id in ["\"\"", "\"a b\"", "\"7\"", "0", "-1", "9223372036854775807", "9007199254740993"] {
+        let (status, text) = send("/mcp", Some(&session.id), &ping(id)).await;
+        assert!(status == 200 && text.contains(&format!("\"id\":{id},\"result\"")), "{id}: {status} {text}");
+    }
+    // The endpoint over all services says the same, and gives back whatever is a string or number.
+    let all = Session::open(&product.client, &format!("{}/mcp/all", product.url)).await;
+    for (body, code, word) in
+        [("{", -32700, "line 1 column 1"), (&batch, -32600, "batches are not taken"), ("{}", -32600, "no JSON-RPC")]
+    {
+        let (status, text) = send("/mcp/all", Some(&all.id), body).await;
+        let answer: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((status, answer["error"]["code"].as_i64()), (400, Some(code)), "{body}: {text}");
+        assert!(answer["error"]["message"].as_str().unwrap().contains(word), "{body}: {text}");
+    }
+    for id in ["\"a\"", "1.50", "123456789012345678901234567890"] {
+        let (status, text) = send("/mcp/all", Some(&all.id), &ping(id)).await;
+        assert!(status == 200 && text.contains(&format!("\"id\":{id},")), "{id}: {status} {text}");
+    }
+    product.finish().await;
+}
+
+#[tokio::test]
 async fn errors_carry_the_text_of_the_problem_document_and_the_document_itself() {
     let product = Product::start(Options::memory()).await;
     let url = format!("{}/mcp", product.url);

@@ -1,0 +1,60 @@
+//! Whether a body is one message of JSON-RPC at all. The library has one refusal for all that it cannot read, of the kind
+//! for unknown media types; here the client's own reader is told what is wrong. Leaves out what the message asks for.
+
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::rpc;
+
+const WRONG_ID: &str = "the id of a request must be a string, or a whole number of 64 bits";
+
+/// What has to be known of a message before the library reads it.
+#[derive(Deserialize)]
+struct Head<'a> {
+    /// A null, too, is an id that is there.
+    #[serde(borrow, default, deserialize_with = "present")]
+    id: Option<&'a RawValue>,
+}
+
+fn present<'a, D: serde::Deserializer<'a>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
+    Deserialize::deserialize(deserializer).map(Some)
+}
+
+/// The answer to what is no message.
+pub(super) fn refused(body: &[u8]) -> Option<Response> {
+    let whole: &RawValue = match serde_json::from_slice(body) {
+        Ok(whole) => whole,
+        Err(error) => return Some(refusal(rpc::PARSE_ERROR, &format!("this is not JSON: {error}"))),
+    };
+    match whole.get().as_bytes().first() {
+        Some(b'{') => {}
+        Some(b'[') => return Some(refusal(rpc::INVALID_REQUEST, rpc::NO_BATCHES)),
+        _ => return Some(unknown("it is no object")),
+    }
+    match serde_json::from_str::<Head<'_>>(whole.get()) {
+        Ok(Head { id: Some(id) }) if !can_be_given_back(id) => Some(refusal(rpc::INVALID_REQUEST, WRONG_ID)),
+        Ok(_) => None,
+        Err(error) => Some(unknown(&error.to_string())),
+    }
+}
+
+/// The answer to what the library cannot read for this reason.
+pub(super) fn unknown(why: &str) -> Response {
+    refusal(rpc::INVALID_REQUEST, &format!("this is no message of the Model Context Protocol: {why}"))
+}
+
+/// The library keeps ids as strings and numbers of 64 bits, and gives every other number back as another one. That an id
+/// is null the protocol forbids.
+fn can_be_given_back(id: &RawValue) -> bool {
+    id.get().starts_with('"') || serde_json::from_str::<i64>(id.get()).is_ok()
+}
+
+fn refusal(code: i32, text: &str) -> Response {
+    let mut response = Response::new(Body::from(rpc::error(None, code, text, None)));
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
