@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::domain::access::CALLER_HEADER;
 use crate::domain::spec::{ServiceSpec, SessionMode, Transport};
 
 /// Processes and threads that are reckoned for one session's server, for a cap on sessions that the process limit bears.
@@ -36,6 +37,7 @@ pub(super) fn arguments(spec: &ServiceSpec, owner: &str, hosts: &[String]) -> Ve
         ("drain-timeout", seconds(spec.stop_timeout.duration()).saturating_sub(1).max(1).to_string()),
         ("owner", owner.to_owned()),
         ("peer", format!("http://{{owner}}:{port}")),
+        ("caller-header", CALLER_HEADER.to_owned()),
     ];
     let path = spec.labels.get(SSE_PATH).map_or("/sse", String::as_str);
     let inside = spec.port.filter(|_| spec.transport == Transport::Sse);

@@ -2,6 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+/// The header in which the manager tells a bridge whose session it is, where callers have names. A client's own is never
+/// passed on by the manager.
+pub const CALLER_HEADER: &str = "x-mcp-manager-caller";
+
 /// How much an actor may do; each role may do what the ones before it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -25,8 +25,10 @@ use http::{Request, Response};
 use prometheus::{IntCounter, IntCounterVec};
 use tokio::sync::watch;
 
+use crate::domain::access::CALLER_HEADER;
 use crate::domain::address_range::AddressRange;
 use crate::domain::name::RESERVED;
+use crate::domain::spec::Transport;
 use crate::domain::status::Snapshot;
 use crate::lifecycle::Tasks;
 use crate::routing::Domain;
@@ -107,7 +109,14 @@ impl Gateway {
     }
 
     /// Answers a request for a host that [`Gateway::matches`].
-    pub async fn handle<B: Into<RequestBody>>(&self, request: Request<B>, host: &str, client: &Client) -> Response<ResponseBody> {
+    pub async fn handle<B: Into<RequestBody>>(
+        &self,
+        mut request: Request<B>,
+        host: &str,
+        client: &Client,
+    ) -> Response<ResponseBody> {
+        // Nobody is known here, and nobody passes for somebody.
+        request.headers_mut().remove(CALLER_HEADER);
         let name = self.settings.domain.label(host).unwrap_or_default().to_ascii_lowercase();
         self.forward(&name, request, client).await
     }
@@ -143,6 +152,12 @@ impl Gateway {
     pub fn knows(&self, name: &str) -> bool {
         let routes = self.routes();
         routes.get(name).is_some() || !routes.synced()
+    }
+
+    /// Whether the bridge is in front of the service `name`. It alone is told who calls, and keeps that to itself.
+    #[must_use]
+    pub fn is_bridged(&self, name: &str) -> bool {
+        self.routes().get(name).is_some_and(|route| route.state().record.spec.transport != Transport::Http)
     }
 
     /// Where the service `name` speaks MCP, as its label `mcp.path` says.

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::header;
+use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use axum::routing::any;
 
 use super::Api;
 use super::extract::{Caller, Name, Segment};
 use super::problem::{Answer, Problem};
+use crate::domain::access::CALLER_HEADER;
 use crate::domain::aggregate::Scope;
 use crate::error::{Error, Kind};
 use crate::gateway::Gateway;
@@ -53,6 +54,11 @@ async fn one(
     }
     // The page was found to be allowed; a service knows its own host names only and would refuse it.
     request.headers_mut().remove(header::ORIGIN);
+    request.headers_mut().remove(CALLER_HEADER);
+    if api.authenticator.is_on() && gateway.is_bridged(name.as_str()) {
+        let caller = HeaderValue::from_str(&actor.name).map_err(|error| Error::internal("a caller's name is odd", error))?;
+        request.headers_mut().insert(CALLER_HEADER, caller);
+    }
     let client = gateway.client(peer);
     Ok(gateway.forward(name.as_str(), request, &client).await.map(Body::new))
 }

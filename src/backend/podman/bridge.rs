@@ -132,7 +132,8 @@ mod tests {
         let spec = ServiceSpec { session_mode: SessionMode::Shared, pids_limit: 100, ..stdio() };
         let invocation = invocation(&spec, &image(&["x"], &[]), "r1", &["*.example.com".to_owned()]).unwrap();
         let expected = "/.mcp-bridge --listen 0.0.0.0:8000 --session-mode shared --max-sessions 6 --start-timeout 60 \
-                        --drain-timeout 9 --owner r1 --peer http://{owner}:8000 --allowed-host *.example.com --";
+                        --drain-timeout 9 --owner r1 --peer http://{owner}:8000 \
+                        --caller-header x-mcp-manager-caller --allowed-host *.example.com --";
         assert_eq!(invocation.entrypoint.join(" "), expected.split_whitespace().collect::<Vec<_>>().join(" "));
     }
 

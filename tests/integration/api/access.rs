@@ -26,14 +26,19 @@ async fn endpoints(product: &Product) -> Vec<(Method, String)> {
 
 /// A product that knows one key of each role; the keys are made here and die with the test.
 pub(super) async fn with_keys() -> (Product, Vec<(&'static str, String)>) {
+    let (options, keys, _file) = keyed(Options::memory());
+    (Product::start(options).await, keys)
+}
+
+/// Options of a manager that asks for keys, the keys, and where they are until it has started.
+pub(super) fn keyed(options: Options) -> (Options, Vec<(&'static str, String)>, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let keys: Vec<(&str, String)> = ["viewer", "operator", "admin"].into_iter().map(|role| (role, unique(role))).collect();
     let hex = |key: &str| Sha256::digest(key).iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
     let lines: Vec<String> = keys.iter().map(|(role, key)| format!("{role}-key:{role}:{}", hex(key))).collect();
     let file = folder.path().join("keys");
     std::fs::write(&file, lines.join("\n")).unwrap();
-    let options = Options::memory().with("ENABLE_AUTH", "true").with("MCP_MANAGER_AUTH_KEYS_FILE", file.display().to_string());
-    (Product::start(options).await, keys)
+    (options.with("ENABLE_AUTH", "true").with("MCP_MANAGER_AUTH_KEYS_FILE", file.display().to_string()), keys, folder)
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use reqwest::header::HeaderMap;
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
@@ -244,4 +245,43 @@ async fn a_manager_that_dies_disturbs_no_session() {
     product.until("stdio", "it runs", |service| service["status"] == "running").await;
     assert_eq!(echo(&session, "still here").await, "still here");
     product.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_by_path_is_its_openers_own_and_nobody_passes_for_somebody_else() {
+    if !podman::ready().await {
+        return;
+    }
+    let (options, keys, _file) = super::access::keyed(Options::podman().alone());
+    let product = Product::start(options).await;
+    let key = |role: &str| keys.iter().find(|(is, _)| *is == role).unwrap().1.clone();
+    let body = json!({
+        "service_name": "own", "image": podman::ECHO_IMAGE, "pull_policy": "never", "transport": "stdio",
+        "environment": {"MCP_ECHO_STDIO": "true"}, "stop_timeout": "3s",
+    });
+    let made = product.request(Method::POST, "/containers").bearer_auth(key("admin")).json(&body).send().await.unwrap();
+    assert_eq!(made.status(), 201, "{}", product.log());
+    let as_who = |role: &str, poses: bool| {
+        let mut headers = HeaderMap::new();
+        headers.insert("authorization", format!("Bearer {}", key(role)).parse().unwrap());
+        if poses {
+            headers.insert("x-mcp-manager-caller", "operator-key".parse().unwrap());
+        }
+        Client::builder().no_proxy().default_headers(headers)
+    };
+    let url = format!("{}/mcp/s/own", product.url);
+    let session = Session::open(&as_who("operator", false).build().unwrap(), &url).await;
+    assert_eq!(echo(&session, "mine").await, "mine");
+    for poses in [false, true] {
+        let other = session.with_client(&as_who("admin", poses).build().unwrap());
+        assert_eq!((other.call("ping", json!({})).await.status, other.close().await), (404, 404));
+    }
+    // By its name the service is anybody's to reach, and the session nobody's.
+    let (_, by_name) = by_name(&product, "own");
+    let stranger = as_who("admin", true).resolve("own.localhost", ([127, 0, 0, 1], product.port).into()).build().unwrap();
+    assert_eq!(session.at(&stranger, &by_name).call("ping", json!({})).await.status, 404);
+    assert_eq!(echo(&session, "still mine").await, "still mine");
+    let deleted = product.request(Method::DELETE, "/containers/own").bearer_auth(key("admin")).send().await.unwrap();
+    assert_eq!(deleted.status(), 204);
+    drop(product);
 }
