@@ -1,15 +1,18 @@
 //! Real servers of npm and `PyPI`, each made of its package's name by the product and driven end to end by other people's
 //! clients of both eras: the Python SDK, both TypeScript SDKs, the Inspector.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::bridged::{Bridged, conformance_server};
 use crate::support::clients::drive;
 use crate::support::command::User;
+use crate::support::eventually;
 use crate::support::machine::{Part, offered};
+use crate::support::mcp::{Answer, Session, stateless};
 use crate::support::podman::{self, podman};
 use crate::support::product::{Options, Product};
 
@@ -117,4 +120,86 @@ async fn sqlite_works_with_every_client() {
         {"tool": "read_query", "arguments": {"query": "SELECT a FROM t"}, "expect": "7"},
     ]);
     assert_works("pypi:mcp-server-sqlite", &[], calls).await;
+}
+
+/// Has Node tell each piece of a request's body that it gets.
+const TELLING: &str = "--import=data:text/javascript,import%20http%20from%20'node:http';\
+    const%20push=http.IncomingMessage.prototype.push;\
+    http.IncomingMessage.prototype.push=function(piece,...more){\
+    if(piece)console.log('took%20'+piece);return%20push.call(this,piece,...more)}";
+
+/// A server of sessions behind the one endpoint, called by clients that have none and do not know of each other.
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_without_sessions_of_a_server_with_sessions_are_kept_apart_from_its_first_moment_on() {
+    if offered(Part::Podman).is_none() || offered(Part::Hub).is_none() {
+        return;
+    }
+    let product = Product::start(Options::podman().alone().with("MCP_MANAGER_PACKAGES_BUILD_NETWORK", "host")).await;
+    let (user, name) = (User::of_product(&product), podman::unique("sessions"));
+    let source = "npm:@modelcontextprotocol/server-everything";
+    let run = format!("run {source} --service {name} --port 3001 --env \"NODE_OPTIONS={TELLING}\" -- streamableHttp");
+    user.done_within(PATIENCE, &run).await;
+    let (client, all) = (&product.client, format!("{}/mcp/all", product.url));
+    let slow = |steps: u32, seconds: u32| {
+        json!({"name": format!("{name}__trigger-long-running-operation"),
+            "arguments": {"duration": seconds, "steps": steps}, "_meta": {"progressToken": 1}})
+    };
+    // Each calls until the service is there, so that nobody has looked at it when the first call comes through.
+    let call = async |steps: u32| {
+        let began = Instant::now();
+        loop {
+            let answer = stateless(client, &all, "tools/call", slow(steps, 1)).await;
+            let last = answer.messages.last().unwrap_or_else(|| panic!("{answer:?}"));
+            if last["error"]["code"] != -32603 {
+                return (steps, answer);
+            }
+            assert!(began.elapsed() < Duration::from_mins(1), "{answer:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert_eq!(product.call(Method::POST, &format!("/containers/{name}/stop")).await.0, 200);
+    let path = format!("/containers/{name}/start");
+    let start = product.call(Method::POST, &path);
+    let ((status, started), answers) = tokio::join!(start, join_all([2, 3, 4, 5].map(call)));
+    assert_eq!(status, 200, "{started:#}");
+    for (steps, answer) in answers {
+        let told: Vec<_> = answer.messages.iter().filter_map(|message| message["params"]["progress"].as_u64()).collect();
+        assert_eq!(told, (1..=u64::from(steps)).collect::<Vec<_>>(), "{answer:?}");
+        let own = |message: &Value| message["params"]["progressToken"] == 1 && message["params"]["total"] == steps;
+        assert!(answer.messages.iter().rev().skip(1).all(own), "{answer:?}");
+        let done = format!("Long running operation completed. Duration: 1 seconds, Steps: {steps}.");
+        assert_eq!((&answer.result()["content"][0]["text"], &answer.messages.last().unwrap()["id"]), (&json!(done), &json!(1)));
+    }
+
+    // Who goes away cancels what it asked, and nothing else.
+    let took = async |what: &str| {
+        let (_, logs) = product.get(&format!("/containers/{name}/logs?tail=1000")).await;
+        let lines = logs["lines"].as_array().unwrap().iter().filter_map(|line| line["line"].as_str()?.strip_prefix("took "));
+        let messages = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        messages.filter(|message| message["method"] == what).collect::<Vec<_>>()
+    };
+    let (all_too, leaving) = (all.clone(), slow(600, 600));
+    let client_too = client.clone();
+    let leaving = tokio::spawn(async move { stateless(&client_too, &all_too, "tools/call", leaving).await });
+    let calls_of_it = async || {
+        let calls = took("tools/call").await;
+        calls.into_iter().filter(|call| call["params"]["arguments"]["steps"] == 600).collect::<Vec<_>>()
+    };
+    eventually("the server works on it", async || calls_of_it().await.len() == 1).await;
+    leaving.abort();
+    eventually("the server hears that nobody wants it any more", async || !took("notifications/cancelled").await.is_empty())
+        .await;
+    let cancelled = took("notifications/cancelled").await;
+    assert_eq!(cancelled.len(), 1, "{cancelled:#?}");
+    assert_eq!(cancelled[0]["params"]["requestId"], calls_of_it().await[0]["id"]);
+
+    // Started anew it knows none of the sessions, and says so in its own way; clients of neither era need to care.
+    let session = Session::open(client, &all).await;
+    let echo = json!({"name": format!("{name}__echo"), "arguments": {"message": "hi"}});
+    let hi = |answer: &Answer| assert_eq!(answer.result()["content"][0]["text"], "Echo: hi", "{answer:?}");
+    hi(&session.call("tools/call", echo.clone()).await);
+    assert_eq!(product.call(Method::POST, &format!("/containers/{name}/restart")).await.0, 200);
+    hi(&stateless(client, &all, "tools/call", echo.clone()).await);
+    hi(&session.call("tools/call", echo).await);
+    product.finish().await;
 }

@@ -2,17 +2,18 @@
 //! Services never wait for each other, and readers wait for none but those that have just appeared.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::look::{Line, Lists, Offer, Unknown};
 use super::raw::{Message, Object};
-use super::upstream::{Answers, Upstream};
+use super::session::OPEN_LIMIT;
+use super::upstream::{Answers, Unanswered, Upstream};
 use crate::domain::name::ServiceName;
 use crate::domain::status::{ServiceState, Snapshot};
 use crate::lifecycle::Tasks;
@@ -37,11 +38,17 @@ pub(super) struct Version {
 #[derive(Debug, Clone)]
 struct Entry {
     /// Which containers it was learned from.
-    identity: String,
+    identity: Vec<String>,
     appeared: Instant,
     /// The first look has ended, one way or another.
     looked: bool,
+    /// Whether it speaks the revision without sessions, once these containers have said so.
+    stateless: Option<bool>,
+    /// How many looks at these containers have failed, and why the last one did.
+    failed: (u64, Option<Unknown>),
     offer: Option<Arc<Offer>>,
+    /// Somebody waits for the next look.
+    wanted: Arc<Notify>,
     follower: CancellationToken,
 }
 
@@ -49,35 +56,39 @@ struct Entry {
 #[derive(Debug)]
 pub(super) struct Catalog {
     upstream: Upstream,
+    view: watch::Receiver<Arc<Snapshot>>,
     entries: RwLock<BTreeMap<ServiceName, Entry>>,
+    comparing: Mutex<()>,
     version: watch::Sender<Version>,
     tasks: Tasks,
 }
 
 impl Catalog {
-    pub(super) fn new(upstream: Upstream, tasks: &Tasks) -> Arc<Self> {
-        Arc::new(Self { upstream, entries: RwLock::default(), version: watch::Sender::default(), tasks: tasks.clone() })
+    pub(super) fn new(upstream: Upstream, view: watch::Receiver<Arc<Snapshot>>, tasks: &Tasks) -> Arc<Self> {
+        let (entries, comparing, version) = (RwLock::default(), Mutex::default(), watch::Sender::default());
+        Arc::new(Self { upstream, view, entries, comparing, version, tasks: tasks.clone() })
     }
 
     /// Follows the view until the manager stops.
-    pub(super) async fn follow(self: Arc<Self>, mut view: watch::Receiver<Arc<Snapshot>>) {
-        let stopping = self.tasks.stopping();
+    pub(super) async fn follow(self: Arc<Self>) {
+        let (stopping, mut view) = (self.tasks.stopping(), self.view.clone());
         loop {
-            let snapshot = Arc::clone(&view.borrow_and_update());
-            self.compare(&snapshot);
+            view.mark_unchanged();
+            self.compare();
             tokio::select! {
                 () = stopping.cancelled() => break,
                 changed = view.changed() => if changed.is_err() { break },
             }
         }
-        for entry in self.entries.write().unwrap_or_else(PoisonError::into_inner).values() {
-            entry.follower.cancel();
-        }
     }
 
-    fn compare(self: &Arc<Self>, snapshot: &Snapshot) {
+    /// Has one follower for each service of the present view. One compares at a time, and takes the view when it is its
+    /// turn, so that nobody compares with an older one than somebody did before.
+    fn compare(self: &Arc<Self>) {
+        let _turn = self.comparing.lock().unwrap_or_else(PoisonError::into_inner);
+        let snapshot = Arc::clone(&self.view.borrow());
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
-        let mut gone = Vec::new();
+        let (mut gone, before) = (Vec::new(), entries.len());
         entries.retain(|name, entry| {
             let stays = snapshot.services.get(name).is_some_and(|state| identity(state).is_some());
             if !stays {
@@ -86,6 +97,7 @@ impl Catalog {
             }
             stays
         });
+        let is_less = entries.len() < before;
         for (name, state) in &snapshot.services {
             let Some(identity) = identity(state) else { continue };
             let before = entries.get(name);
@@ -95,39 +107,48 @@ impl Catalog {
             // Other containers of a service that is there all the time offer what the former ones did, until they are
             // found to offer something else.
             let (looked, offer) = before.map_or((false, None), |entry| (entry.looked, entry.offer.clone()));
+            // In which words they want to be called is not guessed, unless one of them is there still.
+            let stays = before.filter(|entry| entry.identity.iter().any(|replica| identity.contains(replica)));
+            let stateless = stays.and_then(|entry| entry.stateless);
             if let Some(before) = before {
                 before.follower.cancel();
             }
-            let follower = CancellationToken::new();
-            let (catalog, service, end) = (Arc::clone(self), name.clone(), follower.clone());
+            let (follower, wanted) = (self.tasks.stopping().child_token(), Arc::new(Notify::new()));
+            let (catalog, service, end, look) = (Arc::clone(self), name.clone(), follower.clone(), Arc::clone(&wanted));
             self.tasks.spawn("mcp: follow a service", async move {
                 tokio::select! {
                     () = end.cancelled() => {}
-                    () = catalog.follow_service(&service, &end) => {}
+                    () = catalog.follow_service(&service, &look, &end) => {}
                 }
             });
-            entries.insert(name.clone(), Entry { identity, appeared: Instant::now(), looked, offer, follower });
+            let (appeared, failed) = (Instant::now(), (0, None));
+            entries.insert(name.clone(), Entry { identity, appeared, looked, stateless, failed, offer, wanted, follower });
         }
         drop(entries);
+        if is_less {
+            // Who waits for a look at a service that is gone waits no more.
+            self.version.send_modify(|_| ());
+        }
         for offer in gone {
             self.changed(&offer.lists, &Lists::default());
         }
     }
 
-    /// Looks, listens, and looks again, until it is cancelled.
-    async fn follow_service(&self, service: &ServiceName, follower: &CancellationToken) {
+    /// Looks, listens, and looks again, until it is cancelled; sooner when a look is wanted.
+    async fn follow_service(&self, service: &ServiceName, wanted: &Notify, follower: &CancellationToken) {
         let mut failures = 0;
         loop {
             let opened = Line::open(&self.upstream, service).await;
             let looked = match opened {
                 Ok((line, about)) => {
+                    self.note(service, follower, |entry| entry.stateless = Some(line.stateless));
                     let ended = self.follow_line(service, &line, &about, follower).await;
                     line.close().await;
                     ended
                 }
                 Err(unknown) => Err(unknown),
             };
-            let pause = match looked {
+            let pause = match &looked {
                 Ok(()) => {
                     failures = 0;
                     Duration::from_secs(PAUSES[0])
@@ -142,8 +163,11 @@ impl Catalog {
                     Duration::from_secs(PAUSES[failures.min(PAUSES.len()) - 1])
                 }
             };
-            self.put(service, None, follower);
-            tokio::time::sleep(pause).await;
+            self.note(service, follower, |entry| {
+                entry.looked = true;
+                entry.failed = (entry.failed.0 + 1, looked.err());
+            });
+            let _ = tokio::time::timeout(pause, wanted.notified()).await;
         }
     }
 
@@ -159,7 +183,7 @@ impl Catalog {
             // Listening begins before looking, so that no change falls between the two.
             let mut listening = listen(line, about).await;
             let offer = line.offer(about).await?;
-            self.put(service, Some(offer), follower);
+            self.put(service, offer, follower);
             let Some(answers) = &mut listening else {
                 tokio::time::sleep(LOOK_AGAIN).await;
                 continue;
@@ -181,25 +205,28 @@ impl Catalog {
         }
     }
 
-    /// Notes the result of a look: an offer, or that none is known. What was known before stays known while the same
-    /// containers run, since a server that is slow for a while has not lost its tools.
-    fn put(&self, service: &ServiceName, offer: Option<Offer>, follower: &CancellationToken) {
+    /// Notes something about a service, for all who wait for news of it.
+    fn note(&self, service: &ServiceName, follower: &CancellationToken, change: impl FnOnce(&mut Entry)) {
         if follower.is_cancelled() {
             return;
         }
-        let before = {
-            let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
-            let Some(entry) = entries.get_mut(service) else { return };
+        if let Some(entry) = self.entries.write().unwrap_or_else(PoisonError::into_inner).get_mut(service) {
+            change(entry);
+        }
+        self.version.send_modify(|_| ());
+    }
+
+    /// Notes what a look has found. What was known before stays known while looks fail, since a server that is slow for a
+    /// while has not lost its tools.
+    fn put(&self, service: &ServiceName, offer: Offer, follower: &CancellationToken) {
+        let (now, mut before) = (offer.lists.clone(), None);
+        self.note(service, follower, |entry| {
             entry.looked = true;
-            let Some(offer) = &offer else {
-                drop(entries);
-                self.version.send_modify(|_| ());
-                return;
-            };
-            entry.offer.replace(Arc::new(offer.clone()))
-        };
-        let before = before.map(|before| before.lists.clone()).unwrap_or_default();
-        self.changed(&before, &offer.unwrap_or_default().lists);
+            before = Some(entry.offer.replace(Arc::new(offer)));
+        });
+        if let Some(before) = before {
+            self.changed(&before.map(|before| before.lists.clone()).unwrap_or_default(), &now);
+        }
     }
 
     fn changed(&self, before: &Lists, after: &Lists) {
@@ -254,6 +281,45 @@ impl Catalog {
         Some(item.name.clone())
     }
 
+    /// Whether a service speaks the revision without sessions. One that nobody has looked at yet is looked at first, once
+    /// for all who ask meanwhile; why that failed, if it did. Of what is not followed nothing is known, and the gateway
+    /// says why it cannot be reached.
+    pub(super) async fn is_stateless(self: &Arc<Self>, service: &str) -> Result<bool, Unanswered> {
+        let known = self.entries.read().unwrap_or_else(PoisonError::into_inner).get(service).map(|entry| entry.stateless);
+        match known {
+            Some(Some(stateless)) => return Ok(stateless),
+            Some(None) => {}
+            // It may have become ready a moment ago.
+            None if self.view.borrow().services.get(service).is_some_and(|state| identity(state).is_some()) => self.compare(),
+            None => return Ok(true),
+        }
+        super::look::within(OPEN_LIMIT, self.first_look(service)).await
+    }
+
+    async fn first_look(&self, service: &str) -> Result<bool, Unanswered> {
+        let (mut version, mut failures) = (self.version(), None);
+        loop {
+            version.borrow_and_update();
+            {
+                let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+                let Some(entry) = entries.get(service) else { return Ok(true) };
+                if let Some(stateless) = entry.stateless {
+                    return Ok(stateless);
+                }
+                let (now, why) = &entry.failed;
+                let before = failures.replace(*now);
+                if before != Some(*now) {
+                    match why.clone().filter(|_| before.is_some()) {
+                        // Some take their time to start; who asks has more patience than one look has.
+                        None | Some(Unknown::Failed(Unanswered::Late(_))) => entry.wanted.notify_one(),
+                        Some(why) => return Err(why.into()),
+                    }
+                }
+            }
+            let _ = version.changed().await;
+        }
+    }
+
     /// What one service offers, if that is known.
     pub(super) fn offer(&self, service: &str) -> Option<Arc<Offer>> {
         self.entries.read().unwrap_or_else(PoisonError::into_inner).get(service)?.offer.clone()
@@ -261,13 +327,12 @@ impl Catalog {
 }
 
 /// Which containers of the service requests go to; `None` when there is none, or when it is said not to speak MCP.
-fn identity(state: &ServiceState) -> Option<String> {
+fn identity(state: &ServiceState) -> Option<Vec<String>> {
     let spec = &state.record.spec;
     if mcp_path(&spec.labels).is_none() || routed_addresses(state).next().is_none() {
         return None;
     }
-    let replicas = state.ready().map(|replica| format!("{}@{:?}", replica.id, replica.started_at));
-    Some(replicas.collect::<Vec<_>>().join(","))
+    Some(state.ready().map(|replica| format!("{}@{:?}", replica.id, replica.started_at)).collect())
 }
 
 fn tells_of_lists(message: &Message) -> bool {

@@ -37,8 +37,6 @@ pub(super) struct Item {
 /// What a service offers.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Offer {
-    /// It speaks the revision without sessions.
-    pub(super) stateless: bool,
     pub(super) capabilities: Object,
     pub(super) instructions: Option<String>,
     pub(super) lists: Lists,
@@ -72,6 +70,15 @@ pub(super) enum Unknown {
     NotMcp(String),
     /// It may be otherwise next time.
     Failed(Unanswered),
+}
+
+impl From<Unknown> for Unanswered {
+    fn from(unknown: Unknown) -> Self {
+        match unknown {
+            Unknown::NotMcp(why) => Self::NotMcp(why),
+            Unknown::Failed(error) => error,
+        }
+    }
 }
 
 impl From<Unanswered> for Unknown {
@@ -192,14 +199,28 @@ impl Line {
         within(self.limit, sent).await
     }
 
-    /// Sends a client's message. How long the answer may take is the gateway's business.
+    /// Sends a client's message. How long the answer may take is the gateway's business. [`Unanswered::NotTaken`] when the
+    /// session is gone, as after a restart of the service.
     pub(super) async fn send_unbounded(&self, message: &Object) -> Result<Answers, Unanswered> {
         let params = message.object("params").unwrap_or_default();
         let name = params.text("name").or_else(|| params.text("uri"));
         let headers = self.headers(message.text("method").as_deref(), name.as_deref());
-        let answers = self.upstream.post(&self.service, headers, message.to_text()).await?;
-        if answers.status == StatusCode::NOT_FOUND && self.session.is_some() {
-            return Err(Unanswered::Refused(answers.status));
+        let sent = self.upstream.post(&self.service, headers, message.to_text()).await;
+        let mut answers = match sent {
+            Err(Unanswered::Refused(status)) if !self.stateless && may_be_of_the_session(status) => {
+                return Err(Unanswered::NotTaken(status.to_string()));
+            }
+            other => other?,
+        };
+        if self.session.is_some() && may_be_of_the_session(answers.status) && !answers.is_stream() {
+            // The protocol has 404 for a session that is not known. Many servers have 400, as for requests that are wrong,
+            // but of those they name the id.
+            let known = answers.status != StatusCode::NOT_FOUND;
+            let first = answers.first().await?;
+            if !known || first.is_some_and(|first| first.is_answer() && first.id.is_none()) {
+                let error = first.and_then(|first| first.whole.object("error")?.text("message"));
+                return Err(Unanswered::NotTaken(error.unwrap_or_else(|| answers.status.to_string())));
+            }
         }
         Ok(answers)
     }
@@ -264,7 +285,7 @@ impl Line {
             lists.resources = self.list("resources/list", "resources").await?;
             lists.templates = self.list("resources/templates/list", "resourceTemplates").await?;
         }
-        Ok(Offer { stateless: self.stateless, capabilities, instructions: about.text("instructions"), lists })
+        Ok(Offer { capabilities, instructions: about.text("instructions"), lists })
     }
 
     /// Ends the session, if there is one; the service would do so by itself after a while.
@@ -281,6 +302,11 @@ impl Line {
 
 pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Unanswered>>) -> Result<T, Unanswered> {
     tokio::time::timeout(limit, work).await.unwrap_or(Err(Unanswered::Late(limit)))
+}
+
+/// Whether this may be how a service says that it knows no such session.
+const fn may_be_of_the_session(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST)
 }
 
 /// Whether a refusal says that there is no MCP here, rather than that something is wrong for now.

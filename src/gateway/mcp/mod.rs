@@ -12,6 +12,7 @@ mod raw;
 mod relay;
 mod session;
 mod sessions;
+mod shared;
 mod stateless;
 mod target;
 mod upstream;
@@ -36,6 +37,7 @@ use crate::rpc;
 use catalog::Catalog;
 use raw::Message;
 use sessions::Sessions;
+use shared::SharedLines;
 use upstream::Upstream;
 
 /// Longest message of a client, in bytes.
@@ -61,6 +63,7 @@ pub struct Hub {
     catalog: Arc<Catalog>,
     upstream: Upstream,
     sessions: Sessions,
+    shared: SharedLines,
     tasks: Tasks,
 }
 
@@ -69,9 +72,10 @@ impl Hub {
     #[must_use]
     pub fn new(gateway: Arc<Gateway>, view: watch::Receiver<Arc<Snapshot>>, settings: Settings, tasks: &Tasks) -> Arc<Self> {
         let upstream = Upstream::new(gateway);
-        let catalog = Catalog::new(upstream.clone(), tasks);
-        tasks.spawn("mcp: what services offer", Arc::clone(&catalog).follow(view));
-        let hub = Arc::new(Self { settings, catalog, upstream, sessions: Sessions::default(), tasks: tasks.clone() });
+        let catalog = Catalog::new(upstream.clone(), view, tasks);
+        tasks.spawn("mcp: what services offer", Arc::clone(&catalog).follow());
+        let (sessions, shared) = (Sessions::default(), SharedLines::default());
+        let hub = Arc::new(Self { settings, catalog, upstream, sessions, shared, tasks: tasks.clone() });
         tasks.spawn("mcp: idle sessions", sessions::close_idle(Arc::downgrade(&hub), tasks.clone()));
         hub
     }

@@ -1,7 +1,7 @@
 //! Clients of the earlier eras: their sessions, and what each message of theirs does.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -19,7 +19,6 @@ use super::session::{Session, stateless_meta};
 use super::target::Target;
 use super::upstream::{self, Unanswered};
 use super::{Caller, Hub, KEEP_ALIVE, accepted, json as json_answer, merge, not_allowed, refusal};
-use crate::domain::name::ServiceName;
 use crate::lifecycle::Tasks;
 use crate::rpc;
 
@@ -32,41 +31,11 @@ const IDLE_LIMIT: Duration = Duration::from_mins(30);
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     by_id: Mutex<HashMap<String, Arc<Session>>>,
-    /// Sessions with services for callers that have none, by caller.
-    shared: Mutex<HashMap<(String, ServiceName), Line>>,
-    /// How many requests have been sent in those.
-    requests: AtomicU64,
 }
 
 impl Sessions {
-    /// A number that no other request in a session with a service has.
-    pub(super) fn number(&self) -> u64 {
-        self.requests.fetch_add(1, Ordering::Relaxed)
-    }
-
     fn by_id(&self) -> MutexGuard<'_, HashMap<String, Arc<Session>>> {
         self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn lines(&self) -> MutexGuard<'_, HashMap<(String, ServiceName), Line>> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn shared(&self, key: &(String, ServiceName)) -> Option<Line> {
-        self.lines().get(key).cloned()
-    }
-
-    pub(super) fn keep_shared(&self, key: (String, ServiceName), line: Line) {
-        let mut lines = self.lines();
-        if lines.len() >= MAX_SESSIONS {
-            // They are opened anew when they are wanted.
-            lines.clear();
-        }
-        lines.insert(key, line);
-    }
-
-    pub(super) fn forget_shared(&self, key: &(String, ServiceName)) {
-        self.lines().remove(key);
     }
 
     /// Keeps a session; the one that had to make room for it is returned.
@@ -224,8 +193,8 @@ impl Hub {
             }
             match line.send_unbounded(&whole).await {
                 Ok(answers) => break answers,
-                // The service has been started anew and knows nothing of the session: once more with a new one.
-                Err(Unanswered::Refused(StatusCode::NOT_FOUND)) if again => {
+                // Once more, in a new session.
+                Err(Unanswered::NotTaken(_)) if again => {
                     again = false;
                     session.forget(&service);
                 }

@@ -14,10 +14,9 @@ use tokio::sync::watch;
 
 use super::catalog::Version;
 use super::events::{KEEP_ALIVE as COMMENT, event};
-use super::look::{Line, SESSIONS, STATELESS, Unknown, client_info};
+use super::look::{Line, SESSIONS, STATELESS, client_info};
 use super::raw::{Message, Object, PROGRESS_TOKEN, Raw};
 use super::relay::{Relay, failure};
-use super::session::OPEN_LIMIT;
 use super::target::Target;
 use super::upstream::{self, Unanswered};
 use super::{Caller, Hub, KEEP_ALIVE, headers, json as json_answer, merge, refusal};
@@ -72,9 +71,10 @@ impl Hub {
     }
 
     async fn call_stateless(self: &Arc<Self>, caller: &Caller, id: Raw, target: Target) -> Response<Body> {
-        let stateless = self.catalog.offer(target.service.as_str()).is_none_or(|offer| offer.stateless);
-        if !stateless {
-            return self.call_earlier(caller, id, target).await;
+        match self.catalog.is_stateless(target.service.as_str()).await {
+            Ok(true) => {}
+            Ok(false) => return self.call_earlier(caller, id, target).await,
+            Err(error) => return json_answer(StatusCode::OK, failure(&id, &target.service, &error)),
         }
         let mut headers = passed(&caller.headers);
         if headers.contains_key(upstream::NAME) {
@@ -91,7 +91,7 @@ impl Hub {
     /// and a progress token, of the manager's, since clients without a session count each for itself.
     async fn call_earlier(self: &Arc<Self>, caller: &Caller, id: Raw, target: Target) -> Response<Body> {
         let Target { service, mut message, .. } = target;
-        let own = super::raw::raw(&format!("mcp-manager-{}", self.sessions.number()));
+        let own = super::raw::raw(&format!("mcp-manager-{}", self.shared.number()));
         let mut params = message.params();
         let mut meta = params.object("_meta").unwrap_or_default();
         let wants_log = meta.has(LOG_LEVEL_KEY);
@@ -106,21 +106,29 @@ impl Hub {
         }
         message.set_params(&params);
         message.whole.set("id", own.clone());
-        let mut fresh = false;
-        let (line, answers) = loop {
-            let line = match self.shared_line(&caller.actor, &service, fresh).await {
+        let mut gone = None;
+        let (mut under_way, answers) = loop {
+            let opened = self.shared.line(&caller.actor, &service, gone.as_ref(), &self.upstream, &self.tasks).await;
+            let line = match opened {
                 Ok(line) => line,
                 Err(error) => return json_answer(StatusCode::OK, failure(&id, &service, &error)),
             };
-            match line.send_unbounded(&message.whole).await {
-                Ok(answers) => break (line, answers),
-                // The session is gone, as after a restart of the service: once more with a new one.
-                Err(Unanswered::Refused(StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST)) if !fresh => fresh = true,
-                Err(error) => return json_answer(StatusCode::OK, failure(&id, &service, &error)),
+            let mut under_way = UnderWay { line, tasks: self.tasks.clone(), id: own.clone(), answered: false };
+            match under_way.line.send_unbounded(&message.whole).await {
+                Ok(answers) => break (under_way, answers),
+                // Once more, in a new session.
+                Err(Unanswered::NotTaken(_)) if gone.is_none() => {
+                    under_way.answered = true;
+                    gone = Some(under_way.line.clone());
+                }
+                Err(error) => {
+                    use Unanswered::{Foreign, NotTaken, Refused};
+                    under_way.answered = matches!(error, Foreign(_) | NotTaken(_) | Refused(_));
+                    return json_answer(StatusCode::OK, failure(&id, &service, &error));
+                }
             }
         };
         let cacheable = message.method.as_deref() == Some("resources/read");
-        let mut under_way = UnderWay { line, tasks: self.tasks.clone(), id: own, answered: false };
         let client = id.clone();
         let convert = move |message: Message, text: Bytes| -> Option<Bytes> {
             match (message.method.as_deref(), &message.id) {
@@ -140,30 +148,6 @@ impl Hub {
             }
         };
         Relay { answers, id, service, convert }.run().await
-    }
-
-    /// The manager's own session with a service of the earlier eras, for one caller.
-    async fn shared_line(
-        &self,
-        actor: &str,
-        service: &crate::domain::name::ServiceName,
-        fresh: bool,
-    ) -> Result<Line, Unanswered> {
-        let key = (actor.to_owned(), service.clone());
-        if fresh {
-            self.sessions.forget_shared(&key);
-        } else if let Some(line) = self.sessions.shared(&key) {
-            return Ok(line);
-        }
-        let mut line = Line { limit: OPEN_LIMIT, ..Line::new(&self.upstream, service) };
-        let params = json!({"protocolVersion": SESSIONS[0], "capabilities": {}, "clientInfo": client_info()});
-        match line.initialize(&params).await {
-            Ok(_) => {}
-            Err(Unknown::Failed(error)) => return Err(error),
-            Err(Unknown::NotMcp(why)) => return Err(Unanswered::BrokeOff(why)),
-        }
-        self.sessions.keep_shared(key, line.clone());
-        Ok(line)
     }
 
     /// A stream that tells of changes of the lists.
@@ -262,8 +246,8 @@ fn versions() -> Vec<&'static str> {
     [&[STATELESS][..], &SESSIONS].concat()
 }
 
-/// A request in a session of the earlier eras. When the client is gone before the answer, the service is told, which
-/// the client of this era has done by going.
+/// A request in a session of the earlier eras, from its sending on. When the client is gone before the answer, the service
+/// is told, which the client of this era has done by going.
 struct UnderWay {
     line: Line,
     tasks: Tasks,

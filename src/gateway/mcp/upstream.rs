@@ -39,10 +39,15 @@ pub(super) enum Unanswered {
     Unreachable(String),
     #[error("answered {0}")]
     Refused(StatusCode),
+    /// What was said about no request, as of a session that is not known (any more).
+    #[error("did not take the message: {0}")]
+    NotTaken(String),
     #[error("answered in {0} rather than JSON or events")]
     Foreign(String),
     #[error("broke off: {0}")]
     BrokeOff(String),
+    #[error("does not speak MCP: {0}")]
+    NotMcp(String),
     #[error("did not answer within {} s", .0.as_secs_f32())]
     Late(Duration),
 }
@@ -106,6 +111,8 @@ pub(super) struct Answers {
     pub(super) status: StatusCode,
     pub(super) session: Option<HeaderValue>,
     body: Option<ResponseBody>,
+    /// What has been read ahead.
+    ahead: Option<(Message, Bytes)>,
     /// `None` when the whole body is one message.
     events: Option<Events>,
 }
@@ -114,22 +121,36 @@ impl Answers {
     /// An answer in JSON or in events; one without a body (202) has no messages.
     pub(super) fn of(response: Response<ResponseBody>) -> Result<Self, Unanswered> {
         let (parts, body) = response.into_parts();
+        // Whatever is in such an answer, it is no message; many servers do not say beforehand that it is empty.
+        let is_nothing = matches!(parts.status, StatusCode::ACCEPTED | StatusCode::NO_CONTENT);
         let events = match kind(&parts.headers) {
+            _ if is_nothing => None,
             "application/json" => None,
             "text/event-stream" => Some(Events::default()),
             _ if parts.status.is_success() && hyper::body::Body::is_end_stream(&body) => None,
             _ if !parts.status.is_success() => return Err(Unanswered::Refused(parts.status)),
             other => return Err(Unanswered::Foreign(other.to_owned())),
         };
-        Ok(Self { status: parts.status, session: parts.headers.get(SESSION_ID).cloned(), body: Some(body), events })
+        let session = parts.headers.get(SESSION_ID).cloned();
+        let body = (!is_nothing).then_some(body);
+        Ok(Self { status: parts.status, session, body, ahead: None, events })
     }
 
     pub(super) const fn is_stream(&self) -> bool {
         self.events.is_some()
     }
 
+    /// The first message, which is read again with the others; `None` when there is none.
+    pub(super) async fn first(&mut self) -> Result<Option<&Message>, Unanswered> {
+        self.ahead = self.next().await?;
+        Ok(self.ahead.as_ref().map(|(message, _)| message))
+    }
+
     /// The next message; `None` at the end.
     pub(super) async fn next(&mut self) -> Result<Option<(Message, Bytes)>, Unanswered> {
+        if let Some(ahead) = self.ahead.take() {
+            return Ok(Some(ahead));
+        }
         let broke = |error: &dyn std::fmt::Display| Unanswered::BrokeOff(error.to_string());
         if self.events.is_none() {
             let Some(body) = self.body.take() else { return Ok(None) };
