@@ -103,7 +103,7 @@ mod tests {
             ..Lists::default()
         };
         let capabilities = whole.object("capabilities").unwrap_or_default();
-        Arc::new(Offer { capabilities, instructions: whole.text("instructions"), lists, ..Offer::default() })
+        Arc::new(Offer { capabilities, instructions: whole.text("instructions"), lists })
     }
 
     fn offers() -> Vec<(ServiceName, Arc<Offer>)> {

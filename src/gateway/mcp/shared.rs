@@ -53,14 +53,17 @@ impl SharedLines {
         if let Some(least) = least {
             tasks.spawn("mcp: end a shared session", async move { least.close().await });
         }
-        let open = async {
+        if let Some(line) = shared.get() {
+            return Ok(line.clone());
+        }
+        let open = async || {
             let mut line = Line { limit: OPEN_LIMIT, ..Line::new(upstream, service) };
             let params = json!({"protocolVersion": SESSIONS[0], "capabilities": {}, "clientInfo": client_info()});
             line.initialize(&params).await?;
-            Ok(line)
+            Ok::<_, Unanswered>(line)
         };
         // Who has waited for somebody else's attempt that failed makes one, too, but all of it takes no longer than one.
-        within(OPEN_LIMIT, shared.get_or_try_init(|| open)).await.cloned()
+        within(OPEN_LIMIT, shared.get_or_try_init(|| Box::pin(open()))).await.cloned()
     }
 
     /// The place of the line, and one that had to go for it.
