@@ -250,7 +250,7 @@ mod tests {
     #[test]
     fn only_addresses_that_can_work_are_taken() {
         assert!(Client::new(&common("http://127.0.0.1:8000")).is_ok());
-        for bad in ["", "127.0.0.1:8000", "https://x", "ftp://x", "http://"] {
+        for bad in ["", "127.0.0.1:8000", "ftp://x", "http://"] {
             assert!(Client::new(&common(bad)).is_err(), "{bad}");
         }
     }

@@ -191,7 +191,7 @@ async fn clients_that_share_a_server_and_a_progress_token_hear_of_their_own_call
     for era in ["legacy", "modern"] {
         let flags = ["--session-mode", "shared", "--era", era];
         let bridge = Bridged::before(&flags, &[env!("CARGO_BIN_EXE_mcp-echo"), "--stdio"]).await;
-        let client = Client::builder().no_proxy().build().unwrap();
+        let client = http_client().build().unwrap();
         let mut calls = tokio::task::JoinSet::new();
         for steps in 2..10_u64 {
             let (client, url) = (client.clone(), bridge.url.clone());

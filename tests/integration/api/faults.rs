@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::support::machine::{Part, offered};
 use crate::support::podman::{self, owned_by, podman as run};
 use crate::support::product::{Options, Product, signal};
-use crate::support::{eventually, processes, stretched};
+use crate::support::{eventually, http_client, processes, stretched};
 
 async fn answers(product: &Product, name: &str) -> bool {
     product.service(Method::GET, name, "/echo/hi").send().await.is_ok_and(|answer| answer.status() == 200)
@@ -339,7 +339,7 @@ async fn a_hundred_cycles_leave_the_machine_as_it_was() {
     }
     let mut product = Product::start(Options::podman().alone()).await;
     // The manager's end of a connection that this test keeps for later would count.
-    product.client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap();
+    product.client = http_client().pool_max_idle_per_host(0).build().unwrap();
     // One service stays, so that what belongs to all services (networks, name service) is there before and after.
     product.create_echo("stays", json!({})).await;
     product.create_echo("first", json!({})).await;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::traefik::Traefik;
 use crate::support::machine::{Part, offered};
 use crate::support::product::{Options, Product};
-use crate::support::{PATIENCE, eventually, free_port, podman};
+use crate::support::{PATIENCE, eventually, free_port, http_client, podman};
 
 /// Between two checks. So long that a busy machine, which is late by some of it, breaks no promise of two of them.
 const INTERVAL: Duration = Duration::from_secs(3);
@@ -80,7 +80,7 @@ async fn an_unhealthy_replica_leaves_the_gateway_and_traefik_within_two_interval
     let check = json!({"path": "/health", "interval": "3s", "timeout": "500ms"});
     let service = product.create_echo("echo", json!({"replicas": 3, "health_check": check})).await;
     eventually("Traefik has the route", async || traefik.get("echo.localhost", "/echo/hi").await.0 == 200).await;
-    let front = |name, port| Front { name, port, client: Client::builder().no_proxy().build().unwrap() };
+    let front = |name, port| Front { name, port, client: http_client().build().unwrap() };
     let (gateway, traefik) = (front("the gateway", product.port), front("Traefik", traefik.web));
     eventually("both lead to all three", async || gateway.reaches_all().await && traefik.reaches_all().await).await;
 
