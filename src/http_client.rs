@@ -76,15 +76,14 @@ fn of_file(path: &Path) -> Result<RootCertStore> {
 /// Why TLS refused to go on, if that is what `error` tells of.
 #[must_use]
 pub fn distrust(error: &reqwest::Error) -> Option<String> {
-    let mut source = error.source();
-    while let Some(error) = source {
-        // Errors of reading and writing wrap what TLS says without naming it as their source.
-        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        let wrapped = wrapped.and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        if let Some(error) = wrapped.or_else(|| error.downcast_ref()) {
-            return Some(error.to_string());
+    let mut next = error.source();
+    while let Some(error) = next {
+        if let Some(said) = error.downcast_ref::<rustls::Error>() {
+            return Some(said.to_string());
         }
-        source = error.source();
+        // Errors of reading and writing do not name what they wrap as their source.
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        next = wrapped.map(|wrapped| wrapped as &(dyn std::error::Error + 'static)).or_else(|| error.source());
     }
     None
 }
