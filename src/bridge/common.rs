@@ -173,20 +173,23 @@ impl Common {
         }
         self.context.metrics.children_failed.add(1);
         tracing::warn!(why, "the common server has ended and is started again");
-        let wait = {
+        {
             let mut state = self.state();
             state.ready = None;
             state.backoff.ended(why, link.has_worked());
-            state.backoff.wait()
-        };
-        let this = Arc::clone(self);
-        let stopping = self.context.tasks.stopping();
+        }
+        self.start_again();
+    }
+
+    /// Starts the server in the background, as soon as it may be after the last failure, and later and later until it runs:
+    /// where nobody is led to a server that does not work, no request will start it.
+    pub fn start_again(self: &Arc<Self>) {
+        let (this, stopping) = (Arc::clone(self), self.context.tasks.stopping());
         self.context.tasks.spawn("restart", async move {
-            let mut wait = wait;
-            loop {
-                if tokio::time::timeout(wait, stopping.cancelled()).await.is_ok() || this.ready().await.is_ok() {
-                    return;
-                }
+            let mut wait = this.state().backoff.wait();
+            while tokio::time::timeout(wait, stopping.cancelled()).await.is_err() {
+                let Err(error) = this.ready().await else { return };
+                tracing::warn!(%error, "the server does not start");
                 wait = this.state().backoff.wait().max(Duration::from_millis(50));
             }
         });

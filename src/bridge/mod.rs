@@ -141,6 +141,7 @@ impl Bridge {
         bridge.context.tasks.spawn("first start", async move {
             if let Err(error) = first.common.ready().await {
                 tracing::error!(%error, "the server does not work yet");
+                first.common.start_again();
             }
             first.sessions.fill_spares();
         });

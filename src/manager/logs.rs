@@ -67,7 +67,7 @@ pub struct LogPage {
 impl LogRequest {
     /// What is asked for; an error for what cannot be.
     fn query(&self, follow: bool) -> Result<LogQuery> {
-        self.judged(follow).map_err(|errors| Error::invalid("the parameters are not valid", errors))
+        self.judged(follow).map_err(|errors| Error::invalid("the request is not valid", errors))
     }
 
     /// All that is asked for and cannot be.

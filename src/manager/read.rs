@@ -55,7 +55,7 @@ impl ListRequest {
     pub fn query(self) -> Result<ListQuery> {
         let (phases, errors) = self.judged();
         if !errors.is_empty() {
-            return Err(Error::invalid("the parameters are not valid", fields::bounded(errors)));
+            return Err(Error::invalid("the request is not valid", fields::bounded(errors)));
         }
         let labels = self.label.iter().flat_map(|list| list.split(',')).filter(|text| !text.is_empty());
         let labels = labels.map(|text| match text.split_once('=') {

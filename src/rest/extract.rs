@@ -90,7 +90,7 @@ impl FromRequestParts<Api> for NoParameters {
         let pairs = pairs(parts, api).await?;
         none_of(pairs.iter().map(|(name, _)| name.as_str()), "unknown parameter", "leave it out: there are none here")
             .map(|()| Self)
-            .map_err(|errors| Problem(Error::invalid("the parameters are not valid", errors)))
+            .map_err(|errors| Problem(Error::invalid("the request is not valid", errors)))
     }
 }
 
@@ -144,7 +144,7 @@ impl<T: Rules> FromRequestParts<Api> for Parameters<T> {
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
         parameters(pairs(parts, api).await?)
             .map(Self)
-            .map_err(|errors| Problem(Error::invalid("the parameters are not valid", errors)))
+            .map_err(|errors| Problem(Error::invalid("the request is not valid", errors)))
     }
 }
 

@@ -230,6 +230,19 @@ async fn a_server_of_the_old_transport_is_served_like_any_other() {
 }
 
 #[tokio::test]
+async fn a_server_whose_first_start_fails_is_started_again_though_nobody_asks() {
+    for mode in ["per_session", "shared"] {
+        let folder = tempfile::tempdir().unwrap();
+        let tried = folder.path().join("tried").display().to_string();
+        let script = format!("test -e {tried} || {{ touch {tried}; exit 3; }}; exec python3 -u -c \"$0\"");
+        let words = ["mcp-bridge", "--session-mode", mode, "--", "sh", "-c", &script, SERVER];
+        let running = Running::over(Arguments::parse_from(words).resolve().unwrap()).await;
+        until_async("it is healthy", async || running.send("GET", "/health", &[], "").await.status == 200).await;
+        running.end().await;
+    }
+}
+
+#[tokio::test]
 async fn a_server_of_the_old_transport_that_ends_is_started_again() {
     let (server, url) = old_server().await;
     let folder = tempfile::tempdir().unwrap();
@@ -240,14 +253,17 @@ async fn a_server_of_the_old_transport_that_ends_is_started_again() {
     // The stream is there before its program has come to its first line: the other bridge is the one that answers.
     until("the program has told its id", || !started().is_empty()).await;
     let process: Value = started().parse().unwrap();
-    let pending = async { running.call(&session, "hang", json!({})).await };
+    // More of them than the bridge itself ever has waiting.
+    let ids = [1, 2, 3].map(Value::from);
+    let pending = futures_util::future::join_all(ids.iter().map(|id| running.post_call(&session, id, "hang")));
     let killing = async {
         let links = || running.bridge.context.links.alive();
-        until("the call waits", || links().iter().any(|link| link.pending() == 1)).await;
+        until("the calls wait", || links().iter().any(|link| link.pending() == ids.len())).await;
         kill(&process);
     };
     let (failed, ()) = tokio::join!(pending, killing);
-    assert!(failed["error"]["message"].as_str().unwrap().contains("killed by signal 9"), "{failed}");
+    let killed = |answer: &Value| answer["error"]["message"].as_str().unwrap_or_default().contains("killed by signal 9");
+    assert!(failed.iter().all(killed), "{failed:?}");
     assert!(pid(&running, &session).await.is_number());
     until("another program has told its id", || ![String::new(), process.to_string()].contains(&started())).await;
     running.end().await;

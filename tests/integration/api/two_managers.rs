@@ -88,7 +88,8 @@ async fn a_manager_that_fell_asleep_over_a_creation_does_not_bring_the_service_b
         tokio::time::sleep(Duration::from_millis(milliseconds)).await;
         signal(other.pid(), Signal::STOP);
         one.until("echo", "it runs", |service| service["status"] == "running").await;
-        assert_eq!(one.call(Method::DELETE, "/containers/echo").await.0, 204);
+        let (status, answer) = one.call(Method::DELETE, "/containers/echo").await;
+        assert_eq!(status, 204, "{answer}\n{}", one.log());
         signal(other.pid(), Signal::CONT);
         eventually("the one that slept knows", async || deleted(&other, "echo").await).await;
     }

@@ -17,6 +17,9 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const FIRST_RETRY: Duration = Duration::from_secs(30);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const LONGEST_RETRY: Duration = Duration::from_mins(10);
+/// So many failures in a row are not told to who waits for a removal: now and then the engine cannot do what it can a moment
+/// later, and the removal goes on in any case.
+const PATIENT: u32 = 3;
 
 fn grown(first: Duration, times: u32, longest: Duration) -> Duration {
     first.saturating_mul(2_u32.saturating_pow(times.min(20))).min(longest)
@@ -143,7 +146,8 @@ impl Service {
         tracing::warn!(service = %self.record.name, %error, "a step failed and is repeated");
         self.answer_restarts(&Err(error.clone()));
         self.restarts.queue.clear();
-        if self.record.desired == Desired::Removed {
+        let may_pass = error.kind == Kind::Internal && self.trouble <= PATIENT;
+        if self.record.desired == Desired::Removed && !may_pass {
             for reply in self.removals.drain(..) {
                 let _ = reply.send(Err(error.clone()));
             }
