@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::domain::fields::{self, Reading};
 use crate::domain::name::ServiceName;
-use crate::error::{Error, FieldError, Result};
+use crate::error::{Error, FieldError, Kind, Result};
 
 /// The arguments of a tool.
 pub(super) trait Arguments: Sized {
@@ -76,5 +76,11 @@ fn add_violations<T: Plain>(read: &mut Reading<T>) {
 }
 
 fn checked<T>(read: Reading<T>, twice: &[FieldError]) -> Result<T> {
+    // Where it is all that is wrong, a name is told as an endpoint tells it, which finds it in the path before all else.
+    if let ([error], []) = (&*read.errors, twice)
+        && error.field == "service_name"
+    {
+        return Err(Error { fields: read.errors.clone(), ..Error::new(Kind::Invalid, error.to_string()) });
+    }
     once(if read.errors.is_empty() { Ok(read.value) } else { Err(fields::bounded(read.errors)) }, twice)
 }
