@@ -251,10 +251,12 @@ check_podman() {
   if [ ! -e "$target_home/.local/share/containers" ]; then remember storage "$target_home/.local/share/containers"; fi
   answer=$(as_target podman info --format '{{.Store.GraphDriverName}}' 2>&1) && return
   # Whatever ends all of Podman's processes at once and keeps its runtime folder, as the restart of a container does that
-  # this runs in, leaves containers that Podman takes for running. It names the way out itself.
+  # this runs in, leaves containers that Podman takes for running. It names the way out itself; after that it still takes
+  # their file systems for mounted.
   if grep -q 'system migrate' <<<"$answer"; then
     step "Podman of $target lost all its processes; having it look anew (podman system migrate)"
     as_target podman system migrate >/dev/null 2>&1 || true
+    as_target podman container cleanup --all >/dev/null 2>&1 || true
     answer=$(as_target podman info --format '{{.Store.GraphDriverName}}' 2>&1) && return
   fi
   if [ -c /dev/fuse ] && have fuse-overlayfs && [ "$(recalled_all file | grep -c "^$storage$")" != 0 ] && grep -qi overlay <<<"$answer"; then

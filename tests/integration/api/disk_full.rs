@@ -7,7 +7,7 @@ use crate::support::eventually;
 use crate::support::machine::{Part, offered};
 use crate::support::podman::{self, ECHO_IMAGE, podman as run};
 use crate::support::processes;
-use crate::support::product::{Options, Product, signal};
+use crate::support::product::{Options, Product};
 
 const MEBIBYTE: u64 = 1 << 20;
 
@@ -60,11 +60,23 @@ impl SmallEngine {
         run(&["unshare", "sh", "-c", &command]).await
     }
 
-    async fn end(mut self) {
+    fn terminate(&self) {
         for process in processes(&self.socket(), "system service") {
-            signal(process, rustix::process::Signal::TERM);
+            // It may have ended meanwhile.
+            let _ =
+                rustix::process::kill_process(rustix::process::Pid::from_raw(process).unwrap(), rustix::process::Signal::TERM);
         }
+    }
+
+    async fn end(mut self) {
+        self.terminate();
         self.process.wait().await.unwrap();
+    }
+}
+
+impl Drop for SmallEngine {
+    fn drop(&mut self) {
+        self.terminate();
     }
 }
 

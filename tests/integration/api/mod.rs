@@ -48,6 +48,7 @@ mod images;
 mod improper;
 mod lifecycle;
 mod limits;
+mod lost_processes;
 mod metrics;
 mod networks;
 mod packages;

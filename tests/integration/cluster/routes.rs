@@ -185,9 +185,11 @@ async fn until(manager: &Running, what: &str, holds: impl Fn(&ServiceState) -> b
     snapshot.unwrap().services[&echo].as_ref().clone()
 }
 
-/// Traefik beside the cluster, which follows the routes of one namespace and of one kind; it ends with this.
+/// Traefik beside the cluster, which follows the routes of one namespace and of one kind; it ends with this, and says what
+/// it logged when the test has failed.
 struct Front {
     _process: Child,
+    log: tempfile::NamedTempFile,
     port: u16,
     client: Client,
 }
@@ -214,6 +216,7 @@ impl Front {
 
     async fn start(program: &str, namespace: &Namespace, provider: &str, port: u16) -> Self {
         let ping = free_port();
+        let log = tempfile::NamedTempFile::new().unwrap();
         let process = Command::new(program)
             .args([
                 format!("--entrypoints.web.address=127.0.0.1:{port}"),
@@ -221,10 +224,10 @@ impl Front {
                 format!("--providers.{provider}=true"),
                 format!("--providers.{provider}.namespaces={}", namespace.name),
             ])
-            .args(["--ping=true", "--global.checknewversion=false", "--global.sendanonymoususage=false"])
+            .args(["--ping=true", "--global.checknewversion=false", "--global.sendanonymoususage=false", "--log.level=DEBUG"])
             .env("KUBECONFIG", namespace.kubeconfig())
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(log.reopen().unwrap())
             .stderr(Stdio::null())
             .kill_on_drop(true)
             .spawn()
@@ -235,7 +238,7 @@ impl Front {
             answer.is_ok_and(|answer| answer.status() == 200)
         })
         .await;
-        Self { _process: process, port, client }
+        Self { _process: process, log, port, client }
     }
 
     /// The status of an answer by this host name, if there is one.
@@ -243,5 +246,14 @@ impl Front {
         let request = self.client.get(format!("http://127.0.0.1:{}/health", self.port)).header("host", host);
         let answer = request.timeout(Duration::from_secs(5)).send().await;
         answer.ok().map(|answer| answer.status().as_u16())
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.log.path()).unwrap_or_default();
+            eprintln!("Traefik's log:\n{log}");
+        }
     }
 }
