@@ -3,7 +3,7 @@
 //! | file | what it is for |
 //! |---|---|
 //! | `settings` | what the backend is told |
-//! | `supervise`, `revive` | the engine's process, also after all of Podman's ended at once |
+//! | `supervise` | the engine's process |
 //! | `client`, `engine_error` | the engine's API |
 //! | `names`, `records`, `observed` | what is kept in the engine, and how it is read back |
 //! | `name_server` | what an earlier network left |
@@ -42,7 +42,6 @@ mod phase;
 mod plan;
 mod records;
 mod replica;
-mod revive;
 mod secrets;
 mod service;
 mod settings;

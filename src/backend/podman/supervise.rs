@@ -16,7 +16,6 @@ use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
 use super::client::Engine;
-use super::revive;
 use super::settings::Settings;
 use super::turns;
 use crate::error::{Error, Kind, Result};
@@ -99,8 +98,7 @@ impl Supervisor {
             return Err(self.cannot_start("somebody listens on its socket and does not answer"));
         }
         self.start().map_err(|error| self.cannot_start(&error.to_string()))?;
-        let mut deadline = Instant::now() + START;
-        let mut revived = false;
+        let deadline = Instant::now() + START;
         loop {
             if engine.ping().await.is_ok() {
                 return Ok(());
@@ -108,14 +106,6 @@ impl Supervisor {
             if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
                 self.child = None;
                 let said = self.last_line().await;
-                if revive::is_needed(&said) && !revived {
-                    revived = true;
-                    let common = self.folder.parent().unwrap_or(&self.folder);
-                    revive::revive(|| self.podman(), common).await.map_err(|reason| self.cannot_start(&reason))?;
-                    self.start().map_err(|error| self.cannot_start(&error.to_string()))?;
-                    deadline = Instant::now() + START;
-                    continue;
-                }
                 return Err(self.cannot_start(&format!("it ended with {status}: {said}")));
             }
             if Instant::now() > deadline {
@@ -143,30 +133,23 @@ impl Supervisor {
         }
         // A file rather than a pipe: the engine must not lose its standard error with the manager.
         let log = std::fs::File::create(self.folder.join(LOG))?;
-        let child = self
-            .podman()
+        let mut command = Command::new(&self.binary);
+        memory::keep_from(command.as_std_mut());
+        let child = command
+            .args(&self.arguments)
             .args(["system", "service", "--time=0"])
             .arg(format!("unix://{}", self.socket.display()))
+            .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
+            // The manager's own directory may go away before the engine does.
+            .current_dir("/")
+            // Signals of the manager's terminal are not for it.
+            .process_group(0)
             .spawn()?;
         tracing::info!(binary = %self.binary.display(), pid = child.id(), socket = %self.socket.display(), "started the container engine");
         self.child = Some(child);
         Ok(())
-    }
-
-    /// Podman's command, to which arguments are added.
-    fn podman(&self) -> Command {
-        let mut command = Command::new(&self.binary);
-        memory::keep_from(command.as_std_mut());
-        command
-            .args(&self.arguments)
-            .stdin(Stdio::null())
-            // The manager's own directory may go away before the engine does.
-            .current_dir("/")
-            // Signals of the manager's terminal are not for it.
-            .process_group(0);
-        command
     }
 
     async fn last_line(&self) -> String {

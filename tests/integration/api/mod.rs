@@ -48,7 +48,6 @@ mod images;
 mod improper;
 mod lifecycle;
 mod limits;
-mod lost_processes;
 mod metrics;
 mod networks;
 mod packages;
