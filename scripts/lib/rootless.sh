@@ -247,17 +247,21 @@ hub_setting() { echo "$target_home/.config/containers/registries.conf.d/50-mcp-m
 
 # check_podman: that Podman starts for the target; tries fuse-overlayfs where the kernel has no overlay for users.
 check_podman() {
-  local answer storage=$target_home/.config/containers/storage.conf
+  local answer tries=0 storage=$target_home/.config/containers/storage.conf
   if [ ! -e "$target_home/.local/share/containers" ]; then remember storage "$target_home/.local/share/containers"; fi
   answer=$(as_target podman info --format '{{.Store.GraphDriverName}}' 2>&1) && return
   # Whatever ends all of Podman's processes at once and keeps its runtime folder, as the restart of a container does that
-  # this runs in, leaves containers that Podman takes for running. It names the way out itself; after that it still takes
-  # their file systems for mounted.
+  # this runs in, leaves containers that Podman takes for running. It names the way out itself, and gives up at each of them
+  # in turn; after that it still takes their file systems for mounted.
   if grep -q 'system migrate' <<<"$answer"; then
     step "Podman of $target lost all its processes; having it look anew (podman system migrate)"
-    as_target podman system migrate >/dev/null 2>&1 || true
-    as_target podman container cleanup --all >/dev/null 2>&1 || true
-    answer=$(as_target podman info --format '{{.Store.GraphDriverName}}' 2>&1) && return
+    while grep -q 'system migrate' <<<"$answer" && [ "$tries" -lt 100 ]; do
+      tries=$((tries + 1))
+      as_target podman system migrate >/dev/null 2>&1 || true
+      answer=$(as_target podman info --format '{{.Store.GraphDriverName}}' 2>&1) || continue
+      as_target podman container cleanup --all >/dev/null 2>&1 || true
+      return
+    done
   fi
   if [ -c /dev/fuse ] && have fuse-overlayfs && [ "$(recalled_all file | grep -c "^$storage$")" != 0 ] && grep -qi overlay <<<"$answer"; then
     warn "this kernel has no overlay for users; using fuse-overlayfs"
