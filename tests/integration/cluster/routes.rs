@@ -56,7 +56,8 @@ async fn routes_of_traefik_and_of_the_gateway_api_lead_to_services_once_the_clus
     kubectl.run(&format!("label --overwrite -f {folder} {OURS}")).await;
     kubectl.run(&format!("wait customresourcedefinitions -l {OURS} --for=condition=Established --timeout=60s")).await;
     the_shipped_routes_are_what_the_kinds_take(&kubectl).await;
-    until(&manager, "the right is lacking", |service| says(service, "route_missing", "may not: list ingressroutes")).await;
+    until(&scene, &manager, "the right is lacking", |service| says(service, "route_missing", "may not: list ingressroutes"))
+        .await;
     grant(&scene, "ingressroute").await;
     leads(&scene, &manager, &Front::of_ingress_routes(&program, &scene.namespace).await, INGRESS_ROUTE).await;
     manager.end().await;
@@ -69,7 +70,7 @@ async fn routes_of_traefik_and_of_the_gateway_api_lead_to_services_once_the_clus
         Settings { route: Route::HttpRoute(gateway), ..scene.settings.clone() }
     };
     let manager = Running::start(&by_gateway("nowhere")).await;
-    until(&manager, "the route is not followed", |service| says(service, "route_refused", "NoMatchingParent")).await;
+    until(&scene, &manager, "the route is not followed", |service| says(service, "route_refused", "NoMatchingParent")).await;
     manager.end().await;
     let manager = Running::start(&by_gateway("web")).await;
     leads(&scene, &manager, &front, HTTP_ROUTE).await;
@@ -91,7 +92,7 @@ async fn routes_of_traefik_and_of_the_gateway_api_lead_to_services_once_the_clus
 /// Without the kind the service runs, and its answer, a plan and `doctor` say what is lacking.
 async fn nothing_is_silently_wrong(scene: &Scene, manager: &Running) {
     let lacking = "does not have the kind IngressRoute of traefik.io/v1alpha1";
-    let service = until(manager, "the kind is lacking", |service| {
+    let service = until(scene, manager, "the kind is lacking", |service| {
         service.phase == Phase::Running && says(service, "route_missing", lacking)
     })
     .await;
@@ -150,11 +151,11 @@ async fn grant(scene: &Scene, overlay: &str) {
 /// The service has a route of this kind, which leads to it, and nothing to complain of.
 async fn leads(scene: &Scene, manager: &Running, front: &Front, kind: Kind) {
     let well = |service: &ServiceState| service.phase == Phase::Running && service.reasons.is_empty();
-    until(manager, "nothing is lacking any more", well).await;
+    until(scene, manager, "nothing is lacking any more", well).await;
     eventually("there is a route", async || scene.namespace.api(kind).get_opt("mcp-echo").await.unwrap().is_some()).await;
     eventually("the route leads to the service", async || front.ask("echo.localhost").await == Some(200)).await;
     assert_eq!(front.ask("other.localhost").await, Some(404));
-    until(manager, "it goes on without complaint", well).await;
+    until(scene, manager, "it goes on without complaint", well).await;
 }
 
 async fn goes(namespace: &Namespace, kind: Kind) {
@@ -176,11 +177,15 @@ fn says(service: &ServiceState, code: &str, words: &str) -> bool {
     service.reasons.iter().any(|reason| reason.code == code && reason.cause.contains(words) && !reason.remedy.is_empty())
 }
 
-async fn until(manager: &Running, what: &str, holds: impl Fn(&ServiceState) -> bool) -> ServiceState {
+async fn until(scene: &Scene, manager: &Running, what: &str, holds: impl Fn(&ServiceState) -> bool) -> ServiceState {
     let (mut view, echo) = (manager.backend.view(), name("echo"));
     let seen = view.wait_for(|snapshot| snapshot.services.get(&echo).is_some_and(|service| holds(service)));
     let Ok(snapshot) = tokio::time::timeout(Duration::from_mins(2), seen).await else {
-        panic!("it never came about that {what}: {:#?}", manager.backend.view().borrow().services.get(&echo));
+        let mut routes = Vec::new();
+        for kind in [INGRESS, INGRESS_ROUTE, HTTP_ROUTE] {
+            routes.extend(scene.namespace.api(kind).get_opt("mcp-echo").await.ok().flatten().map(|route| json!(route)));
+        }
+        panic!("it never came about that {what}: {:#?}\n{routes:#?}", manager.backend.view().borrow().services.get(&echo));
     };
     snapshot.unwrap().services[&echo].as_ref().clone()
 }
