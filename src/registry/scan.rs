@@ -27,7 +27,7 @@ pub const MAX_FILES: usize = 1000;
 
 /// File systems stamp changes in steps of some milliseconds, so two changes within one step look alike. A file this
 /// young is read again the next time.
-pub(super) const YOUNG: Duration = Duration::from_secs(2);
+const YOUNG: Duration = Duration::from_secs(2);
 
 /// How long a file that is gone may come back, under its name or another, and still have its last valid template.
 /// Renaming and some ways of saving take a file away first.
@@ -49,6 +49,8 @@ pub(super) struct Scanner {
 struct File {
     /// What the file looked like; none when it must be read again.
     stamp: Option<Stamp>,
+    /// Which file it was, whatever its name.
+    identity: Option<Identity>,
     read: Result<Arc<Template>, Broken>,
     /// The template that was in use after the last scan.
     used: Option<Arc<Template>>,
@@ -71,11 +73,19 @@ impl From<FieldError> for Broken {
 /// Which content a file has, as far as its metadata tells.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 struct Stamp {
-    device: u64,
-    inode: u64,
+    identity: Identity,
     size: u64,
     modified: (i64, i64),
     changed: (i64, i64),
+}
+
+/// Which file it is; a change of its name or content leaves it alone.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+struct Identity {
+    device: u64,
+    inode: u64,
+    /// Numbers of files that are gone are given again. Not every file system tells this.
+    created: Option<SystemTime>,
 }
 
 impl Scanner {
@@ -139,7 +149,7 @@ impl Scanner {
             Err(error) => {
                 // Gone since the directory was listed: the next scan sees it so.
                 if let Some(error) = error {
-                    self.keep(name, None, Err(error.into()));
+                    self.keep(name, None, None, Err(error.into()));
                 }
                 return;
             }
@@ -148,24 +158,24 @@ impl Scanner {
             return;
         }
         let read = read_file(&path).map_err(Broken::from).and_then(|bytes| parse(&bytes, &name));
-        self.keep(name, stamp.is_settled().then_some(stamp), read.map(Arc::new));
+        let identity = Some(stamp.identity);
+        self.keep(name, stamp.is_settled().then_some(stamp), identity, read.map(Arc::new));
     }
 
-    fn keep(&mut self, name: String, stamp: Option<Stamp>, read: Result<Arc<Template>, Broken>) {
+    fn keep(&mut self, name: String, stamp: Option<Stamp>, identity: Option<Identity>, read: Result<Arc<Template>, Broken>) {
         let mut used = self.files.remove(&name).and_then(|file| file.used);
         if let (None, Err(broken)) = (&used, &read) {
-            used = self.last_of(&name, stamp, broken);
+            used = self.last_of(&name, identity, broken);
         }
-        self.files.insert(name, File { stamp, read, used });
+        self.files.insert(name, File { stamp, identity, read, used });
     }
 
     /// The last valid template of a broken file that was gone: the one of that name, the same one under another name, or
     /// the one whose template it still says it is.
-    fn last_of(&mut self, name: &str, stamp: Option<Stamp>, broken: &Broken) -> Option<Arc<Template>> {
-        let inode = |stamp: Option<Stamp>| stamp.map(|stamp| (stamp.device, stamp.inode));
+    fn last_of(&mut self, name: &str, identity: Option<Identity>, broken: &Broken) -> Option<Arc<Template>> {
         let is_it = |(before, file, _): &(String, File, Instant)| {
             let says_so = || file.used.as_ref().is_some_and(|used| broken.name.as_ref() == Some(&used.name));
-            before == name || (inode(stamp).is_some() && inode(stamp) == inode(file.stamp)) || says_so()
+            before == name || (identity.is_some() && identity == file.identity) || says_so()
         };
         let found = self.gone.iter().position(is_it)?;
         self.gone.remove(found).1.used
@@ -238,8 +248,7 @@ impl File {
 impl Stamp {
     fn of(metadata: &Metadata) -> Self {
         Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
+            identity: Identity { device: metadata.dev(), inode: metadata.ino(), created: metadata.created().ok() },
             size: metadata.size(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
             changed: (metadata.ctime(), metadata.ctime_nsec()),

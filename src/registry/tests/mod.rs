@@ -273,10 +273,12 @@ async fn a_broken_file_that_is_renamed_or_comes_back_keeps_its_last_valid_templa
     // Its name is not to be read from it, so it is known by what the directory says.
     rig.write("echo.json", "{");
     until(&registry, "it is broken", in_use("echo.json")).await;
-    tokio::time::sleep(crate::registry::scan::YOUNG + Duration::from_millis(100)).await;
-    registry.reload().await.unwrap();
     fs::rename(rig.dir().join("echo.json"), rig.dir().join("other.json")).unwrap();
-    until(&registry, "it has another name", in_use("other.json")).await;
+    until(&registry, "it has another name", |now| {
+        assert_eq!(image(now, "echo").as_deref(), Some("echo:1"), "it is there all the time: {now:?}");
+        in_use("other.json")(now)
+    })
+    .await;
 
     fs::rename(rig.dir(), rig.root.path().join("away")).unwrap();
     until(&registry, "the directory is gone", |now| image(now, "echo").is_none()).await;
