@@ -9,6 +9,7 @@ mod hosts;
 mod provider;
 mod request_id;
 mod stall;
+mod unread;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -144,8 +145,11 @@ async fn route(visit: &Visit, mut request: Request<Incoming>, id: &http::HeaderV
     let span = span(&request, id);
     request.extensions_mut().insert(RequestId(text(id).to_owned()));
     request.extensions_mut().insert(ConnectInfo(visit.peer));
-    let answered = visit.site.router.clone().oneshot(request.map(axum::body::Body::new)).instrument(span).await;
-    answered.unwrap_or_else(|never| match never {}).map(Body::Router)
+    let rest = unread::Rest::default();
+    let answered = visit.site.router.clone().oneshot(request.map(|body| rest.of(body))).instrument(span).await;
+    let mut response = answered.unwrap_or_else(|never| match never {}).map(Body::Router);
+    rest.discard(&mut response).await;
+    response
 }
 
 /// What each log line about the request says.
