@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use reqwest::{Method, RequestBuilder, Response, Url};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -75,7 +75,9 @@ impl Client {
 
     /// Deletes something; the answer has no content.
     pub async fn delete(&self, path: &str, query: &Query) -> Outcome {
-        self.send(Method::DELETE, path, query, None::<&()>).await.map(drop)
+        let response = self.send(Method::DELETE, path, query, None::<&()>).await?;
+        // Anything says 200: a proxy's page for logging in, too.
+        if response.status() == StatusCode::NO_CONTENT { Ok(()) } else { Err(self.stranger(None)) }
     }
 
     /// Sends a request; an answer that is an error becomes one.
@@ -137,11 +139,17 @@ impl Client {
 
     async fn read<T: DeserializeOwned>(&self, response: Response) -> Outcome<T> {
         let bytes = response.bytes().await.map_err(|error| self.no_answer(error))?;
-        serde_json::from_slice(&bytes).map_err(|error| {
-            let detail = format!("what answers at {} does not speak like this version of mcp-manager", self.base);
-            let remedy = "check --server, and that manager and command line are of the same version";
-            Trouble::unreachable(Error::internal(detail, error).remedy(remedy))
-        })
+        serde_json::from_slice(&bytes).map_err(|error| self.stranger(Some(error)))
+    }
+
+    /// What answers is no manager, or one that this version does not know.
+    pub fn stranger(&self, cause: Option<serde_json::Error>) -> Trouble {
+        let detail = format!("what answers at {} does not speak like this version of mcp-manager", self.base);
+        let error = match cause {
+            Some(cause) => Error::internal(detail, cause),
+            None => Error::new(Kind::Internal, detail),
+        };
+        Trouble::unreachable(error.remedy("check --server, and that manager and command line are of the same version"))
     }
 
     /// The error that an answer holds.

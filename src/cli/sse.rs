@@ -19,9 +19,13 @@ pub struct Event {
     pub data: String,
 }
 
-/// Calls `handle` with each event until the stream ends, `handle` fails, or the manager breaks off.
+/// Calls `handle` with each event until the stream ends, `handle` fails, or the manager breaks off. What is no stream of
+/// events would look like one without any, and is an error.
 pub async fn follow(client: &Client, response: Response, mut handle: impl FnMut(Event) -> Outcome) -> Outcome {
     let mut parser = Parser::default();
+    if !is_stream(&response) {
+        return Err(client.stranger(None));
+    }
     let mut bytes = response.bytes_stream();
     while let Some(chunk) = bytes.next().await {
         for event in parser.push(&chunk.map_err(|error| client.no_answer(error))?)? {
@@ -29,6 +33,12 @@ pub async fn follow(client: &Client, response: Response, mut handle: impl FnMut(
         }
     }
     Ok(())
+}
+
+/// Whether a response is a stream of events.
+pub fn is_stream(response: &Response) -> bool {
+    let kind = response.headers().get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    kind.starts_with("text/event-stream")
 }
 
 /// Cuts a stream of bytes into events; pieces may end anywhere.

@@ -252,7 +252,7 @@ impl Link {
 
     async fn read(&self, response: Response, mut each: impl FnMut(&str) -> Outcome) -> Outcome {
         let status = response.status();
-        if is_stream(&response) && status.is_success() {
+        if sse::is_stream(&response) && status.is_success() {
             return sse::follow(&self.client, response, |event| each(&event.data)).await;
         }
         let body = response.bytes().await.map_err(|error| self.client.no_answer(error))?;
@@ -330,16 +330,11 @@ async fn listen(link: Rc<Link>) -> Ended {
     // A server that offers no such stream says so; then there is nothing to listen to.
     if let Ok(response) = request.send().await
         && response.status().is_success()
-        && is_stream(&response)
+        && sse::is_stream(&response)
     {
         let _ = sse::follow(&link.client, response, |event| write_line(&event.data)).await;
     }
     Ended::Listening
-}
-
-fn is_stream(response: &Response) -> bool {
-    let kind = response.headers().get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    kind.starts_with("text/event-stream")
 }
 
 /// One message a line. Line ends can only stand between tokens, where they are as good as a space.

@@ -74,6 +74,16 @@ async fn another_program_in_the_managers_place_is_told_as_such() {
 }
 
 #[tokio::test]
+async fn another_programs_consent_is_not_taken_for_the_managers() {
+    let (address, _) = program(Some(answer("200 OK", "<html>log in</html>"))).await;
+    for command in ["rm x", "rm --json x", "events", "events x"] {
+        let ran = User::of(&address).run(command).await;
+        assert_eq!((ran.code, ran.stdout.contains("true")), (5, false), "{command}: {ran:#?}");
+        assert!(ran.stderr.contains("--server"), "{command}: {ran:#?}");
+    }
+}
+
+#[tokio::test]
 async fn a_manager_that_breaks_off_is_told_apart_from_none() {
     let (address, _) = program(Some(String::new())).await;
     let ran = User::of(&address).run("ls").await;
