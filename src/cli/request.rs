@@ -149,6 +149,8 @@ pub fn from_files(files: &[PathBuf]) -> Outcome<Vec<(String, Value)>> {
     let mut services = Vec::new();
     let mut errors = Vec::new();
     let mut is_unseen = false;
+    // Where each name stands: one service cannot be two things, and would change at every run.
+    let mut places: BTreeMap<String, &Path> = BTreeMap::new();
     for file in files {
         let text = read_text(file)?;
         let mut found = 0_usize;
@@ -160,6 +162,14 @@ pub fn from_files(files: &[PathBuf]) -> Outcome<Vec<(String, Value)>> {
                 found += 1;
                 let name = ["service_name", "name"].iter().find_map(|key| service.get(*key)).and_then(Value::as_str);
                 if let Some(name) = name.map(str::to_owned) {
+                    if let Some(first) = places.get(&name) {
+                        is_unseen = true;
+                        let place = if *first == file { "twice in".to_owned() } else { format!("in {} and in", shown(first)) };
+                        let message = format!("'{}' is described {place} {}", name.escape_debug(), shown(file));
+                        errors.push(FieldError::new("service_name", message, "keep one description of each service"));
+                    } else {
+                        places.insert(name.clone(), file);
+                    }
                     services.push((name, service));
                 } else {
                     is_unseen = true;
@@ -333,6 +343,13 @@ mod tests {
         let super::super::exit::Trouble::Error(_, error) = from_files(&bad).unwrap_err() else { panic!("not an error") };
         assert_eq!(error.fields.len(), 3, "{error}");
         assert!(from_files(&[file("empty.json", "")]).is_err());
+        let again = file("again.json", "[{\"name\": \"c\", \"image\": \"i\"}, {\"name\": \"f\"}, {\"name\": \"f\"}]");
+        let files = [good[1].clone(), again];
+        let super::super::exit::Trouble::Error(_, error) = from_files(&files).unwrap_err() else { panic!("not an error") };
+        let told: Vec<&str> = error.fields.iter().map(|error| error.message.as_str()).collect();
+        let [list, again] = files.each_ref().map(|file| file.display().to_string());
+        assert!(told.contains(&format!("'c' is described in {list} and in {again}").as_str()), "{told:?}");
+        assert!(told.contains(&format!("'f' is described twice in {again}").as_str()), "{told:?}");
         let twice = file(
             "twice.json",
             "{\"name\": \"a\", \"template\": \"t\"}\n{\"name\": \"b\", \"template\": \"t\",\n\"replicas\": 1, \"replicas\": 2,\n\
