@@ -1,5 +1,6 @@
 //! Commands about templates: ls, show, schema ask the manager or need none; validate reads files as the manager does.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use super::request::shown;
 use crate::domain::template::{is_template_name, json_schema};
 use crate::error::{Error, FieldError};
 use crate::manager::{TemplateDetail, TemplateList};
-use crate::registry::{MAX_FILE_SIZE, check_file, files_in};
+use crate::registry::{MAX_FILE_SIZE, check_file, files_in, given_already};
 
 /// `mcp-manager template ls`.
 pub async fn list(client: &Client, output: &Output) -> Outcome {
@@ -75,9 +76,16 @@ pub async fn show(client: &Client, output: &Output, reference: &str) -> Outcome 
 pub fn validate(output: &Output, paths: &[PathBuf]) -> Outcome {
     let mut results = Vec::new();
     let mut wrong = false;
-    for (file, content) in paths.iter().flat_map(|path| contents(path)) {
+    // The files of one directory share their names; those that are named one by one may be of many.
+    let files = paths.iter().enumerate().flat_map(|(place, path)| contents(path).into_iter().map(move |file| (place, file)));
+    let mut owners: BTreeMap<(usize, String, String), String> = BTreeMap::new();
+    for (place, (file, content)) in files {
         let name = if file == Path::new("-") { "template.json" } else { file_name(&file) };
-        let checked = content.and_then(|content| check_file(&content, name));
+        let checked = content.and_then(|content| check_file(&content, name)).and_then(|template| {
+            let key = (place, template.name.clone(), template.version.clone());
+            let owner = owners.entry(key).or_insert_with(|| name.to_owned());
+            if owner == name { Ok(template) } else { Err(vec![given_already(&template, owner, name)]) }
+        });
         wrong |= checked.is_err();
         if output.json {
             results.push(match &checked {

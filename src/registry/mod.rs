@@ -50,6 +50,12 @@ pub fn check_file(content: &[u8], file_name: &str) -> Result<Template, Vec<Field
     scan::parse(content, file_name).map_err(|broken| broken.errors)
 }
 
+/// What is wrong with a file of a templates directory that gives the same name and version as the file `owner` before it.
+#[must_use]
+pub fn given_already(template: &Template, owner: &str, file_name: &str) -> FieldError {
+    scan::given_already(template, owner, file_name)
+}
+
 /// The templates of one directory, kept up to date.
 #[derive(Debug)]
 pub struct Registry {

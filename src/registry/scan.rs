@@ -190,15 +190,7 @@ impl Scanner {
             let Ok(template) = &file.read else { continue };
             let key = (template.name.clone(), template.version.clone());
             if let Some(owner) = owners.get(&key) {
-                let message = format!("the template {}@{} is already given by the file {owner}", key.0, key.1);
-                lost.insert(
-                    name.clone(),
-                    FieldError::new(
-                        "version",
-                        message,
-                        format!("change name or version here, or remove one of {owner} and {name}"),
-                    ),
-                );
+                lost.insert(name.clone(), given_already(template, owner, name));
             } else {
                 owners.insert(key, name.clone());
                 file.used = Some(template.clone());
@@ -328,6 +320,12 @@ pub(super) fn parse(bytes: &[u8], file: &str) -> Result<Template, Broken> {
             Err(Broken { name: text("name"), version: text("version"), errors: document.with_lines(bounded(errors)) })
         }
     }
+}
+
+/// What is wrong with a file that gives what the file `owner` gives.
+pub(super) fn given_already(template: &Template, owner: &str, file: &str) -> FieldError {
+    let message = format!("the template {}@{} is already given by the file {owner}", template.name, template.version);
+    FieldError::new("version", message, format!("change name or version here, or remove one of {owner} and {file}"))
 }
 
 /// The name of a template in a file whose document has none: `echo` for `echo.json` and `echo@2.json`.

@@ -101,6 +101,24 @@ async fn a_template_file_that_cannot_be_checked_keeps_no_other_from_being_checke
 }
 
 #[tokio::test]
+async fn of_two_files_of_a_directory_with_one_template_the_second_is_wrong_as_in_the_managers_own() {
+    let user = user();
+    let directory = user.home.path().join("templates");
+    std::fs::create_dir(&directory).unwrap();
+    for file in ["one.json", "two.json"] {
+        std::fs::write(directory.join(file), r#"{"name": "twin", "image": "x:1"}"#).unwrap();
+    }
+    let ran = user.run("template validate --json templates").await;
+    assert_eq!(ran.code, 2, "{ran:#?}");
+    let list: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:#?}"));
+    assert_eq!((&list[0]["valid"], &list[1]["valid"]), (&true.into(), &false.into()), "{list:#}");
+    let message = &list[1]["errors"][0]["message"];
+    assert_eq!(message, "the template twin@0 is already given by the file one.json", "{list:#}");
+    // Files that are named may belong to many directories.
+    user.done("template validate templates/one.json templates/two.json").await;
+}
+
+#[tokio::test]
 async fn doctor_reports_every_check_with_a_remedy_for_each_that_is_not_ok() {
     let user = user();
     let ran = user.run("doctor --json --listen 127.0.0.1:0").await;
