@@ -132,6 +132,8 @@ pub enum Command {
     /// Show everything about a service.
     Status(Name),
     /// Show what a service has written.
+    ///
+    /// Lines come as the service wrote them, colours and all else that a terminal obeys included; --json escapes that.
     Logs(Logs),
     /// Start stopped services.
     Start(NamesAndWait),

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use super::output::{escaped, harmless};
 use crate::error::{Error, Kind};
 use crate::problem::Problem;
 
@@ -96,25 +97,25 @@ fn json_text(error: &Error, code: Code) -> String {
         "urn:mcp-manager:problem:manager-unreachable".clone_into(&mut problem.r#type);
         "The manager does not answer".clone_into(&mut problem.title);
     }
-    serde_json::to_string(&problem).unwrap_or_default()
+    escaped(&serde_json::to_string(&problem).unwrap_or_default())
 }
 
 /// `error: DETAIL`, a line for each field, the internal cause where there is one, and the remedy.
 pub fn human_text(error: &Error) -> String {
     use owo_colors::OwoColorize as _;
-    let mut lines = vec![format!("{} {}", "error:".red().bold(), error.detail)];
+    let mut lines = vec![format!("{} {}", "error:".red().bold(), harmless(&error.detail))];
     if error.fields.len() > 1 {
-        lines.extend(error.fields.iter().map(|field| format!("  {field}")));
+        lines.extend(error.fields.iter().map(|field| format!("  {}", harmless(&field.to_string()))));
     }
     // The innermost cause says what happened; those around it only say that something did.
     let causes =
         std::iter::successors(error.source.as_deref().map(|cause| cause as &dyn std::error::Error), |cause| cause.source());
     if let Some(cause) = causes.last().map(ToString::to_string).filter(|cause| !error.detail.contains(cause.as_str())) {
-        lines.push(format!("  because: {cause}"));
+        lines.push(format!("  because: {}", harmless(&cause)));
     }
     // That of a single field is part of the detail.
     if let Some(remedy) = error.remedy.as_ref().filter(|remedy| !error.detail.contains(remedy.as_str())) {
-        lines.push(format!("{} {remedy}", "remedy:".green().bold()));
+        lines.push(format!("{} {}", "remedy:".green().bold(), harmless(remedy)));
     }
     lines.join("\n")
 }
@@ -130,6 +131,13 @@ mod tests {
         let error = Error::invalid("the service cannot be created", fields).remedy("correct the file");
         let text = anstream::adapter::strip_str(&human_text(&error)).to_string();
         insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn what_an_error_quotes_does_nothing_to_the_terminal() {
+        let error = Error::new(Kind::Invalid, "it says \u{1b}[2J").remedy("beep\u{7}").because("\u{9b}m".to_owned());
+        let text = anstream::adapter::strip_str(&human_text(&error)).to_string();
+        assert_eq!(text, "error: it says \u{fffd}[2J\n  because: \u{fffd}m\nremedy: beep\u{fffd}");
     }
 
     #[test]

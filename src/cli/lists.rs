@@ -6,7 +6,7 @@ use serde_json::{Value as Json, json};
 use super::arguments::List;
 use super::client::{Client, Query, service_path};
 use super::exit::{Code, Outcome, Trouble};
-use super::output::{Judgement, Output, Value, age};
+use super::output::{Judgement, Output, Value, age, one_line};
 use crate::domain::status::{Health, Phase, Replica, ReplicaState};
 use crate::manager::views::{ServiceDetail, ServiceList, ServiceSummary};
 
@@ -168,7 +168,7 @@ pub async fn status(client: &Client, output: &Output, name: &str) -> Outcome {
     // A failure is its own, longer message.
     let message = if failure.is_some() { None } else { summary.message.clone() };
     let progress = detail.progress.as_ref().map(|progress| progress.message.clone());
-    let pairs: Vec<String> = spec.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let pairs: Vec<String> = spec.environment.iter().map(|(name, value)| format!("{name}={}", one_line(value))).collect();
     let desired = serde_json::to_value(summary.desired).ok().and_then(|desired| desired.as_str().map(str::to_owned));
     let wanted =
         if summary.status == Phase::Running { String::new() } else { format!(" (wanted: {})", desired.unwrap_or_default()) };
@@ -206,13 +206,8 @@ pub async fn status(client: &Client, output: &Output, name: &str) -> Outcome {
     for (replica, exit) in ended.filter_map(|replica| Some((replica, replica.last_exit.as_ref()?))) {
         if !exit.last_log_lines.is_empty() {
             output.text(&format!("\nreplica {}, last lines before it ended with status {}:", replica.ordinal, exit.code))?;
-            exit.last_log_lines.iter().try_for_each(|line| output.text(&format!("  {}", shown_line(line))))?;
+            exit.last_log_lines.iter().try_for_each(|line| output.text(&format!("  {line}")))?;
         }
     }
     Ok(())
-}
-
-/// A line that a service wrote, without what would move the terminal's cursor or change its colours.
-fn shown_line(line: &str) -> String {
-    line.chars().map(|letter| if letter.is_control() && letter != '\t' { char::REPLACEMENT_CHARACTER } else { letter }).collect()
 }

@@ -1,5 +1,6 @@
 //! Where results go: tables and sentences for people, JSON for programs; notes and progress on standard error.
 
+use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
 
 use comfy_table::{Cell, Color, ColumnConstraint, ContentArrangement, Table, Width};
@@ -42,8 +43,18 @@ impl Output {
         !self.quiet && std::io::stderr().is_terminal()
     }
 
-    /// Writes lines of text.
+    /// Writes lines of text, without what would do something to a terminal.
     pub fn text(&self, text: &str) -> Outcome {
+        self.coloured(&harmless(text))
+    }
+
+    /// Writes what somebody else wrote: as it came, but on a terminal.
+    pub fn content(&self, text: &str) -> Outcome {
+        if std::io::stdout().is_terminal() { self.text(&text.replace("\r\n", "\n")) } else { self.coloured(text) }
+    }
+
+    /// Writes lines of text that have colours of our own and nothing of anybody else's but what is [`harmless`].
+    pub fn coloured(&self, text: &str) -> Outcome {
         let mut stdout = anstream::AutoStream::new(std::io::stdout(), self.colour);
         writeln!(stdout, "{}", text.trim_end_matches('\n'))?;
         Ok(stdout.flush()?)
@@ -51,18 +62,18 @@ impl Output {
 
     /// Writes a document.
     pub fn document<T: Serialize>(&self, value: &T) -> Outcome {
-        self.text(&serde_json::to_string_pretty(value).unwrap_or_default())
+        self.coloured(&escaped(&serde_json::to_string_pretty(value).unwrap_or_default()))
     }
 
     /// Writes one line of a stream of documents.
     pub fn line<T: Serialize>(&self, value: &T) -> Outcome {
-        self.text(&serde_json::to_string(value).unwrap_or_default())
+        self.coloured(&escaped(&serde_json::to_string(value).unwrap_or_default()))
     }
 
     /// Says something beside the result, on standard error. Nobody needs it, so nobody hears when it cannot be written.
     pub fn note(&self, text: &str) {
         if !self.quiet {
-            let _ = writeln!(anstream::stderr(), "{text}");
+            let _ = writeln!(anstream::stderr(), "{}", harmless(text));
         }
     }
 
@@ -84,7 +95,7 @@ impl Output {
         wrap_last_column(&mut table);
         // Programs that cut columns expect no padding at the edges.
         let lines: Vec<String> = table.lines().map(|line| line.trim().to_owned()).collect();
-        self.text(&lines.join("\n"))
+        self.coloured(&lines.join("\n"))
     }
 
     /// Writes pairs of name and value; pairs without a value are left out.
@@ -93,8 +104,8 @@ impl Output {
         let width = pairs.iter().filter(|(_, value)| !value.is_empty()).map(|(name, _)| name.len()).max().unwrap_or(0);
         for (name, value) in pairs.iter().filter(|(_, value)| !value.is_empty()) {
             let name = format!("{name:width$}");
-            let indented = value.replace('\n', &format!("\n{:width$}  ", ""));
-            self.text(&format!("{}  {indented}", name.bold()))?;
+            let indented = harmless(value).replace('\n', &format!("\n{:width$}  ", ""));
+            self.coloured(&format!("{}  {indented}", name.bold()))?;
         }
         Ok(())
     }
@@ -115,6 +126,38 @@ fn wrap_last_column(table: &mut Table) {
         column.set_constraint(ColumnConstraint::UpperBoundary(Width::Fixed(room)));
         table.set_content_arrangement(ContentArrangement::Dynamic);
     }
+}
+
+/// Text without the control characters that a service, an image or a registry may have put into it: they would move the
+/// cursor of a terminal, change its colours or worse.
+pub fn harmless(text: &str) -> String {
+    let harmless = |letter: char| !letter.is_control() || matches!(letter, '\n' | '\t');
+    text.chars().map(|letter| if harmless(letter) { letter } else { char::REPLACEMENT_CHARACTER }).collect()
+}
+
+/// A value as one line, with its control characters written out.
+pub fn one_line(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut line, letter| {
+        if letter.is_control() {
+            line.extend(letter.escape_default());
+        } else {
+            line.push(letter);
+        }
+        line
+    })
+}
+
+/// JSON with those control characters escaped, too, that JSON lets stand.
+pub fn escaped(json: &str) -> String {
+    json.chars().fold(String::with_capacity(json.len()), |mut text, letter| {
+        if letter.is_control() && letter != '\n' {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "\\u{:04x}", u32::from(letter));
+        } else {
+            text.push(letter);
+        }
+        text
+    })
 }
 
 /// `1 warning`, `2 warnings`.
@@ -157,8 +200,7 @@ impl Value {
     }
 
     fn cell(&self) -> Cell {
-        // Control characters that a service put into a message must not reach the terminal.
-        let text: String = self.text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect();
+        let text = harmless(&self.text).replace('\t', " ");
         match self.colour {
             Some(colour) => Cell::new(text).fg(colour),
             None => Cell::new(text),
@@ -182,5 +224,21 @@ pub fn age(since: jiff::Timestamp) -> String {
         120..=7199 => format!("{}m", seconds / 60),
         7200..=172_799 => format!("{}h", seconds / 3600),
         _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_a_service_says_does_anything_to_a_terminal() {
+        let said = "a\u{7}b\u{1b}[31mc\u{9b}2Jd\re\u{7f}";
+        assert_eq!(harmless(said), "a\u{fffd}b\u{fffd}[31mc\u{fffd}2Jd\u{fffd}e\u{fffd}");
+        assert_eq!(harmless("two\n\tlines ä"), "two\n\tlines ä");
+        assert_eq!(one_line("two\nlines\u{1b} \\ ä"), "two\\nlines\\u{1b} \\ ä");
+        let json = escaped(&serde_json::to_string_pretty(&serde_json::json!({"said": said})).unwrap());
+        assert!(!json.contains(|letter: char| letter.is_control() && letter != '\n'), "{json:?}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap()["said"], said);
     }
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::arguments::{Run, Settings};
 use super::client::{Client, Query, error_of, service_path};
 use super::exit::{Code, Outcome, Trouble};
-use super::output::Output;
+use super::output::{Output, one_line};
 use super::package_arguments::{Export, Import};
 use super::request::{read_text, shown};
 use super::{services, settings, sse};
@@ -85,7 +85,7 @@ async fn add(client: &Client, output: &Output, request: &PackageRequest) -> Outc
                 let progress: Value = serde_json::from_str(&event.data).unwrap_or_default();
                 let message = progress["message"].as_str().unwrap_or_default().to_owned();
                 if output.shows_progress() {
-                    bar.set_message(message);
+                    bar.set_message(one_line(&message));
                 } else if step != Some(progress["done"].clone()) {
                     // What each step says is for those who watch.
                     output.note(&message);

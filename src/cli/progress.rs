@@ -6,7 +6,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::client::{Client, service_path};
 use super::exit::{Code, Outcome, Trouble};
-use super::output::Output;
+use super::output::{Output, one_line};
 use crate::error::{Error, Kind};
 use crate::manager::views::ServiceDetail;
 
@@ -44,7 +44,7 @@ async fn show(client: &Client, bar: &ProgressBar, name: &str) {
         bar.set_position(progress.done.min(total));
     }
     bar.set_style(style(total.is_some()));
-    let step = service.progress.map(|progress| format!(": {}", progress.message)).unwrap_or_default();
+    let step = service.progress.map(|progress| format!(": {}", one_line(&progress.message))).unwrap_or_default();
     let summary = service.summary;
     // Beside a bar there is little room, and nothing is ready before its image is there.
     let ready =

@@ -127,7 +127,7 @@ async fn config(output: &Output, common: &Common, machine: &Machine<'_>, wanted:
         let entries: serde_json::Map<_, _> = entries.iter().map(|(name, node)| (name.clone(), node.to_json())).collect();
         return output.document(&json!({"client": client.name, "file": file.path, "text": text, "entries": entries}));
     }
-    output.text(&text)
+    output.content(&text)
 }
 
 /// `mcp-manager client connect`.
@@ -189,7 +189,7 @@ fn tell(
     }
     if told.dry_run {
         output.note(&format!("nothing was written; {shown} would become:"));
-        return output.text(&change.diff(&shown));
+        return output.content(&change.diff(&shown));
     }
     if output.quiet {
         return told.names.iter().try_for_each(|name| output.text(name));

@@ -11,7 +11,7 @@ mod podman;
 use serde::Serialize;
 
 use super::exit::{Code, Outcome, Trouble};
-use super::output::{Output, counted};
+use super::output::{Output, counted, harmless};
 use crate::config::{BackendKind, Config};
 use crate::error::Error;
 use machine::Machine;
@@ -64,7 +64,7 @@ pub async fn command(output: &Output, config: &Config, wrong: Option<Error>) -> 
         output.document(&serde_json::json!({"ok": failed == 0, "failed": failed, "warnings": warned, "checks": findings}))?;
     } else {
         let mut shown = findings.iter().filter(|finding| !output.quiet || finding.state != State::Ok);
-        shown.try_for_each(|finding| output.text(&line(finding)))?;
+        shown.try_for_each(|finding| output.coloured(&line(finding)))?;
         let sum = match (failed, warned) {
             (0, 0) => "everything is as it should be".to_owned(),
             (0, warned) => format!("services can run; {}", counted(warned, "warning")),
@@ -106,8 +106,8 @@ fn line(finding: &Finding) -> String {
         State::Warn => format!("{}", "warn".yellow()),
         State::Fail => format!("{}", "fail".red().bold()),
     };
-    let remedy = finding.remedy.as_ref().map(|remedy| format!("\n      -> {}", remedy.replace('\n', "\n         ")));
-    format!("{state}  {:<16} {}{}", finding.check, finding.message, remedy.unwrap_or_default())
+    let remedy = finding.remedy.as_ref().map(|remedy| format!("\n      -> {}", harmless(remedy).replace('\n', "\n         ")));
+    format!("{state}  {:<16} {}{}", finding.check, harmless(&finding.message), remedy.unwrap_or_default())
 }
 
 #[cfg(test)]

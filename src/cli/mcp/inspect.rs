@@ -62,7 +62,7 @@ pub async fn call(client: &Client, output: &Output, arguments: &McpCall) -> Outc
             let value = serde_json::to_value(content).unwrap_or_default();
             // What is not text is shown as it came.
             match value["text"].as_str() {
-                Some(text) => output.text(text)?,
+                Some(text) => output.content(text)?,
                 None => output.document(&value)?,
             }
         }

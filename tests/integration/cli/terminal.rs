@@ -76,6 +76,26 @@ async fn names_and_addresses_are_never_broken_however_narrow_the_terminal() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_service_was_given_does_nothing_to_the_terminal_and_keeps_its_line() {
+    let product = Product::start(Options::memory()).await;
+    let user = User::of_product(&product);
+    let environment = serde_json::json!({"A": "\u{7}\u{1b}[31mRED\u{9b}2J", "B": "l1\nl2"});
+    let body = serde_json::json!({"service_name": "echo", "template": "echo", "environment": environment});
+    let (status, answer) = product.post("/containers?wait=none", &body).await;
+    assert!(matches!(status, 201 | 202), "{answer:#}");
+    let user = user.with("NO_COLOR", "1");
+    let (shown, code) = on_terminal(&user, "status echo", 120).await;
+    assert_eq!(code, 0, "{shown}");
+    assert!(!shown.contains(|letter: char| letter.is_control() && letter != '\n'), "{shown:?}");
+    assert!(shown.contains("B=l1\\nl2\n"), "{shown:?}");
+    let (json, _) = on_terminal(&user, "status --json echo", 120).await;
+    assert!(!json.contains(|letter: char| letter.is_control() && letter != '\n'), "{json:?}");
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["spec"]["environment"]["A"], environment["A"], "{json:#}");
+    product.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn waiting_shows_progress_on_a_terminal_and_nothing_elsewhere() {
     let product = Product::start(Options::memory()).await;
     let user = User::of_product(&product);
