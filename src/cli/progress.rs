@@ -13,9 +13,24 @@ use crate::manager::views::ServiceDetail;
 /// Time between two looks at the service.
 const PERIOD: Duration = Duration::from_millis(250);
 
+/// What a command waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waiting {
+    /// A service that was not there before.
+    Creation,
+    /// Something else that becomes of a service.
+    Change,
+}
+
 /// Waits for `work` and shows meanwhile how the service `name` is. When the user interrupts it, the manager goes on, and
 /// that is said.
-pub async fn watched<T>(client: &Client, output: &Output, name: &str, work: impl Future<Output = Outcome<T>>) -> Outcome<T> {
+pub async fn watched<T>(
+    client: &Client,
+    output: &Output,
+    name: &str,
+    waiting: Waiting,
+    work: impl Future<Output = Outcome<T>>,
+) -> Outcome<T> {
     let bar = if output.shows_progress() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
     bar.set_style(style(false));
     bar.set_prefix(name.to_owned());
@@ -26,7 +41,7 @@ pub async fn watched<T>(client: &Client, output: &Output, name: &str, work: impl
         tokio::select! {
             biased;
             result = &mut work => break result,
-            interrupted = tokio::signal::ctrl_c() => break Err(interruption(name, interrupted)),
+            interrupted = tokio::signal::ctrl_c() => break Err(interruption(name, waiting, interrupted)),
             _ = ticks.tick(), if output.shows_progress() => show(client, &bar, name).await,
         }
     };
@@ -62,11 +77,14 @@ fn style(with_length: bool) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
 
-fn interruption(name: &str, listened: std::io::Result<()>) -> Trouble {
+fn interruption(name: &str, waiting: Waiting, listened: std::io::Result<()>) -> Trouble {
     if let Err(error) = listened {
         return Error::internal("cannot listen for signals", error).into();
     }
-    let error = Error::new(Kind::Cancelled, "interrupted; the manager goes on with what was asked for")
-        .remedy(format!("look with 'mcp-manager status {name}', or give up with 'mcp-manager rm {name}'"));
+    let error = Error::new(Kind::Cancelled, "interrupted; the manager goes on with what was asked for").remedy(match waiting {
+        Waiting::Creation => format!("look with 'mcp-manager status {name}', or give up with 'mcp-manager rm {name}'"),
+        // To remove what was there before would undo more than the change.
+        Waiting::Change => format!("look with 'mcp-manager status {name}'"),
+    });
     Trouble::Error(Code::Interrupted, Box::new(error))
 }

@@ -9,7 +9,7 @@ use super::arguments::{Apply, NamesAndWait, Remove, Run, Scale, WaitFor};
 use super::client::{Client, Query, service_path};
 use super::exit::{Code, Outcome, Trouble};
 use super::output::{Output, Value as Cell};
-use super::progress::watched;
+use super::progress::{Waiting, watched};
 use super::request;
 use crate::config::Environment;
 use crate::domain::status::{Desired, Phase};
@@ -27,7 +27,7 @@ pub async fn run(client: &Client, output: &Output, run: &Run, environment: &Envi
     let started = Instant::now();
     let query = query(run.wait);
     let work = client.change(Method::POST, "/containers", &query, Some(&body));
-    let detail: ServiceDetail = watched(client, output, &run.name, work).await?;
+    let detail: ServiceDetail = watched(client, output, &run.name, Waiting::Creation, work).await?;
     show(output, &detail, started)?;
     health(output, &detail, run.wait)
 }
@@ -42,7 +42,7 @@ pub async fn apply(client: &Client, output: &Output, services: Vec<(String, Valu
     for (name, body) in services {
         let started = Instant::now();
         let work = async { client.change(Method::PUT, &service_path(&name, "")?, &query(wait), Some(&body)).await };
-        all.add(output, &name, watched(client, output, &name, work).await, started, wait)?;
+        all.add(output, &name, watched(client, output, &name, Waiting::Change, work).await, started, wait)?;
     }
     all.finish(output)
 }
@@ -84,7 +84,7 @@ pub async fn set(client: &Client, output: &Output, verb: Verb, arguments: &Names
     for name in &arguments.names {
         let started = Instant::now();
         let work = async { client.change(Method::POST, &service_path(name, end)?, &query(arguments.wait), None::<&()>).await };
-        all.add(output, name, watched(client, output, name, work).await, started, arguments.wait)?;
+        all.add(output, name, watched(client, output, name, Waiting::Change, work).await, started, arguments.wait)?;
     }
     all.finish(output)
 }
@@ -96,7 +96,7 @@ pub async fn scale(client: &Client, output: &Output, scale: &Scale) -> Outcome {
     let path = service_path(&scale.name, "")?;
     let query = query(scale.wait);
     let work = client.change(Method::PATCH, &path, &query, Some(&body));
-    let detail: ServiceDetail = watched(client, output, &scale.name, work).await?;
+    let detail: ServiceDetail = watched(client, output, &scale.name, Waiting::Change, work).await?;
     show(output, &detail, started)?;
     health(output, &detail, scale.wait)
 }
@@ -108,7 +108,7 @@ pub async fn remove(client: &Client, output: &Output, arguments: &Remove) -> Out
     let mut removed = Vec::new();
     for name in &arguments.names {
         let work = async { client.delete(&service_path(name, "")?, &query).await };
-        match watched(client, output, name, work).await {
+        match watched(client, output, name, Waiting::Change, work).await {
             Ok(()) => removed.push((name, true)),
             Err(missing) if missing.code() == Code::NotFound && arguments.ignore_missing => removed.push((name, false)),
             Err(stop @ (Trouble::BrokenPipe | Trouble::Error(Code::Interrupted | Code::Unreachable, _))) => return Err(stop),

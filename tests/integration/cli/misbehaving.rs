@@ -108,13 +108,18 @@ async fn a_service_that_is_not_healthy_in_time_has_an_exit_code_of_its_own() {
 
 #[tokio::test]
 async fn an_interrupted_wait_says_that_the_manager_goes_on() {
-    let (address, asked) = program(None).await;
-    let child = User::of(&address).spawn("run echo");
-    eventually("the request is sent", async || asked.load(SeqCst) > 0).await;
-    signal(i32::try_from(child.id().unwrap()).unwrap(), rustix::process::Signal::INT);
-    let ran = Ran::end_of(child).await;
-    assert_eq!(ran.code, 130, "{ran:#?}");
-    assert!(ran.stderr.contains("the manager goes on") && ran.stderr.contains("mcp-manager rm echo"), "{ran:#?}");
+    // What was there before is not to be given up for a change.
+    for (command, undo) in [("run echo", true), ("scale echo 2", false), ("stop echo", false)] {
+        let (address, asked) = program(None).await;
+        let child = User::of(&address).spawn(command);
+        eventually("the request is sent", async || asked.load(SeqCst) > 0).await;
+        signal(i32::try_from(child.id().unwrap()).unwrap(), rustix::process::Signal::INT);
+        let ran = Ran::end_of(child).await;
+        assert_eq!(ran.code, 130, "{command}: {ran:#?}");
+        let (goes_on, look) = ("the manager goes on", "mcp-manager status echo");
+        assert!(ran.stderr.contains(goes_on) && ran.stderr.contains(look), "{command}: {ran:#?}");
+        assert_eq!(ran.stderr.contains("mcp-manager rm"), undo, "{command}: {ran:#?}");
+    }
 }
 
 #[tokio::test]
