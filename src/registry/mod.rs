@@ -158,7 +158,10 @@ impl Registry {
         work: impl FnOnce(&Self, &mut Scanner) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let registry = self.clone();
+        // What is said of the work belongs to the request that asked for it.
+        let span = tracing::Span::current();
         let done = tokio::task::spawn_blocking(move || {
+            let _inside = span.enter();
             // A scan leaves nothing half-done that the next one would trip over.
             let mut scanner = registry.scanner.lock().unwrap_or_else(PoisonError::into_inner);
             work(&registry, &mut scanner)

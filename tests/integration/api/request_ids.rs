@@ -59,6 +59,20 @@ async fn lines_of_a_service_s_own_task_carry_the_id_of_the_request_that_they_are
     product.finish().await;
 }
 
+#[tokio::test]
+async fn lines_about_templates_that_a_request_has_written_carry_its_id() {
+    let product = Product::start(Options::memory()).await;
+    let template = json!({"image": "x:1", "port": 80});
+    let write = product.request(Method::PUT, "/templates/written").header("x-request-id", "template-1").json(&template);
+    assert_eq!(write.send().await.unwrap().status(), 201);
+    let log = product.log();
+    let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap_or_else(|_| panic!("not JSON: {line}")));
+    let read: Vec<Value> = lines.filter(|line| line["message"] == "templates read").collect();
+    // The first was written at the start, which nobody asked for.
+    assert_eq!(read.iter().map(|line| line["request_id"].as_str()).collect::<Vec<_>>(), [None, Some("template-1")], "{log}");
+    product.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_happens_by_itself_later_is_not_said_to_be_an_earlier_request_s() {
     if !podman::ready().await {
