@@ -13,7 +13,7 @@ use super::body::ResponseBody;
 use crate::domain::status::{Phase, ServiceState};
 use crate::error::{Error, Kind};
 use crate::problem::Problem;
-use crate::routing::unready_reason;
+use crate::routing::{lacks_address, unready_reason};
 
 /// Where a service without a ready replica stands.
 #[derive(Debug)]
@@ -162,6 +162,9 @@ impl Failure {
 
 /// After how many seconds it is worth asking again: not at all while only a person can change something.
 fn worth_waiting(state: &ServiceState) -> Option<u32> {
+    if lacks_address(state) {
+        return None;
+    }
     match state.phase {
         Phase::Pending | Phase::Creating | Phase::Starting | Phase::Running | Phase::Degraded => Some(1),
         Phase::Pulling | Phase::Unhealthy => Some(5),
@@ -176,6 +179,9 @@ fn worth_waiting(state: &ServiceState) -> Option<u32> {
 
 fn remedy(state: &ServiceState) -> String {
     let name = &state.record.name;
+    if lacks_address(state) {
+        return "run the manager on an engine or a cluster (setting backend.kind)".to_owned();
+    }
     match state.phase {
         Phase::Stopped | Phase::Stopping | Phase::Exited => format!("start it with POST /containers/{name}/start"),
         Phase::Failed => state

@@ -64,6 +64,10 @@ pub fn unready_reason(state: &ServiceState) -> String {
     if state.record.spec.port.is_none() && state.record.desired == Desired::Running {
         return "it has no port that requests could be sent to".to_owned();
     }
+    if lacks_address(state) {
+        return "it is ready and has no address that requests could be sent to, as services of the memory backend have none"
+            .to_owned();
+    }
     let health = || state.replicas.iter().find_map(|replica| replica.health_detail.as_deref());
     let exit = || state.replicas.iter().filter_map(|replica| replica.last_exit.as_ref()).max_by_key(|exit| exit.at);
     let ended = |verb: &str| match exit() {
@@ -95,6 +99,13 @@ pub fn unready_reason(state: &ServiceState) -> String {
     }
 }
 
+/// Whether a service is ready and nevertheless nowhere to be reached: what is only pretended has no address.
+#[must_use]
+pub fn lacks_address(state: &ServiceState) -> bool {
+    let wanted = state.record.desired == Desired::Running;
+    wanted && state.ready().next().is_some() && routed_addresses(state).next().is_none()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,6 +126,9 @@ mod tests {
         service.replicas[0].health_detail = Some("GET /health: 500".into());
         service.phase = Phase::Unhealthy;
         reasons.push(unready_reason(&service));
+        let mut pretended = state("echo", &[(true, None)]);
+        pretended.phase = Phase::Running;
+        reasons.push(unready_reason(&pretended));
         insta::assert_snapshot!(reasons.join("\n"));
     }
 }

@@ -15,7 +15,7 @@ use crate::domain::status::{Desired, ServiceState};
 
 pub use document::{NAMED_SESSION, keeps_sessions, traefik_document};
 pub use domain::{Domain, without_port};
-pub use hosts::{HostTable, ServiceEntry, unready_reason};
+pub use hosts::{HostTable, ServiceEntry, lacks_address, unready_reason};
 pub use labels::traefik_labels;
 
 /// How services are named to the outside and to Traefik.
