@@ -10,7 +10,6 @@ use super::{Manager, redact};
 use crate::backend::Places;
 use crate::domain::access::{Actor, Operation};
 use crate::domain::name::ServiceName;
-use crate::domain::spec::ServiceSpec;
 use crate::domain::status::Desired;
 use crate::error::Result;
 
@@ -73,7 +72,7 @@ impl Manager {
             template: wanted.template.clone(),
             plan,
             loosened: spec.loosened(),
-            spec: ServiceSpec { environment: redact::environment(&spec.environment), ..(**spec).clone() },
+            spec: redact::spec(spec),
         })
     }
 }

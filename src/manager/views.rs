@@ -159,7 +159,7 @@ impl Manager {
             warnings: service.warnings.clone(),
             reasons: Reason::all(service),
             loosened: spec.loosened(),
-            spec: ServiceSpec { environment: redact::environment(&spec.environment), ..(**spec).clone() },
+            spec: redact::spec(spec),
         }
     }
 
