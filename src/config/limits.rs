@@ -12,13 +12,13 @@ section! {
     /// What services get by default, and what they may have at most.
     pub struct Limits in "limits" {
         /// Most containers at once, over all services and replicas.
-        max_containers: u32 = 100, also "MAX_CONTAINERS";
+        max_containers: u32 = 100, also "MAX_CONTAINERS", within "a whole number from 1 to 10000";
         /// Memory of a service whose template and request say nothing.
         default_memory_limit: Bytes = Bytes(512 << 20), also "DEFAULT_MEMORY_LIMIT";
         /// CPUs of a service whose template and request say nothing.
         default_cpu_limit: MilliCpu = MilliCpu(500), also "DEFAULT_CPU_LIMIT";
         /// Processes and threads of a service whose template and request say nothing.
-        default_pids_limit: u32 = 256;
+        default_pids_limit: u32 = 256, within "a whole number from 1 to 4194304";
         /// Directories of the host below which services may mount; none forbids host mounts.
         allowed_host_paths: Vec<PathBuf> = Vec::new(), also "ALLOWED_HOST_PATHS";
     }

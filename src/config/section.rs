@@ -61,24 +61,25 @@ impl Check {
     }
 
     /// Reads one field out of the merged layers; its default when it cannot be read, so that the rest is looked at too.
-    pub(super) fn read<T: SettingValue>(&mut self, figment: &Figment, field: &str, default: T) -> T {
+    pub(super) fn read<T: SettingValue>(&mut self, figment: &Figment, field: &str, default: T, allowed: &str) -> T {
         let value: Value = match figment.find_value(&format!("{}.{field}", self.section)) {
             Ok(value) => value,
             Err(_) => return default,
         };
         T::from_value(&value).unwrap_or_else(|message| {
-            self.that(false, field, message, format!("allowed: {}", T::ALLOWED));
+            self.that(false, field, message, format!("allowed: {allowed}"));
             default
         })
     }
 }
 
-/// Declares a section: `name: type = default, also "VARIABLE"…, secret true;` for each setting.
+/// Declares a section: `name: type = default, also "VARIABLE"…, within "what of the type is allowed", secret true;` for each
+/// setting.
 macro_rules! section {
     (
         $(#[doc = $about:literal])*
         pub struct $type:ident in $section:literal {
-            $( $(#[doc = $meaning:literal])+ $field:ident: $value:ty = $default:expr $(, also $($alias:literal)+)? $(, secret $secret:literal)?; )*
+            $( $(#[doc = $meaning:literal])+ $field:ident: $value:ty = $default:expr $(, also $($alias:literal)+)? $(, within $within:literal)? $(, secret $secret:literal)?; )*
         }
     ) => {
         $(#[doc = $about])*
@@ -103,7 +104,7 @@ macro_rules! section {
                     field: stringify!($field),
                     bare_variables: &[ $( $($alias),+ )? ],
                     meaning: concat!($($meaning),+).trim_ascii(),
-                    allowed: <$value as SettingValue>::ALLOWED,
+                    allowed: [<$value as SettingValue>::ALLOWED $(, $within)?].last().copied().unwrap_or_default(),
                     default: default.$field.to_json(),
                     secret: false $( || $secret )?,
                 }, )* ]
@@ -113,7 +114,11 @@ macro_rules! section {
             pub(super) fn read(figment: &figment::Figment, check: &mut $crate::config::section::Check) -> Self {
                 check.section = $section;
                 let default = Self::default();
-                let read = Self { $( $field: check.read(figment, stringify!($field), default.$field), )* };
+                let allowed: std::collections::BTreeMap<_, _> =
+                    Self::settings().into_iter().map(|setting| (setting.field, setting.allowed)).collect();
+                let read = Self {
+                    $( $field: check.read(figment, stringify!($field), default.$field, allowed[stringify!($field)]), )*
+                };
                 // A value that could not be read has been replaced by its default, which breaks no rule.
                 read.validate(check);
                 read

@@ -41,7 +41,7 @@ section! {
         /// Longest time that requests under way may take to end when the manager stops.
         drain_timeout: Span = Span(10_000);
         /// Most connections at once; further ones wait.
-        max_connections: u32 = 4096;
+        max_connections: u32 = 4096, within "a whole number from 1 to 4294967295";
         /// Second address, for Traefik's HTTP provider alone; without it the routes are not offered to Traefik.
         traefik_provider_listen: Option<SocketAddr> = None;
         /// Where Traefik reaches the manager, e.g. `http://mcp-manager:8000`: requests for services that are down go there, to be
@@ -50,7 +50,7 @@ section! {
         /// Entry points of Traefik at which services are reached.
         traefik_entrypoints: Vec<String> = vec!["web".to_owned()];
         /// Threads that answer requests.
-        worker_threads: u16 = 2;
+        worker_threads: u16 = 2, within "a whole number from 1 to 64";
     }
 }
 

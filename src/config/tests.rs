@@ -137,6 +137,26 @@ fn everything_wrong_is_reported_at_once_with_its_source() {
 }
 
 #[test]
+fn of_numbers_just_what_is_said_to_be_allowed_is_allowed() {
+    let mut looked_at = 0;
+    for (setting, ..) in Setup::new().load().unwrap().values() {
+        let Some((first, last)) = setting.allowed.strip_prefix("a whole number from ").and_then(|range| range.split_once(" to "))
+        else {
+            continue;
+        };
+        let (first, last): (i64, i64) = (first.parse().unwrap(), last.parse().unwrap());
+        for (number, right) in [(first - 1, false), (first, true), (last, true), (last + 1, false)] {
+            let loaded = Setup::new().flag(&setting.path(), &number.to_string()).load();
+            assert_eq!(loaded.is_ok(), right, "{} = {number}: {loaded:?}", setting.path());
+        }
+        let told = Setup::new().flag(&setting.path(), "many").error();
+        assert!(told.contains(setting.allowed), "{told}");
+        looked_at += 1;
+    }
+    assert!(looked_at >= 6, "{looked_at}");
+}
+
+#[test]
 fn a_file_that_is_not_toml_says_where() {
     insta::assert_snapshot!(Setup::new().file("[limits\nmax_containers = \n").error());
 }

@@ -69,8 +69,8 @@ macro_rules! parsed {
 }
 
 parsed! {
-    u16, "a whole number from 0 to 65535", "a whole number from 0 to 65535", |value| *value;
-    u32, "a whole number from 0 to 4294967295", "a whole number from 0 to 4294967295", |value| *value;
+    u16, "a whole number", "a whole number from 0 to 65535", |value| *value;
+    u32, "a whole number", "a whole number from 0 to 4294967295", |value| *value;
     IpAddr, "an address", "an address, e.g. 127.0.0.1 or ::1", |value| value.to_string();
     SocketAddr, "an address with a port", "an address with a port, e.g. 127.0.0.1:8000 or [::1]:8000", |value| value.to_string();
     Bytes, "an amount of memory", "bytes, or with a unit: 512m, 1g, 1.5GiB", |value| value.to_string();
