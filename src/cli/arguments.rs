@@ -25,7 +25,7 @@ Exit codes:
   5    the manager does not answer
   6    not allowed: a key is missing, wrong or too weak
   7    done, but the service is not healthy
-  130  interrupted";
+  130  interrupted, but for 'logs --follow' and 'events', which end so (0)";
 
 /// Run any MCP server as a locked-down container with a stable URL.
 ///
@@ -134,6 +134,7 @@ pub enum Command {
     /// Show what a service has written.
     ///
     /// Lines come as the service wrote them, colours and all else that a terminal obeys included; --json escapes that.
+    /// Interrupting --follow ends it with status 0.
     Logs(Logs),
     /// Start stopped services.
     Start(NamesAndWait),
@@ -150,7 +151,7 @@ pub enum Command {
         #[arg(long, help = "Whether it can serve requests in full, rather than whether it is alive")]
         ready: bool,
     },
-    /// Follow what happens to services.
+    /// Follow what happens to services; interrupting it ends it with status 0.
     Events(Events),
     /// Look at templates.
     #[command(subcommand)]
