@@ -126,6 +126,7 @@ impl Registry {
             registry.refresh(scanner)?;
             let before = registry.list();
             let file = store::file_for(&template, &before)?;
+            scanner.make_directory().map_err(|error| store::write_fault(&registry.settings.dir, error))?;
             store::write(&registry.settings.dir, &file, &template.document)?;
             scanner.forget(&file);
             registry.refresh(scanner)?;

@@ -42,6 +42,8 @@ pub(super) struct Scanner {
     gone: Vec<(String, File, Instant)>,
     /// What is wrong with the directory as a whole: files that are left out, or all of them because it is not there.
     amiss: Option<FieldError>,
+    /// The directory has been there.
+    seen: bool,
 }
 
 /// One template file as it was last read.
@@ -90,7 +92,7 @@ struct Identity {
 
 impl Scanner {
     pub(super) fn new(dir: PathBuf) -> Self {
-        Self { dir, files: BTreeMap::new(), gone: Vec::new(), amiss: None }
+        Self { dir, files: BTreeMap::new(), gone: Vec::new(), amiss: None, seen: false }
     }
 
     /// Looks at every file and reads those that have changed. False when there is no such directory. On an error
@@ -111,6 +113,7 @@ impl Scanner {
             }
             Err(error) => return Err(error),
         };
+        self.seen = true;
         self.amiss = (names.len() > MAX_FILES).then(|| {
             let message = format!("{} files are left out, because there are more than {MAX_FILES}", names.len() - MAX_FILES);
             FieldError::new("", message, "remove template files that nobody uses")
@@ -124,6 +127,11 @@ impl Scanner {
             self.look_at(&root, name);
         }
         Ok(true)
+    }
+
+    /// Makes the directory where nobody has made it yet. One that is gone may come back, and is left to whoever took it.
+    pub(super) fn make_directory(&self) -> io::Result<()> {
+        if self.seen { Ok(()) } else { fs::create_dir_all(&self.dir) }
     }
 
     /// Forgets the files that are not `there` any more, but for what they may come back to.

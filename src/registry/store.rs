@@ -120,7 +120,7 @@ pub(super) fn tidy(dir: &Path) {
     }
 }
 
-fn write_fault(dir: &Path, error: io::Error) -> Error {
+pub(super) fn write_fault(dir: &Path, error: io::Error) -> Error {
     let (kind, remedy) = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => (Kind::NoSpace, "make room on its file system"),
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {

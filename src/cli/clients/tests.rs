@@ -302,3 +302,14 @@ fn entries_go_where_people_wrote_the_others() {
     });
     insta::assert_snapshot!("beside_others", shown.join("\n"));
 }
+
+#[test]
+fn a_comment_behind_servers_in_one_line_of_toml_stays_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let listed = "mcp_servers = [ {name = \"x\", transport = \"stdio\"} ] # c\n";
+    for (name, text) in [("mistral-vibe", listed), ("codex", "mcp_servers = { x = { command = \"y\" } } # c\n")] {
+        let seen = steps(client(name), directory.path(), Some(text), &["echo"]);
+        assert_eq!(seen[0].as_ref().unwrap().matches("# c").count(), 1, "{seen:?}");
+        assert_eq!(seen[1].as_deref(), Some(text));
+    }
+}

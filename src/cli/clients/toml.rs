@@ -96,6 +96,8 @@ fn inside(text: &str, document: &Document<&str>, section: Section, change: impl 
     let (Some(span), Ok(mut editable)) = (span, editable) else { return text.to_owned() };
     let Some(servers) = editable.get_mut(section.key).and_then(Item::as_value_mut) else { return text.to_owned() };
     change(servers);
+    // Blanks and the comment behind it stand in the text that is kept.
+    servers.decor_mut().clear();
     format!("{}{}{}", &text[..span.start], servers.to_string().trim(), &text[span.end..])
 }
 

@@ -90,7 +90,12 @@ pub fn clients_file(document: &Value) -> Result<Import, Vec<FieldError>> {
     let wrong = |message: &str| vec![FieldError::new("", message, "write {\"mcpServers\": {\"NAME\": {\"command\": …}}}")];
     let Value::Object(document) = document else { return Err(wrong("is not a JSON object")) };
     let keys = ["mcpServers", "servers", "context_servers", "amp.mcpServers", "mcp"];
-    let servers = keys.iter().find_map(|key| document.get(*key)).and_then(Value::as_object).unwrap_or(document);
+    let servers = match keys.iter().find_map(|key| document.get(*key)) {
+        Some(Value::Object(servers)) => servers,
+        // A server may have such a name; one alone that is none is a mistake.
+        Some(_) if document.len() == 1 => return Err(wrong("holds no servers")),
+        _ => document,
+    };
     let mut import = Import::default();
     for (name, entry) in servers {
         match entry.as_object().map_or_else(|| Err("it is no object".to_owned()), |entry| server(name, entry)) {
@@ -332,6 +337,7 @@ pub(super) mod tests {
     fn a_file_without_servers_is_an_error() {
         assert!(clients_file(&json!([])).is_err());
         assert!(clients_file(&json!({"mcpServers": {}})).is_err());
+        assert!(clients_file(&json!({"mcpServers": 5})).is_err());
     }
 
     #[test]

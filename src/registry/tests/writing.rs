@@ -109,3 +109,15 @@ fn a_document_is_checked_without_being_kept() {
     let error = Registry::validate(&json!({"name": "echo", "prot": 1, "image": 3})).unwrap_err();
     assert_eq!(error.fields.len(), 2, "{error}");
 }
+
+#[tokio::test]
+async fn the_first_template_makes_the_directory_and_one_that_is_gone_is_left_to_who_took_it() {
+    let rig = Rig::new();
+    fs::remove_dir_all(rig.dir()).unwrap();
+    let registry = rig.open().await;
+    registry.put(Some("echo"), json!({"image": "echo:1"})).await.unwrap();
+    assert_eq!((files(&rig.dir()), image(&registry.list(), "echo").as_deref()), (vec!["echo.json".to_owned()], Some("echo:1")));
+    fs::remove_dir_all(rig.dir()).unwrap();
+    let error = registry.put(Some("echo"), json!({"image": "echo:2"})).await.unwrap_err();
+    assert!(error.kind == Kind::Conflict && !rig.dir().exists(), "{error}");
+}
