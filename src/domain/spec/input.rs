@@ -51,15 +51,17 @@ macro_rules! spec_input {
         }
 
         impl SpecInput {
-            /// This input with everything that `above` says on top. Environment, labels and secrets are merged by key,
-            /// other fields are replaced.
+            /// This input with everything that `above` says on top. Environment, labels and secrets are merged by key, the
+            /// health check field by field, and other fields are replaced; in whichever of its forms `above` says it.
             #[must_use]
             pub fn overlaid(mut self, above: Self) -> Self {
+                self.give_way(&above);
+                let health_check = laid(self.health_check.take(), above.health_check.clone());
                 merge(&mut self.environment, above.environment.as_ref());
                 merge(&mut self.labels, above.labels.as_ref());
                 merge(&mut self.secrets, above.secrets.as_ref());
                 let (environment, labels, secrets) = (self.environment.take(), self.labels.take(), self.secrets.take());
-                Self { environment, labels, secrets, ..Self { $( $field: above.$field.or(self.$field), )* } }
+                Self { environment, labels, secrets, health_check, ..Self { $( $field: above.$field.or(self.$field), )* } }
             }
         }
     };
@@ -86,6 +88,26 @@ pub(super) fn also_spelled(spellings: &'static [&'static str]) -> impl FnMut(&mu
 }
 
 impl SpecInput {
+    /// Takes away what `above` says in another form. A probe replaces one of any other kind.
+    fn give_way(&mut self, above: &Self) {
+        let (mut own, over) = (self.health_check.as_mut(), above.health_check.as_ref());
+        if above.health_check_path.is_some() || over.is_some_and(|over| over.path.is_some() || over.command.is_some()) {
+            self.health_check_path = None;
+            if let Some(own) = &mut own {
+                (own.path, own.command) = (None, None);
+            }
+        }
+        if above.health_check_interval.is_some() || over.is_some_and(|over| over.interval.is_some()) {
+            self.health_check_interval = None;
+            if let Some(own) = own {
+                own.interval = None;
+            }
+        }
+        if above.network.is_some() || above.networks.is_some() {
+            (self.network, self.networks) = (None, None);
+        }
+    }
+
     /// What it does not say is said elsewhere, by a template or by the service itself: nothing of it is missing then, and
     /// which variables of the manager it may use is not known.
     pub fn leave_to_others(&mut self) {
@@ -94,6 +116,19 @@ impl SpecInput {
         let values = self.environment.iter_mut().flat_map(BTreeMap::values_mut);
         values.filter(|EnvironmentValue(text)| text.contains("${")).for_each(|EnvironmentValue(text)| text.clear());
     }
+}
+
+fn laid(below: Option<HealthCheckInput>, above: Option<HealthCheckInput>) -> Option<HealthCheckInput> {
+    let Some(above) = above else { return below };
+    let below = below.unwrap_or_default();
+    Some(HealthCheckInput {
+        path: above.path.or(below.path),
+        command: above.command.or(below.command),
+        interval: above.interval.or(below.interval),
+        timeout: above.timeout.or(below.timeout),
+        retries: above.retries.or(below.retries),
+        start_period: above.start_period.or(below.start_period),
+    })
 }
 
 fn merge<V: Clone>(below: &mut Option<BTreeMap<String, V>>, above: Option<&BTreeMap<String, V>>) {

@@ -155,6 +155,13 @@ pub(in crate::domain) fn member(path: &str) -> &str {
 fn health(check: &mut Check, input: &SpecInput, port: Option<u16>, defaults: &Defaults) -> HealthCheck {
     let written = input.health_check.clone().unwrap_or_default();
     let base = HealthCheck::default();
+    let mut once = |short: &str, long: &str, agree: bool| {
+        check.that(agree, short, &format!("says something else than '{long}'"), "keep one of them")
+    };
+    let agree = written.path.is_none() || [None, written.path.as_ref()].contains(&input.health_check_path.as_ref());
+    once("health_check_path", "health_check.path", agree);
+    let agree = written.interval.is_none() || [None, written.interval].contains(&input.health_check_interval);
+    once("health_check_interval", "health_check.interval", agree);
     let (path, path_field) = match (written.path, &input.health_check_path) {
         (Some(path), _) => (Some(path), "health_check.path"),
         (None, path) => (path.clone(), "health_check_path"),

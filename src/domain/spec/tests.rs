@@ -162,6 +162,54 @@ fn conflicts_within_a_spec_are_found() {
     })));
 }
 
+/// The same said without short forms.
+fn in_long_forms(mut document: Value) -> Value {
+    let fields = document.as_object_mut().unwrap();
+    for (short, long) in [("health_check_path", "path"), ("health_check_interval", "interval")] {
+        if let Some(value) = fields.remove(short) {
+            fields.entry("health_check").or_insert_with(|| json!({}))[long] = value;
+        }
+    }
+    if let Some(network) = fields.remove("network") {
+        fields.entry("networks").or_insert_with(|| json!([])).as_array_mut().unwrap().push(network);
+    }
+    document
+}
+
+#[test]
+fn a_request_says_what_its_template_says_in_whichever_form() {
+    let laid = |below: Value, above: Value| {
+        let below = input(json!({"image": "i", "port": 80})).overlaid(input(below));
+        resolve(below.overlaid(input(above)), &Defaults::default(), &[], &|_| None)
+    };
+    let health = |below: Value, above: Value| {
+        let check = laid(below, above).unwrap().health_check;
+        (check.probe, check.interval, check.retries)
+    };
+    let long = || json!({"health_check": {"path": "/below", "interval": "10s", "retries": 7}});
+    let other = || Probe::Http("/other".into());
+    assert_eq!(health(long(), json!({"health_check_path": "/other"})), (other(), Span(10_000), 7));
+    assert_eq!(health(long(), json!({"health_check_interval": 5})), (Probe::Http("/below".into()), Span(5_000), 7));
+    let command = health(long(), json!({"health_check": {"command": "true"}}));
+    assert_eq!(command, (Probe::Command(vec!["true".into()]), Span(10_000), 7));
+    assert_eq!(health(json!({"health_check_path": "/below"}), json!({"health_check": {"path": "/other"}})).0, other());
+    assert_eq!(health(json!({"health_check": {"command": "true"}}), json!({"health_check_path": "/other"})).0, other());
+    assert_eq!(laid(json!({"networks": ["a"]}), json!({"network": "b"})).unwrap().networks, ["b"]);
+    assert_eq!(laid(long(), json!({"health_check_path": "bad"})).unwrap_err()[0].field, "health_check_path");
+}
+
+#[test]
+fn one_layer_does_not_say_two_things_of_its_health() {
+    let said = |health: Value| {
+        let document =
+            json!({"image": "i", "port": 80, "health_check_path": "/a", "health_check_interval": "5s", "health_check": health});
+        resolved(document).map_err(|errors| errors.into_iter().map(|error| error.field).collect::<Vec<_>>())
+    };
+    assert!(said(json!({"path": "/a", "interval": 5})).is_ok());
+    assert_eq!(said(json!({"path": "/b"})).unwrap_err(), ["health_check_path"]);
+    assert_eq!(said(json!({"interval": "6s"})).unwrap_err(), ["health_check_interval"]);
+}
+
 proptest! {
     #[test]
     fn no_host_path_escapes_the_allow_list(path in "[./a-z]{0,30}") {
@@ -191,7 +239,7 @@ proptest! {
         let both = input(below.clone()).overlaid(input(above.clone()));
         let both = serde_json::to_value(both).unwrap();
         for (field, value) in serde_json::to_value(input(above)).unwrap().as_object().unwrap() {
-            if ["environment", "labels", "secrets"].contains(&field.as_str()) {
+            if ["environment", "labels", "secrets", "health_check"].contains(&field.as_str()) {
                 for (key, value) in value.as_object().unwrap() {
                     prop_assert_eq!(&both[field][key], value);
                 }
@@ -199,6 +247,22 @@ proptest! {
                 prop_assert_eq!(&both[field], value);
             }
         }
+    }
+
+    #[test]
+    fn it_does_not_matter_in_which_form_a_layer_says_something(layers in prop::collection::vec(spec_document(), 1..4)) {
+        let lay = |layers: Vec<Value>| {
+            let both = layers.into_iter().fold(SpecInput::default(), |below, above| below.overlaid(input(above)));
+            resolved(serde_json::to_value(both).unwrap()).ok()
+        };
+        // What says two things at once is an error of its own.
+        let says_twice = |layer: &Value| {
+            let both = |short: &str, long: &str| layer.get(short).is_some() && layer["health_check"].get(long).is_some();
+            both("health_check_path", "path") || both("health_check_interval", "interval")
+        };
+        prop_assume!(!layers.iter().any(says_twice));
+        let long = layers.iter().cloned().map(in_long_forms).collect();
+        prop_assert_eq!(lay(layers), lay(long));
     }
 
     #[test]

@@ -103,6 +103,21 @@ async fn applying_what_failed_tries_it_again_and_tells_the_truth() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_request_says_its_health_in_another_form_than_its_template() {
+    let product = Product::start(Options::memory()).await;
+    let spec = |path: &str| json!({"template": "echo", "health_check_path": path, "health_check_interval": 5});
+    let (status, plan) = product.send(Method::PUT, "/containers/echo?dry_run=true", &spec("/other")).await;
+    let health = &plan["spec"]["health_check"];
+    assert_eq!((status, &health["probe"], &health["interval"]), (200, &json!({"http": "/other"}), &json!("5s")), "{plan:#}");
+    let (status, problem) = product.send(Method::PUT, "/containers/echo", &spec("bad")).await;
+    assert_eq!((status, &problem["errors"][0]["field"]), (422, &json!("health_check_path")), "{problem:#}");
+    product.create_echo("echo", json!({})).await;
+    let (status, changed) = product.send(Method::PUT, "/containers/echo", &spec("/new")).await;
+    assert_eq!((status, &changed["outcome"]), (200, &json!("changed")), "{changed:#}");
+    product.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_service_whose_image_comes_late_is_brought_up_by_applying_it_again() {
     if !podman::ready().await {
         return;
