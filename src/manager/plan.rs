@@ -43,7 +43,7 @@ impl Manager {
         if current.is_none() {
             self.is_free(name)?;
         }
-        let wanted = self.resolve(request).await?;
+        let wanted = self.resolve(name, request).await?;
         let spec = &wanted.spec;
         let had = current.as_ref().map_or(0, |service| service.record.spec.most_replicas());
         self.capacity.has_room(&Places::of(&self.snapshot()).replicas, name, spec.most_replicas().max(had))?;

@@ -28,7 +28,7 @@ impl Manager {
         let target = name.clone();
         let work = async move {
             manager.is_free(&name)?;
-            let wanted = manager.resolve(request).await?;
+            let wanted = manager.resolve(&name, request).await?;
             let record = manager.record_creation(&name, &wanted).await?;
             manager.see_created(&record, patience).await
         };
@@ -47,7 +47,7 @@ impl Manager {
         self.readable(&request)?;
         let (manager, owned, patience) = (self.clone(), name.clone(), wait.into());
         let work = async move {
-            let wanted = manager.resolve(request).await?;
+            let wanted = manager.resolve(&owned, request).await?;
             match manager.create_or_find(&owned, &wanted).await? {
                 Found::New(record) => manager.see_created(&record, patience).await,
                 Found::Old(_) => {
@@ -95,7 +95,7 @@ impl Manager {
                 let found = if let Ok(current) = manager.service(&owned) {
                     Found::Old(current)
                 } else {
-                    let wanted = manager.resolve(request.clone()).await?;
+                    let wanted = manager.resolve(&owned, request.clone()).await?;
                     manager.create_or_find(&owned, &wanted).await?
                 };
                 match found {

@@ -86,7 +86,7 @@ impl Manager {
     }
 
     /// Template and request together, checked against the machine.
-    pub(super) async fn resolve(&self, request: ServiceRequest) -> Result<Wanted> {
+    pub(super) async fn resolve(&self, name: &ServiceName, request: ServiceRequest) -> Result<Wanted> {
         let environment = |name: &str| (self.environment)(name);
         let defaults = &self.settings.defaults;
         let (mut spec, template) = if let Some(reference) = &request.template {
@@ -100,6 +100,10 @@ impl Manager {
             })?;
             (spec, None)
         };
+        let of_others = spec::labels_of_others(&spec.labels, name.as_str());
+        if !of_others.is_empty() {
+            return Err(Error::invalid("the service cannot be created", of_others));
+        }
         host_paths::pin(&mut spec, &defaults.allowed_host_paths).await?;
         Ok(Wanted { spec: Arc::new(spec), template })
     }
@@ -112,7 +116,7 @@ impl Manager {
         if request.template.is_none() && said.image.is_none() {
             request.spec.image = Some(record.spec.image.clone());
         }
-        let Wanted { spec: wanted, template } = self.resolve(request).await?;
+        let Wanted { spec: wanted, template } = self.resolve(&record.name, request).await?;
         let mut fields = spec::differences(&said, &wanted, &record.spec);
         if let (Some(reference), Some(wanted)) = (says_template, template) {
             let made_from = record.template.as_ref();

@@ -94,10 +94,12 @@ impl Blueprint<'_> {
         Ok(request)
     }
 
-    /// Our labels win over the user's, the user's over the computed ones of a proxy.
+    /// Our labels win over the user's, those that were computed for a proxy, too, which reads them in any case.
     fn labels(&self) -> Result<BTreeMap<String, String>> {
         let mut labels = (self.settings.labels)(self.record);
-        labels.extend(self.record.spec.labels.clone());
+        let own = self.record.spec.labels.iter().filter(|(name, _)| !labels.contains_key(&name.to_ascii_lowercase()));
+        let own: Vec<_> = own.map(|(name, value)| (name.clone(), value.clone())).collect();
+        labels.extend(own);
         labels.extend(record_labels(self.names, self.record)?);
         labels.insert(names::ORDINAL.to_owned(), self.ordinal.to_string());
         labels.insert(names::DIGEST.to_owned(), self.digest.to_owned());
@@ -260,7 +262,10 @@ mod tests {
     fn request(spec: ServiceSpec, abilities: &Abilities) -> Result<Value> {
         let record = record(spec);
         let blueprint = Blueprint {
-            settings: &Settings::new("/run/x".into()),
+            settings: &Settings {
+                labels: Arc::new(|_| BTreeMap::from([("traefik.enable".to_owned(), "true".to_owned())])),
+                ..Settings::new("/run/x".into())
+            },
             names: &Names::new("mcp").unwrap(),
             abilities,
             record: &record,
@@ -335,9 +340,11 @@ mod tests {
 
     #[test]
     fn the_user_s_labels_cannot_replace_ours() {
-        let forged = BTreeMap::from([(names::OWNER.to_owned(), "me".to_owned()), ("a".to_owned(), "b".to_owned())]);
+        let forged = [(names::OWNER, "me"), ("traefik.enable", "false"), ("Traefik.Enable", "false"), ("a", "b")];
+        let forged = forged.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         let request = request(ServiceSpec { labels: forged, ..ServiceSpec::default() }, &rootless()).unwrap();
         assert_eq!(request["labels"][names::OWNER], "mcp");
         assert_eq!(request["labels"]["a"], "b");
+        assert_eq!((&request["labels"]["traefik.enable"], &request["labels"]["Traefik.Enable"]), (&json!("true"), &Value::Null));
     }
 }

@@ -35,7 +35,7 @@ pub(super) use rules::is_variable;
 pub use rules::{CPU, MEMORY, PIDS, is_image, pids, replicas, too_large};
 pub use spelling::{EnvironmentValue, PortNumber, VolumeInput, Volumes, Words};
 pub use values::{Mount, MountSource, PullPolicy, RestartPolicy, SessionMode, Transport};
-pub use variables::{SECRET_VARIABLES, secret_variable, unknown_secrets};
+pub use variables::{SECRET_VARIABLES, labels_of_others, secret_variable, unknown_secrets};
 
 /// A complete, valid description of how a service runs.
 ///

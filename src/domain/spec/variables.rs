@@ -59,12 +59,50 @@ impl Check {
             let remedy = "use letters, digits, '.', '_', '-' and '/', 256 characters at most";
             self.that(is_variable(&name), &field, "is not a label name", remedy);
             self.that(!name.starts_with(OWN_LABELS), &field, "belongs to the manager", "use another prefix");
+            let remedy =
+                "leave it out: the manager computes the routes; options and middlewares of the service's router may be set";
+            self.that(!is_route(&name), &field, "says where requests go, which is the manager's", remedy);
             let right = value.len() <= MAX_TEXT && !value.contains('\0');
             self.that(right, &field, "has a value that is too long or has a NUL character", "use at most 32 KiB of text");
             read.insert(name, value);
         }
         read
     }
+}
+
+/// The parts of a label of Traefik's that speaks of a router or a service, behind `traefik`: `http`, `routers`, the name of
+/// the router, and options. Traefik reads them in any case.
+fn of_traefik(label: &str) -> Option<Vec<String>> {
+    let mut parts = label.split('.').map(str::to_ascii_lowercase);
+    let parts: Vec<String> = (parts.next()? == "traefik").then(|| parts.collect())?;
+    let [protocol, kind, _, ..] = parts.as_slice() else { return None };
+    let speaks = ["http", "tcp", "udp"].contains(&protocol.as_str()) && ["routers", "services"].contains(&kind.as_str());
+    speaks.then_some(parts)
+}
+
+/// Whether a label says what a router matches, or who answers for a service.
+fn is_route(label: &str) -> bool {
+    let parts = of_traefik(label).unwrap_or_default();
+    match parts.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [_, "routers", _, option, ..] => *option == "rule",
+        [_, "services", _, "loadbalancer", option, ..] => {
+            *option == "server" || *option == "servers" || option.starts_with("servers[")
+        }
+        [_, "services", _, kind, ..] => *kind != "loadbalancer",
+        _ => false,
+    }
+}
+
+/// The labels that speak of another router or service of Traefik's than that of the service `name`: they would take its
+/// name from it, or make Traefik drop both.
+#[must_use]
+pub fn labels_of_others(labels: &BTreeMap<String, String>, name: &str) -> Vec<FieldError> {
+    let of_another = |label: &&String| of_traefik(label).is_some_and(|parts| parts[2] != name);
+    let wrong = |label: &String| {
+        let message = "speaks of another router or service than this one's";
+        FieldError::new(format!("labels.{}", shown(label)), message, format!("write '{name}' in its place, or leave it out"))
+    };
+    labels.keys().filter(of_another).map(wrong).collect()
 }
 
 /// Variables of the manager with this beginning hold secrets.
@@ -142,4 +180,46 @@ fn referenced(reference: &str, allowed: &BTreeSet<&str>, variables: Variables<'_
         let message = format!("refers to the manager's variable '{}', which is not set", shown(name));
         (message, format!("set it, or write ${{{}:-default}}", shown(name)))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_say_options_of_a_route_but_neither_where_it_leads_nor_anything_of_others() {
+        let refused = [
+            "traefik.http.routers.q.rule",
+            "Traefik.HTTP.Routers.q.RULE",
+            "traefik.tcp.routers.q.rule",
+            "traefik.http.services.q.loadbalancer.server.port",
+            "traefik.http.services.q.LoadBalancer.servers[0].url",
+            "traefik.http.services.q.weighted.services[0].name",
+            "traefik.udp.services.q.loadbalancer.server.port",
+        ];
+        let labels = |name: &str| [(name.to_owned(), EnvironmentValue("x".into()))].into_iter().collect();
+        for name in refused {
+            let mut check = Check::default();
+            check.labels(labels(name));
+            assert_eq!(check.errors.len(), 1, "{name}");
+        }
+        let taken = [
+            "traefik.http.routers.q.middlewares",
+            "traefik.http.routers.q.tls.certresolver",
+            "traefik.http.services.q.loadbalancer.sticky.cookie",
+            "traefik.http.services.q.loadbalancer.serverstransport",
+            "traefik.http.middlewares.q.headers.customrequestheaders.rule",
+            "traefik.enable",
+            "rule",
+        ];
+        for name in taken {
+            let mut check = Check::default();
+            let read = check.labels(labels(name));
+            assert_eq!((check.errors.len(), labels_of_others(&read, "q").len()), (0, 0), "{name}");
+        }
+        let of_others = ["traefik.http.routers.echo.middlewares", "traefik.HTTP.services.echo.loadbalancer.sticky.cookie"];
+        let of_others = of_others.map(|name| (name.to_owned(), "x".to_owned())).into();
+        assert_eq!(labels_of_others(&of_others, "q").len(), 2);
+        assert_eq!(labels_of_others(&of_others, "echo").len(), 0);
+    }
 }

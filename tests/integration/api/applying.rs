@@ -118,6 +118,20 @@ async fn a_request_says_its_health_in_another_form_than_its_template() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_label_takes_the_name_of_another_service() {
+    let product = Product::start(Options::memory()).await;
+    let labelled = |label: &str| json!({"template": "echo", "labels": {label: "Host(`echo.localhost`)"}});
+    for label in ["traefik.http.routers.mine.rule", "Traefik.http.routers.mine.Rule", "traefik.http.routers.echo.middlewares"] {
+        let (status, problem) = product.send(Method::PUT, "/containers/mine", &labelled(label)).await;
+        assert_eq!((status, &problem["errors"][0]["field"]), (422, &json!(format!("labels.{label}"))), "{problem:#}");
+    }
+    let (status, created) =
+        product.send(Method::PUT, "/containers/mine", &labelled("traefik.http.routers.mine.middlewares")).await;
+    assert_eq!(status, 201, "{created:#}");
+    product.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_service_whose_image_comes_late_is_brought_up_by_applying_it_again() {
     if !podman::ready().await {
         return;
