@@ -7,7 +7,8 @@ use crate::domain::spec::{MountSource, ServiceSpec};
 use crate::error::{Error, FieldError, Result};
 
 /// Replaces each host path of `spec` by where it really leads, and refuses those that lead out of `allowed`.
-pub async fn pin(spec: &mut ServiceSpec, allowed: &[String]) -> Result<()> {
+/// `fields` says where each volume was written.
+pub async fn pin(spec: &mut ServiceSpec, allowed: &[String], fields: &[String]) -> Result<()> {
     let mut roots = Vec::new();
     for root in allowed {
         // An allowed directory that does not exist allows nothing.
@@ -16,7 +17,7 @@ pub async fn pin(spec: &mut ServiceSpec, allowed: &[String]) -> Result<()> {
     let mut errors = Vec::new();
     for (index, mount) in spec.volumes.iter_mut().enumerate() {
         let MountSource::Host(path) = &mut mount.source else { continue };
-        let field = format!("volumes[{index}]");
+        let field = fields.get(index).cloned().unwrap_or_else(|| format!("volumes[{index}]"));
         match tokio::fs::canonicalize(Path::new(path)).await {
             Ok(real) if roots.iter().any(|root| real.starts_with(root)) => match real.into_os_string().into_string() {
                 Ok(real) => *path = real,
@@ -52,10 +53,11 @@ mod tests {
             let source = MountSource::Host(root.join(name).display().to_string());
             ServiceSpec { volumes: vec![Mount { source, target: "/x".into(), read_only: true }], ..ServiceSpec::default() }
         };
-        assert!(pin(&mut mount("out"), &allowed).await.unwrap_err().detail.contains("leads out"));
-        assert!(pin(&mut mount("gone"), &allowed).await.is_err());
+        let error = pin(&mut mount("out"), &allowed, &["volumes.out".into()]).await.unwrap_err();
+        assert!(error.detail.contains("leads out") && error.fields[0].field == "volumes.out", "{error:?}");
+        assert!(pin(&mut mount("gone"), &allowed, &[]).await.is_err());
         let mut inside = mount("in");
-        pin(&mut inside, &allowed).await.unwrap();
+        pin(&mut inside, &allowed, &[]).await.unwrap();
         assert_eq!(inside.volumes[0].source, MountSource::Host(root.join("data").display().to_string()));
     }
 }

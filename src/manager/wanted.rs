@@ -7,7 +7,7 @@ use super::request::{PatchRequest, ServiceRequest, Unreadable, say_template};
 use super::{Manager, host_paths};
 use crate::backend::Change;
 use crate::domain::name::ServiceName;
-use crate::domain::spec::{self, EnvironmentValue, ServiceSpec};
+use crate::domain::spec::{self, EnvironmentValue, ServiceSpec, Volumes};
 use crate::domain::status::{Desired, Record, ServiceState};
 use crate::domain::template::TemplateReference;
 use crate::domain::{fields, shown};
@@ -89,8 +89,10 @@ impl Manager {
     pub(super) async fn resolve(&self, name: &ServiceName, request: ServiceRequest) -> Result<Wanted> {
         let environment = |name: &str| (self.environment)(name);
         let defaults = &self.settings.defaults;
+        let mut volumes = request.spec.volumes.as_ref().map(Volumes::fields);
         let (mut spec, template) = if let Some(reference) = &request.template {
             let template = self.registry.get(reference)?;
+            volumes = volumes.or_else(|| template.spec.volumes.as_ref().map(Volumes::fields));
             let made_from = TemplateReference { pinned: reference.contains('@'), ..template.reference() };
             (template.instantiate(request.spec, defaults, &environment)?, Some(made_from))
         } else {
@@ -104,7 +106,7 @@ impl Manager {
         if !of_others.is_empty() {
             return Err(Error::invalid("the service cannot be created", of_others));
         }
-        host_paths::pin(&mut spec, &defaults.allowed_host_paths).await?;
+        host_paths::pin(&mut spec, &defaults.allowed_host_paths, &volumes.unwrap_or_default()).await?;
         Ok(Wanted { spec: Arc::new(spec), template })
     }
 

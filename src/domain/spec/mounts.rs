@@ -18,8 +18,8 @@ impl Check {
     pub(super) fn volumes(&mut self, volumes: Volumes, defaults: &Defaults) -> Vec<Mount> {
         self.that(volumes.0.len() <= MAX_VOLUMES, "volumes", "has more than 100 entries", "use fewer");
         let mut mounts: Vec<Mount> = Vec::new();
-        for (index, volume) in volumes.0.into_iter().take(MAX_VOLUMES).enumerate() {
-            let field = format!("volumes[{index}]");
+        let fields = volumes.fields();
+        for (field, volume) in fields.into_iter().zip(volumes.0).take(MAX_VOLUMES) {
             let (Some(source), Some(target)) = (volume.host_path, volume.container_path) else {
                 self.wrong(field, "lacks host_path or container_path", "set both");
                 continue;

@@ -37,12 +37,27 @@ pub struct VolumeInput {
     /// The service may not write.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_only: Option<bool>,
+    /// The key it was written under in a map.
+    #[serde(skip)]
+    pub(super) key: Option<String>,
 }
 
 /// Volumes: a map of host path or volume name to container path, or a list of `SOURCE:TARGET[:ro]` or objects.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Volumes(pub Vec<VolumeInput>);
+
+impl Volumes {
+    /// Where each of them was written, for errors: `volumes.data` in a map, `volumes[0]` in a list.
+    #[must_use]
+    pub fn fields(&self) -> Vec<String> {
+        let field = |(index, volume): (usize, &VolumeInput)| match &volume.key {
+            Some(key) => format!("volumes.{}", shown(key)),
+            None => format!("volumes[{index}]"),
+        };
+        self.0.iter().enumerate().map(field).collect()
+    }
+}
 
 impl PortNumber {
     /// A port from 1 to 65535 in plain digits.
@@ -207,7 +222,7 @@ fn volume(source: &str, target: &str) -> Result<VolumeInput, String> {
     if source.is_empty() || target.is_empty() {
         return Err("lacks its source or its target; write SOURCE:TARGET or SOURCE:TARGET:ro".to_owned());
     }
-    Ok(VolumeInput { host_path: Some(source.to_owned()), container_path: Some(target.to_owned()), read_only })
+    Ok(VolumeInput { host_path: Some(source.to_owned()), container_path: Some(target.to_owned()), read_only, key: None })
 }
 
 /// The `TARGET[:ro|:rw]` that belongs to a source; read as a value of its own, so that errors know where they are.
@@ -243,7 +258,8 @@ impl<'de> Deserialize<'de> for Volumes {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Volumes, A::Error> {
                 let mut volumes = Vec::new();
                 while let Some(source) = map.next_key::<String>()? {
-                    volumes.push(map.next_value_seed(Target(&source))?);
+                    let volume = map.next_value_seed(Target(&source))?;
+                    volumes.push(VolumeInput { key: Some(source), ..volume });
                 }
                 Ok(Volumes(volumes))
             }

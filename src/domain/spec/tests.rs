@@ -64,6 +64,7 @@ fn said(spec: ServiceSpec) -> SpecInput {
         }),
         container_path: Some(mount.target),
         read_only: Some(mount.read_only),
+        key: None,
     };
     let (path, command) = match spec.health_check.probe {
         Probe::Http(path) => (Some(path), None),

@@ -47,7 +47,7 @@ fn errors_name_the_place_where_the_field_was_written() {
             "default_config.health_check_interval",
             "default_config.memory_limit",
             "default_config.pids_limit",
-            "default_config.volumes[0]",
+            "default_config.volumes.data",
             "environment.A",
             "port",
             "replicas"
@@ -56,6 +56,21 @@ fn errors_name_the_place_where_the_field_was_written() {
 }
 
 #[test]
+fn an_error_in_a_map_of_volumes_has_the_line_of_its_entry() {
+    let text = r#"{
+        "image": "i",
+        "volumes": {
+            "zdata": "relative",
+            "./a.b[0]": "/x",
+            "bad name": "/y"
+        }
+    }"#;
+    let document = crate::domain::document::Document::parse(text.as_bytes()).unwrap();
+    let errors = document.with_lines(Template::from_document(&document.value, Some("x")).unwrap_err());
+    let lines: Vec<_> = errors.iter().map(|error| (error.field.as_str(), error.line)).collect();
+    assert_eq!(lines, [("volumes.bad name", Some(6)), ("volumes.zdata", Some(4))]);
+}
+
 fn the_order_of_keys_does_not_change_the_digest() {
     let digest = |text: &str| Template::from_document(&serde_json::from_str(text).unwrap(), None).unwrap().digest;
     let left = digest(r#"{"name": "x", "image": "i", "environment": {"A": 1, "B": 2}}"#);

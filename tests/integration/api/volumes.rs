@@ -48,7 +48,8 @@ async fn host_directories_outside_of_the_allow_list_are_refused_however_they_are
     for path in &outside {
         let (status, problem) = create(&product, &json!({path: "/data"})).await;
         assert_eq!((status, problem["type"].as_str()), (422, Some("urn:mcp-manager:problem:invalid")), "{path}: {problem:#}");
-        assert_eq!(problem["errors"][0]["field"], "volumes[0]", "{path}: {problem:#}");
+        let field = problem["errors"][0]["field"].as_str();
+        assert!(field.is_some_and(|field| field.starts_with("volumes./")), "{path}: {problem:#}");
         assert!(problem["errors"][0]["remedy"].is_string(), "{path}: {problem:#}");
     }
     let two = json!([format!("{}:/a", inside("data")), format!("{}:/b", inside("out"))]);
