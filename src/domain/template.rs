@@ -91,11 +91,15 @@ impl Template {
         let Value::Object(object) = document else {
             return Err(vec![FieldError::new("", "is not a JSON object", "write {\"name\": …, \"image\": …}")]);
         };
-        let (header, flat) = fields::read_both::<TemplateHeader, SpecInput>(object, &spec::MAPS);
+        let (header, flat) = fields::read_both::<TemplateHeader, SpecInput>(object, &spec::PARTS);
         let mut errors = header.errors;
         errors.extend(flat.errors);
         let mut unread = header.unread;
         unread.extend(flat.unread);
+        if let Some(nested) = object.get(NESTED).and_then(Value::as_object) {
+            // Lists are replaced by those inside, together with what is wrong with their elements.
+            unread.retain(|path| !path.contains('[') || !nested.contains_key(member(path)));
+        }
         let TemplateHeader { name, version, description, required_env_vars, allowed_env, capabilities, default_config, .. } =
             header.value;
         let name = name.or_else(|| fallback_name.map(str::to_owned)).unwrap_or_default();
@@ -103,7 +107,7 @@ impl Template {
         let spec = flat.value.overlaid(default_config.unwrap_or_else(|| {
             // The errors in it are known; what is right in it is still looked at.
             let nested = object.get(NESTED).and_then(Value::as_object);
-            let nested = nested.map(|nested| fields::read_part::<SpecInput>(nested, &|_| true, &spec::MAPS)).unwrap_or_default();
+            let nested = nested.map(|nested| fields::read_part::<SpecInput>(nested, &|_| true, &spec::PARTS)).unwrap_or_default();
             unread.extend(nested.unread);
             nested.value
         }));
@@ -119,7 +123,7 @@ impl Template {
             document: document.clone(),
         };
         if errors.len() <= fields::MAX_ERRORS {
-            errors.extend(template.header_violations().into_iter().filter(|error| !unread.contains(member(&error.field))));
+            errors.extend(spec::believed(template.header_violations(), &unread));
             errors.extend(template.spec_violations(object, &unread));
         }
         if errors.is_empty() { Ok(template) } else { Err(fields::bounded(errors)) }

@@ -74,7 +74,7 @@ impl ServiceRequest {
     fn read_as(document: &Value, path_name: Option<&ServiceName>, is_whole: bool) -> Result<Self> {
         let object = as_object(document)?;
         let is_named_twice = object.contains_key("service_name") && object.contains_key("name");
-        let (header, spec) = fields::read_both::<Header, SpecInput>(object, &spec::MAPS);
+        let (header, spec) = fields::read_both::<Header, SpecInput>(object, &spec::PARTS);
         let errors = [header.errors, spec.errors].concat();
         let mut unread = spec.unread;
         unread.extend(header.unread);
@@ -169,7 +169,7 @@ impl PatchRequest {
     /// Reads a change.
     pub fn read(document: &Value) -> Result<Self> {
         let fields::Reading { value: patch, mut errors, unread } =
-            fields::read_part::<Self>(as_object(document)?, &|_| true, &spec::MAPS);
+            fields::read_part::<Self>(as_object(document)?, &|_| true, &spec::PARTS);
         if !errors.is_empty() {
             if errors.len() <= fields::MAX_ERRORS {
                 errors.extend(spec::violations_anywhere(patch.input("image".to_owned()), &[], &unread));

@@ -10,7 +10,7 @@ mod tests;
 mod whole;
 mod wrong;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use serde::de::{self, DeserializeOwned, Deserializer, Visitor};
@@ -21,6 +21,7 @@ use crate::domain::{nearest, shown};
 use crate::error::FieldError;
 
 pub use whole::whole;
+use wrong::Step;
 
 /// At most this many errors are listed, and one that says so; a document with more is not worth reading further.
 pub const MAX_ERRORS: usize = 100;
@@ -42,14 +43,15 @@ pub struct Reading<T> {
     pub value: T,
     /// All that is wrong.
     pub errors: Vec<FieldError>,
-    /// The fields of `T` that `value` lacks, or has parts of only, because of errors in them.
+    /// The fields of `T` that `value` lacks, or has parts of only, because of errors in them; and the elements that lists
+    /// lack, as `networks[1]`.
     pub unread: BTreeSet<String>,
 }
 
 /// Reads `object` as two types at once: each field goes where it is known. Unknown fields are among the first's errors.
-/// `maps` is as with [`read_part`].
+/// `parts` is as with [`read_part`].
 #[must_use]
-pub fn read_both<A, B>(object: &Map<String, Value>, maps: &[&str]) -> (Reading<A>, Reading<B>)
+pub fn read_both<A, B>(object: &Map<String, Value>, parts: &[&str]) -> (Reading<A>, Reading<B>)
 where
     A: DeserializeOwned + Default,
     B: DeserializeOwned + Default,
@@ -62,35 +64,44 @@ where
         push_key(&mut path, key);
         FieldError { field: path, ..unknown_field(key, known.clone()) }
     });
-    let mut left = read_part(object, &|key| first.contains(&key), maps);
+    let mut left = read_part(object, &|key| first.contains(&key), parts);
     left.errors.splice(0..0, unknown);
-    (left, read_part(object, &|key| second.contains(&key), maps))
+    (left, read_part(object, &|key| second.contains(&key), parts))
 }
 
-/// Reads what can be read of the fields of `object` that `keep` holds for. Of a field among `maps`, the entries without
-/// errors are kept; of others with errors, nothing.
+/// Reads what can be read of the fields of `object` that `keep` holds for. Of a field among `parts`, the entries and
+/// elements without errors are kept; of others with errors, nothing.
 pub fn read_part<T: DeserializeOwned + Default>(
     object: &Map<String, Value>,
     keep: &dyn Fn(&str) -> bool,
-    maps: &[&str],
+    parts: &[&str],
 ) -> Reading<T> {
     let mut reading = Reading::default();
     let mut wrong = Vec::new();
     let read = reader::walk(object, keep, &mut |error, place| {
         reading.errors.push(error);
-        reading.unread.extend(place[0].map(str::to_owned));
-        wrong.push(place);
+        if let [Some(Step::Key(member)), entry] = place {
+            reading.unread.insert(member.to_owned());
+            wrong.push((member, entry));
+        }
         reading.errors.len() <= MAX_ERRORS
     });
     let value = read.or_else(|| {
         let mut right = object.clone();
-        for [member, entry] in wrong {
-            let Some(member) = member else { continue };
-            let map = right.get_mut(member).and_then(Value::as_object_mut).filter(|_| maps.contains(&member));
-            match (map, entry) {
-                (Some(map), Some(entry)) => drop(map.remove(entry)),
+        let mut elements: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
+        for (member, entry) in wrong {
+            let part = right.get_mut(member).filter(|_| parts.contains(&member));
+            match (part, entry) {
+                (Some(Value::Object(map)), Some(Step::Key(entry))) => drop(map.remove(entry)),
+                (Some(Value::Array(_)), Some(Step::Index(index))) => drop(elements.entry(member).or_default().insert(index)),
                 _ => drop(right.remove(member)),
             }
+        }
+        for (member, wrong) in elements {
+            let Some(Value::Array(list)) = right.get_mut(member) else { continue };
+            let mut index = 0..;
+            list.retain(|_| index.next().is_none_or(|index| !wrong.contains(&index)));
+            reading.unread.extend(wrong.into_iter().map(|index| format!("{member}[{index}]")));
         }
         reader::walk(&right, keep, &mut |_, _| false)
     });

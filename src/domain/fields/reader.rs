@@ -13,12 +13,13 @@ use crate::error::FieldError;
 /// Which members of the outermost object are looked at.
 pub(super) type Keep<'k> = &'k dyn Fn(&str) -> bool;
 
-/// Reads the members of `object` that `keep` holds for. Calls `wrong` for everything that `T` cannot hold, with the names
-/// of the member and of the entry of that member it is in, until that returns false. The value, if there was nothing wrong.
+/// Reads the members of `object` that `keep` holds for. Calls `wrong` for everything that `T` cannot hold, with the steps
+/// to the member and to the entry or element of that member it is in, until that returns false. The value, if there was
+/// nothing wrong.
 pub(super) fn walk<'de, T: Deserialize<'de>>(
     object: &'de Map<String, Value>,
     keep: Keep<'_>,
-    wrong: &mut dyn FnMut(FieldError, [Option<&'de str>; 2]) -> bool,
+    wrong: &mut dyn FnMut(FieldError, [Option<Step<'de>>; 2]) -> bool,
 ) -> Option<T> {
     let mut resume: Vec<Stop<'de>> = Vec::new();
     let mut found = false;
@@ -30,8 +31,8 @@ pub(super) fn walk<'de, T: Deserialize<'de>>(
         found = true;
         let whole = resume.is_empty();
         let (told, trail) = error.told();
-        let key = |depth: usize| trail.get(depth).and_then(|stop| stop.step.key());
-        let place = [key(0), key(1)];
+        let step = |depth: usize| trail.get(depth).map(|stop| stop.step);
+        let place = [step(0), step(1)];
         // An error of the whole that was not read from its beginning may come from that.
         let believed = told.filter(|_| whole || !trail.is_empty());
         let go_on = believed.is_none_or(|error| wrong(error, place));

@@ -41,16 +41,6 @@ pub(super) enum Rest<'a> {
     List { next: usize },
 }
 
-impl<'a> Step<'a> {
-    /// The name of the member it leads to.
-    pub(super) fn key(self) -> Option<&'a str> {
-        match self {
-            Self::Key(key) => Some(key),
-            Self::Index(_) => None,
-        }
-    }
-}
-
 impl<'a> Wrong<'a> {
     fn new(message: impl Into<String>, remedy: Option<String>) -> Self {
         Self(Box::new(Inner { message: message.into(), remedy, trail: Vec::new(), partial: false }))

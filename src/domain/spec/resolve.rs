@@ -112,9 +112,21 @@ pub fn resolve(
     if check.errors.is_empty() { Ok(spec) } else { Err(bounded(check.errors)) }
 }
 
-/// Members whose entries stand for themselves: one that cannot be read says nothing about the others, which are kept and
-/// looked at.
-pub const MAPS: [&str; 5] = ["environment", "labels", "ports", "secrets", "tmpfs"];
+/// Members of specs and templates whose entries or elements stand for themselves: one that cannot be read says nothing
+/// about the others, which are kept and looked at.
+pub const PARTS: [&str; 11] = [
+    "environment",
+    "labels",
+    "ports",
+    "secrets",
+    "tmpfs",
+    "volumes",
+    "networks",
+    "cap_add",
+    "required_env_vars",
+    "allowed_env",
+    "capabilities",
+];
 
 /// Rules that `input` breaks wherever and with whatever it is used: host paths and the values of the manager's variables
 /// are left to the moment of use. `unread` is as with [`violations`].
@@ -125,7 +137,7 @@ pub fn violations_anywhere(input: SpecInput, allowed_env: &[String], unread: &BT
 }
 
 /// Rules that `input` breaks. `unread` are the fields with errors of their own, about which nothing is said but for the
-/// entries of [`MAPS`] that could be read.
+/// entries of [`PARTS`] that could be read.
 #[must_use]
 pub fn violations(
     mut input: SpecInput,
@@ -138,12 +150,34 @@ pub fn violations(
         // Rules about other fields should not complain that there is none.
         input.port = Some(1);
     }
-    let mut errors = resolve(input, defaults, allowed_env, variables).err().unwrap_or_default();
-    errors.retain(|error| {
+    believed(resolve(input, defaults, allowed_env, variables).err().unwrap_or_default(), unread)
+}
+
+/// Those of the errors of what could be read that are true, with the places that elements of lists had as they were
+/// written. `unread` is as with [`violations`].
+pub(in crate::domain) fn believed(errors: Vec<FieldError>, unread: &BTreeSet<String>) -> Vec<FieldError> {
+    let is_true = |error: &FieldError| {
         let member = member(&error.field);
-        !unread.contains(member) || MAPS.contains(&member)
-    });
-    errors
+        !unread.contains(member) || PARTS.contains(&member)
+    };
+    let as_written = |error: FieldError| FieldError { field: as_written(&error.field, unread).unwrap_or(error.field), ..error };
+    errors.into_iter().filter(is_true).map(as_written).collect()
+}
+
+/// The path of an element before others were taken out of its list.
+fn as_written(path: &str, unread: &BTreeSet<String>) -> Option<String> {
+    let element = |path: &str| {
+        let (member, rest) = path.split_once('[')?;
+        let (index, rest) = rest.split_once(']')?;
+        Some((member.to_owned(), index.parse::<usize>().ok()?, rest.to_owned()))
+    };
+    let (member, mut index, rest) = element(path)?;
+    let taken = unread.iter().filter_map(|path| element(path)).filter(|(list, ..)| *list == member);
+    let taken: BTreeSet<_> = taken.map(|(_, taken, _)| taken).collect();
+    for taken in &taken {
+        index += usize::from(*taken <= index);
+    }
+    (!taken.is_empty()).then(|| format!("{member}[{index}]{rest}"))
 }
 
 /// The outermost member that a path leads through.

@@ -71,6 +71,18 @@ fn an_error_in_a_map_of_volumes_has_the_line_of_its_entry() {
     assert_eq!(lines, [("volumes.bad name", Some(6)), ("volumes.zdata", Some(4))]);
 }
 
+#[test]
+fn lists_are_replaced_with_what_is_wrong_in_them() {
+    let wrong = |document: Value| {
+        let errors = Template::from_document(&document, Some("x")).unwrap_err();
+        errors.into_iter().map(|error| error.field).collect::<Vec<_>>()
+    };
+    let nested = json!({"networks": ["a b", 5, "c d"]});
+    let fields = wrong(json!({"image": "i", "networks": [7, "ok"], "default_config": nested}));
+    assert_eq!(fields, ["default_config.networks[1]", "networks[0]", "default_config.networks[0]", "default_config.networks[2]"]);
+    assert_eq!(wrong(json!({"image": "i", "allowed_env": ["PATH", "home dir", 5, "x y"]})).len(), 3);
+}
+
 fn the_order_of_keys_does_not_change_the_digest() {
     let digest = |text: &str| Template::from_document(&serde_json::from_str(text).unwrap(), None).unwrap().digest;
     let left = digest(r#"{"name": "x", "image": "i", "environment": {"A": 1, "B": 2}}"#);
@@ -178,6 +190,31 @@ mod laws {
             found.sort_unstable();
             expected.sort_unstable();
             prop_assert_eq!(found, expected);
+        }
+
+        #[test]
+        fn every_mistake_in_a_list_is_found_at_its_place(elements in prop::collection::vec(0..3_usize, 0..12), nested: bool) {
+            let lists = [
+                ("networks", [json!("ok"), json!("not ok"), json!(5)]),
+                ("cap_add", [json!("KILL"), json!("SYS_ADMIN"), json!({})]),
+                ("volumes", [json!("data:/proc"), json!("data:/sys"), json!("no-target")]),
+                ("allowed_env", [json!("OK"), json!("not ok"), json!([])]),
+            ];
+            for (list, kinds) in lists {
+                let written: Vec<_> = elements.iter().map(|kind| kinds[*kind].clone()).collect();
+                let is_nested = nested && list != "allowed_env";
+                let (document, before) = if is_nested {
+                    (json!({"image": "i", NESTED: {list: written}}), "default_config.")
+                } else {
+                    (json!({"image": "i", list: written}), "")
+                };
+                let errors = Template::from_document(&document, Some("x")).err().unwrap_or_default();
+                let found: BTreeSet<_> = errors.into_iter().map(|error| error.field).collect();
+                let is_wrong = |kind: usize| kind > 0 || list == "volumes";
+                let wrong = elements.iter().enumerate().filter(|(_, kind)| is_wrong(**kind));
+                let expected: BTreeSet<_> = wrong.map(|(index, _)| format!("{before}{list}[{index}]")).collect();
+                prop_assert_eq!(found, expected);
+            }
         }
 
         #[test]
