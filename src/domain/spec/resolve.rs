@@ -216,11 +216,15 @@ fn health(check: &mut Check, input: &SpecInput, port: Option<u16>, defaults: &De
         (None, None, None) => Probe::Process,
     };
     let interval = written.interval.or(input.health_check_interval).unwrap_or(defaults.health_interval);
+    let interval = check.within(interval_field, interval, rules::INTERVAL);
+    let retries = check.within("health_check.retries", written.retries.unwrap_or(base.retries), rules::RETRIES);
+    // What hangs is found out within two intervals then.
+    let share = Span(interval.0 / u64::from(retries.max(1))).max(*rules::PROBE_TIMEOUT.start());
     HealthCheck {
         probe,
-        interval: check.within(interval_field, interval, rules::INTERVAL),
-        timeout: check.within("health_check.timeout", written.timeout.unwrap_or(base.timeout), rules::PROBE_TIMEOUT),
-        retries: check.within("health_check.retries", written.retries.unwrap_or(base.retries), rules::RETRIES),
+        interval,
+        timeout: check.within("health_check.timeout", written.timeout.unwrap_or(base.timeout.min(share)), rules::PROBE_TIMEOUT),
+        retries,
         start_period: check.within(
             "health_check.start_period",
             written.start_period.unwrap_or(base.start_period),

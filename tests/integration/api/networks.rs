@@ -17,7 +17,7 @@ async fn a_service_reaches_another_one_by_its_name() {
     let ask = format!("exec 3<>/dev/tcp/{other}/8000 && printf 'GET /health HTTP/1.0\\r\\n\\r\\n' >&3 && grep -q ' 200 OK' <&3");
     let asking = json!({
         "service_name": "asking", "image": "docker.io/library/nginx:latest", "entrypoint": ["sleep", "infinity"],
-        "health_check": {"command": ["bash", "-c", ask], "interval": "500ms", "retries": 1, "start_period": 0},
+        "health_check": {"command": ["bash", "-c", ask], "interval": "500ms", "timeout": "5s", "retries": 1, "start_period": 0},
     });
     let (status, created) = product.post("/containers?wait=none", &asking).await;
     assert_eq!(status, 202, "{created:#}");
