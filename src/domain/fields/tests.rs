@@ -28,6 +28,23 @@ fn a_right_document_is_read() {
 }
 
 #[test]
+fn a_number_without_a_fraction_is_a_whole_number_however_it_is_written() {
+    let Value::Object(object) = serde_json::from_str(
+        r#"{"port": 8080.0, "replicas": 2e0, "pids_limit": 64.0, "health_check": {"retries": 3.0}, "ports": {"80": 8081.0}}"#,
+    )
+    .unwrap() else {
+        panic!()
+    };
+    let read = read::<SpecInput>(&object).unwrap();
+    assert_eq!((read.port, read.replicas, read.pids_limit), (Some(8080), Some(2), Some(64)));
+    assert_eq!((read.health_check.unwrap().retries, read.ports.unwrap()["80"].0), (Some(3), 8081));
+    for wrong in [json!(80.5), json!(1e300), json!(-80.0), json!(70_000.0)] {
+        let found = errors(json!({"port": wrong, "ports": {"80": wrong}}));
+        assert!(found.len() == 2 && found.iter().all(|error| error.contains("1 to 65535")), "{found:?}");
+    }
+}
+
+#[test]
 fn a_list_is_no_object() {
     let Value::Object(object) = json!({"health_check": ["/health"]}) else { panic!() };
     let errors = read::<SpecInput>(&object).unwrap_err();

@@ -34,6 +34,12 @@ impl<'de, N: TryFrom<u64> + fmt::Display> Visitor<'de> for Whole<N> {
         read.map(Some).ok_or_else(|| E::invalid_value(Unexpected::Signed(number), &self))
     }
 
+    /// JSON knows one kind of number: 80.0 is 80.
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<Self::Value, E> {
+        let read = number.to_string().parse().ok().and_then(|number: u64| N::try_from(number).ok());
+        read.map(Some).ok_or_else(|| E::invalid_value(Unexpected::Float(number), &self))
+    }
+
     fn visit_none<E: de::Error>(self) -> Result<Self::Value, E> {
         Ok(None)
     }

@@ -153,6 +153,7 @@ spec_input! {
     /// Port on which the service listens inside the container.
     #[schemars(range(min = 1))]
     #[schema(minimum = 1)]
+    #[serde(deserialize_with = "rules::port")]
     port: u16,
     /// Container ports published on fixed loopback ports of the host: `{"80": 8080}`.
     ports: BTreeMap<String, PortNumber>,

@@ -46,6 +46,11 @@ readers! {
     cpu_percent: CPU_PERCENT, "a load";
 }
 
+/// Reads a port.
+pub(super) fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
+    whole(deserializer, 1..=u16::MAX)
+}
+
 /// Most entries of a map or list.
 pub(super) const MAX_ENTRIES: usize = 1000;
 

@@ -69,8 +69,31 @@ impl PortNumber {
 
 impl<'de> Deserialize<'de> for PortNumber {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let EnvironmentValue(text) = EnvironmentValue::deserialize(deserializer)?;
-        Self::parse(&text).ok_or_else(|| de::Error::custom(format!("'{}' is not a port; use 1 to 65535", shown(&text))))
+        struct Port;
+        impl Visitor<'_> for Port {
+            type Value = PortNumber;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a port from 1 to 65535")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<PortNumber, E> {
+                PortNumber::parse(text).ok_or_else(|| E::custom(format!("'{}' is not a port; use 1 to 65535", shown(text))))
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<PortNumber, E> {
+                self.visit_str(&number.to_string())
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<PortNumber, E> {
+                self.visit_str(&number.to_string())
+            }
+
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<PortNumber, E> {
+                self.visit_str(&number.to_string())
+            }
+        }
+        deserializer.deserialize_any(Port)
     }
 }
 
