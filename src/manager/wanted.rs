@@ -118,6 +118,9 @@ impl Manager {
         if request.template.is_none() && said.image.is_none() {
             request.spec.image = Some(record.spec.image.clone());
         }
+        if request.template.is_none() && said.port.is_none() {
+            request.spec.port = record.spec.port;
+        }
         let Wanted { spec: wanted, template } = self.resolve(&record.name, request).await?;
         let mut fields = spec::differences(&said, &wanted, &record.spec);
         if let (Some(reference), Some(wanted)) = (says_template, template) {

@@ -51,6 +51,10 @@ async fn a_service_from_an_inline_spec_starts_and_the_same_call_again_changes_no
     let other = json!({"image": podman::ECHO_IMAGE, "port": 8000, "memory_limit": "32m"});
     let (status, conflict) = product.post("/containers/inline/start", &other).await;
     assert_eq!((status, &conflict["errors"][0]["field"]), (409, &json!("memory_limit")), "{conflict:#}");
+    for (path, expected) in [("/health", 200), ("/other", 409)] {
+        let (status, answer) = product.post("/containers/inline/start", &json!({"health_check_path": path})).await;
+        assert_eq!(status, expected, "{path}: {answer:#}");
+    }
     let (_, list) = product.get("/containers?label=custom.label%3Dvalue").await;
     assert_eq!(list["total"], 1);
     product.finish().await;
