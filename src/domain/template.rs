@@ -66,7 +66,7 @@ pub struct Template {
     pub spec: SpecInput,
     /// The document as it was written.
     pub document: Value,
-    /// Digest of the document's meaning: white space and key order do not change it.
+    /// Digest of what services are made of: neither the description nor white space and the order of keys change it.
     pub digest: String,
 }
 
@@ -77,7 +77,7 @@ pub struct TemplateReference {
     pub name: String,
     /// Its version.
     pub version: String,
-    /// Digest of the document.
+    /// Digest of what services are made of it.
     #[serde(default)]
     pub digest: String,
     /// This version was asked for, so that a newer one makes the service no older.
@@ -111,7 +111,7 @@ impl Template {
             unread.extend(nested.unread);
             nested.value
         }));
-        let template = Self {
+        let mut template = Self {
             name,
             version,
             description,
@@ -119,14 +119,22 @@ impl Template {
             allowed_env: allowed_env.unwrap_or_default(),
             capabilities: capabilities.unwrap_or_default(),
             spec,
-            digest: digest(document),
+            digest: String::new(),
             document: document.clone(),
         };
+        template.digest = template.made_of();
         if errors.len() <= fields::MAX_ERRORS {
             errors.extend(spec::believed(template.header_violations(), &unread));
             errors.extend(template.spec_violations(object, &unread));
         }
         if errors.is_empty() { Ok(template) } else { Err(fields::bounded(errors)) }
+    }
+
+    /// Digest of all that decides how a service starts. `serde_json` maps are sorted by key, so equal values print equally.
+    fn made_of(&self) -> String {
+        use sha2::{Digest, Sha256};
+        let made_of = json!([self.spec, self.allowed_env, self.required_env_vars]);
+        super::hex(&Sha256::digest(made_of.to_string())[..8])
     }
 
     /// Rules of what a template says about itself.
@@ -252,12 +260,6 @@ pub fn is_template_name(text: &str) -> bool {
 
 fn is_version(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-+_".contains(&byte))
-}
-
-/// Digest of a document's meaning. `serde_json` maps are sorted by key, so equal documents print equally.
-fn digest(document: &Value) -> String {
-    use sha2::{Digest, Sha256};
-    super::hex(&Sha256::digest(document.to_string())[..8])
 }
 
 /// The JSON Schema of a template document (draft 2020-12), in both shapes.

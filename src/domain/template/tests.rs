@@ -83,12 +83,17 @@ fn lists_are_replaced_with_what_is_wrong_in_them() {
     assert_eq!(wrong(json!({"image": "i", "allowed_env": ["PATH", "home dir", 5, "x y"]})).len(), 3);
 }
 
-fn the_order_of_keys_does_not_change_the_digest() {
+#[test]
+fn only_what_services_are_made_of_changes_the_digest() {
     let digest = |text: &str| Template::from_document(&serde_json::from_str(text).unwrap(), None).unwrap().digest;
     let left = digest(r#"{"name": "x", "image": "i", "environment": {"A": 1, "B": 2}}"#);
     let right = digest(r#"{"image": "i", "environment": {"B": 2, "A": 1}, "name": "x"}"#);
     assert_eq!(left, right);
+    let described = r#"{"name": "x", "description": "d", "capabilities": ["c"], "default_config": {"image": "i"},
+        "environment": {"A": "1", "B": 2}}"#;
+    assert_eq!(left, digest(described));
     assert_ne!(left, digest(r#"{"image": "i", "environment": {"B": 2, "A": 3}, "name": "x"}"#));
+    assert_ne!(left, digest(r#"{"image": "i", "environment": {"A": 1, "B": 2}, "name": "x", "required_env_vars": ["A"]}"#));
 }
 
 #[test]
