@@ -42,19 +42,21 @@ pub fn hex(bytes: &[u8]) -> String {
 const MIN_BEGINNING: usize = 3;
 
 /// The existing name nearest to `name`: one near enough to be a likely slip of the keyboard, else the shortest one that
-/// begins with it (`memory` for `memory_limit`).
+/// begins with it (`memory` for `memory_limit`). Of equally near ones it is the first; capitals make no difference.
 #[must_use]
 pub fn nearest<'a>(name: &str, existing: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if name.len() > MAX_NEAR {
         return None;
     }
+    let lower = name.to_lowercase();
     let (mut near, mut longer): (Option<(f64, &str)>, Option<&str>) = (None, None);
     for candidate in existing {
-        let similarity = strsim::normalized_damerau_levenshtein(name, candidate);
-        if similarity >= 0.6 && near.is_none_or(|(best, _)| similarity >= best) {
+        let small = candidate.to_lowercase();
+        let similarity = strsim::normalized_damerau_levenshtein(&lower, &small);
+        if similarity >= 0.6 && near.is_none_or(|(best, _)| similarity > best) {
             near = Some((similarity, candidate));
         }
-        let begins = name.len() >= MIN_BEGINNING && candidate.starts_with(name);
+        let begins = name.len() >= MIN_BEGINNING && small.starts_with(&lower);
         if begins && longer.is_none_or(|shortest| candidate.len() < shortest.len()) {
             longer = Some(candidate);
         }
@@ -71,6 +73,9 @@ mod tests {
         let known = ["port", "ports", "environment", "memory_limit", "health_check_path", "health_check", "cpu_limit"];
         let table = [
             ("prot", Some("port")),
+            ("portt", Some("port")),
+            ("ENVIRONMENT", Some("environment")),
+            ("Mem", Some("memory_limit")),
             ("memory", Some("memory_limit")),
             ("mem_limit", Some("memory_limit")),
             ("env", Some("environment")),
