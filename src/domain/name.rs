@@ -52,7 +52,8 @@ impl FromStr for ServiceName {
             return wrong(format!("'{}' is not a service name", text.escape_debug()));
         }
         if RESERVED.contains(&text) {
-            return wrong(format!("'{text}' is reserved for the installation itself"));
+            let message = format!("'{text}' is reserved for the installation itself");
+            return Err(Error::invalid_field("service_name", message, "choose another name"));
         }
         Ok(Self(text.to_owned()))
     }
@@ -98,6 +99,14 @@ mod tests {
     fn what_cannot_be_a_host_name_is_refused() {
         for bad in ["", "-a", "a-", "Echo", "a.b", "../etc", "a/b", "a\0b", "ä", "traefik", &"a".repeat(41)] {
             assert!(bad.parse::<ServiceName>().is_err(), "{bad:?} was taken");
+        }
+    }
+
+    #[test]
+    fn the_remedy_for_a_reserved_name_is_not_what_it_is_already() {
+        for reserved in RESERVED {
+            let error = reserved.parse::<ServiceName>().unwrap_err();
+            assert_eq!(error.fields[0].remedy.as_deref(), Some("choose another name"), "{reserved}");
         }
     }
 }
