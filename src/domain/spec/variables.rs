@@ -7,7 +7,7 @@ use super::{EnvironmentValue, Variables};
 use crate::domain::shown;
 use crate::error::{Error, FieldError};
 
-const VARIABLE_REMEDY: &str = "use letters, digits and '_', 256 characters at most";
+const VARIABLE_REMEDY: &str = "use ASCII letters, digits and signs other than '=', without spaces, 256 at most";
 
 /// Prefix of the labels by which the manager knows what is its own.
 const OWN_LABELS: &str = "io.mcp-manager.";
@@ -56,8 +56,7 @@ impl Check {
         let mut read = BTreeMap::new();
         for (name, EnvironmentValue(value)) in labels.into_iter().take(MAX_ENTRIES) {
             let field = format!("labels.{}", shown(&name));
-            let remedy = "use letters, digits, '.', '_', '-' and '/', 256 characters at most";
-            self.that(is_variable(&name), &field, "is not a label name", remedy);
+            self.that(is_variable(&name), &field, "is not a label name", VARIABLE_REMEDY);
             self.that(!name.starts_with(OWN_LABELS), &field, "belongs to the manager", "use another prefix");
             let remedy =
                 "leave it out: the manager computes the routes; options and middlewares of the service's router may be set";
@@ -185,6 +184,16 @@ fn referenced(reference: &str, allowed: &BTreeSet<&str>, variables: Variables<'_
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_variables_are_what_their_remedy_says() {
+        for good in ["A", "1A", "a-b", "a.b", "A/B", "_"] {
+            assert!(is_variable(good), "{good}");
+        }
+        for bad in ["", "A B", "A=B", "Ä", "A\n", &"A".repeat(257)] {
+            assert!(!is_variable(bad), "{bad}");
+        }
+    }
 
     #[test]
     fn labels_say_options_of_a_route_but_neither_where_it_leads_nor_anything_of_others() {
