@@ -29,7 +29,7 @@ pub struct HealthCheckInput {
     /// Time between two checks (default: the setting `HEALTH_CHECK_INTERVAL`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<Span>,
-    /// Time a check may take (default 5 s, or the interval divided by `retries` where that is shorter).
+    /// Time a check may take (default 5 s, or the interval divided by `retries` where that is shorter, but at least 1 s).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span>,
     /// Failures in a row that make it unhealthy (default 3).

@@ -9,6 +9,9 @@ use crate::domain::fields::bounded;
 use crate::domain::quantity::{Bytes, MilliCpu, Span};
 use crate::error::FieldError;
 
+/// The shortest time that a check of health has where nothing is said of it.
+const QUICKEST: Span = Span(1_000);
+
 /// What a spec gets where neither template nor request says anything, and the bounds set by the installation.
 #[derive(Debug, Clone)]
 pub struct Defaults {
@@ -218,8 +221,9 @@ fn health(check: &mut Check, input: &SpecInput, port: Option<u16>, defaults: &De
     let interval = written.interval.or(input.health_check_interval).unwrap_or(defaults.health_interval);
     let interval = check.within(interval_field, interval, rules::INTERVAL);
     let retries = check.within("health_check.retries", written.retries.unwrap_or(base.retries), rules::RETRIES);
-    // What hangs is found out within two intervals then.
-    let share = Span(interval.0 / u64::from(retries.max(1))).max(*rules::PROBE_TIMEOUT.start());
+    // What hangs is found out within two intervals then. No check is asked to be quicker than a busy machine can be, but by
+    // who says so.
+    let share = Span(interval.0 / u64::from(retries.max(1))).max(QUICKEST);
     HealthCheck {
         probe,
         interval,

@@ -215,9 +215,10 @@ fn one_layer_does_not_say_two_things_of_its_health() {
 fn as_many_checks_as_make_a_service_unhealthy_fit_into_an_interval() {
     let timeout = |health: Value| resolved(json!({"image": "i", "health_check": health})).unwrap().health_check.timeout;
     assert_eq!(timeout(json!({})), Span(5_000));
-    assert_eq!(timeout(json!({"interval": "1s"})), Span(333));
-    assert_eq!(timeout(json!({"interval": "9s", "retries": 9})), Span(1_000));
-    assert_eq!(timeout(json!({"interval": "100ms", "retries": 100})), Span(10));
+    assert_eq!(timeout(json!({"interval": "9s"})), Span(3_000));
+    assert_eq!(timeout(json!({"interval": "18s", "retries": 9})), Span(2_000));
+    assert_eq!(timeout(json!({"interval": "1s"})), Span(1_000));
+    assert_eq!(timeout(json!({"interval": "100ms", "retries": 100})), Span(1_000));
     assert_eq!(timeout(json!({"interval": "1s", "timeout": "5s"})), Span(5_000));
 }
 
