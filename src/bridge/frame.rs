@@ -65,8 +65,8 @@ impl Lines {
             // What is left behind a large line must not keep the memory of all of it.
             if line.len() > READ {
                 self.long = line.len().min(FORESEEN);
-                if self.buffer.is_empty() {
-                    self.buffer = BytesMut::new();
+                if self.buffer.is_empty() || line.len() > FORESEEN {
+                    self.buffer = BytesMut::from(&self.buffer[..]);
                 }
             }
             if std::mem::take(&mut self.skipping) {
@@ -85,7 +85,11 @@ impl Lines {
         }
     }
 
+    /// Throws away what was read, and gives back the memory of what was too long.
     fn clear(&mut self) {
+        if self.buffer.capacity() > 2 * READ {
+            self.buffer = BytesMut::new();
+        }
         self.buffer.clear();
         self.searched = 0;
     }
@@ -129,6 +133,30 @@ mod tests {
         };
         assert!(rooms(&mut lines) > 2, "the first one is a surprise");
         assert_eq!(rooms(&mut lines), 2, "one for its beginning, and one for the rest");
+    }
+
+    #[test]
+    fn nothing_of_the_memory_of_a_very_long_line_is_kept() {
+        let mut lines = Lines::new(8 << 20);
+        let feed = |lines: &mut Lines, text: &[u8]| {
+            let mut found = Vec::new();
+            for piece in text.chunks(READ) {
+                lines.space().extend_from_slice(piece);
+                found.extend(std::iter::from_fn(|| lines.next_line()));
+            }
+            found
+        };
+        assert_eq!(feed(&mut lines, &vec![b'x'; 9 << 20]), [Line::TooLong]);
+        assert!(lines.buffer.capacity() <= 2 * READ, "{} bytes while the rest is thrown away", lines.buffer.capacity());
+        assert_eq!(feed(&mut lines, b"\na\n"), [Line::Text("a".into())]);
+        // A line that is not too long, and the beginning of the next one right behind it.
+        let text = [vec![b'x'; 7 << 20], b"\nb".to_vec()].concat();
+        assert!(matches!(&feed(&mut lines, &text)[..], [Line::Text(line)] if line.len() == 7 << 20));
+        for _ in 0..10 {
+            let text = [vec![b'x'; READ / 2], b"\nb".to_vec()].concat();
+            assert_eq!(feed(&mut lines, &text).len(), 1);
+            assert!(lines.buffer.capacity() <= 4 * READ, "{} bytes behind it", lines.buffer.capacity());
+        }
     }
 
     proptest! {
