@@ -147,7 +147,7 @@ impl Common {
             state.used = Some(Instant::now());
         } else if state.used.is_some_and(|used| used.elapsed() >= limit) {
             state.ready = None;
-            ready.link.stop();
+            ready.link.stop("the server was not used any more");
         }
     }
 
@@ -155,11 +155,12 @@ impl Common {
     pub fn close(&self) {
         let ready = self.state().ready.take();
         if let Some(ready) = ready {
-            ready.link.stop();
+            ready.link.stop("the bridge ends");
         }
     }
 
-    fn running(&self) -> Option<Arc<Ready>> {
+    /// The running server, if one runs.
+    pub fn running(&self) -> Option<Arc<Ready>> {
         let mut state = self.state();
         let ready = state.ready.clone().filter(|ready| ready.link.ended().is_none() && !ready.link.child().is_ending())?;
         state.used = Some(Instant::now());

@@ -238,18 +238,29 @@ impl Link {
             .collect()
     }
 
-    /// Ends the child.
-    pub fn stop(&self) {
+    /// Ends the child, and fails what waits for it with this reason.
+    pub fn stop(&self, why: &str) {
         self.child.stop(&self.context);
+        // The link may be gone before the child is. Its owner is told nothing: this end is wanted.
+        let _not_yet = self.fail_all(why);
     }
 
     /// Gives up requests that have waited for `limit`.
     pub fn expire(&self, limit: Duration) {
         let late = self.state().take_late(limit);
-        for (key, waiting) in late {
-            self.child.send(&rpc::cancelled(&key, "it took too long"));
-            let says = format!("the server did not answer within {} s", limit.as_secs());
-            waiting.fail(&says);
+        self.give_up(late, "it took too long", &format!("the server did not answer within {} s", limit.as_secs()));
+    }
+
+    /// Gives up the requests of whom this is the mark.
+    pub fn give_up_of(&self, mark: usize, why: &str) {
+        let all = self.state().take_of(mark);
+        self.give_up(all, why, why);
+    }
+
+    fn give_up(&self, all: Vec<(Bytes, Waiting)>, reason: &str, says: &str) {
+        for (key, waiting) in all {
+            self.child.send(&rpc::cancelled(&key, reason));
+            waiting.fail(says);
         }
     }
 
@@ -391,10 +402,19 @@ impl Link {
     }
 
     fn end(self: &Arc<Self>, why: &str) {
+        if self.fail_all(why)
+            && let Some(owner) = self.owner.get()
+        {
+            owner.ended(self, why);
+        }
+    }
+
+    /// Takes no more requests and fails those that wait. False if that was done before.
+    fn fail_all(&self, why: &str) -> bool {
         let all: Vec<Waiting> = {
             let mut state = self.state();
             if state.ended.is_some() {
-                return;
+                return false;
             }
             state.ended = Some(why.into());
             state.waiting.drain().map(|(_, waiting)| waiting).collect()
@@ -402,9 +422,7 @@ impl Link {
         for waiting in all {
             waiting.fail(why);
         }
-        if let Some(owner) = self.owner.get() {
-            owner.ended(self, why);
-        }
+        true
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -414,6 +432,6 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        self.stop();
+        self.stop("the server was not needed any more");
     }
 }

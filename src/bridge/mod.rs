@@ -177,7 +177,7 @@ impl Bridge {
         self.stateless.close_all();
         self.common.close();
         for link in self.context.links.alive() {
-            link.stop();
+            link.stop("the bridge ends");
         }
         self.context.program.stop(&self.context);
         self.context.tasks.stop(Duration::from_secs(6)).await;

@@ -294,21 +294,25 @@ impl Session {
         }
     }
 
-    /// Ends the session and the child that is its own.
-    pub fn close(&self) {
-        self.listening.close();
-        for stream in lock(&self.streams).kept.drain(..) {
-            stream.close();
-        }
+    /// Ends the session and the child that is its own; what is pending is answered with the reason. Its streams end with
+    /// those answers.
+    pub fn close(&self, why: &str) {
         match &self.backing {
             Backing::Own(own) => {
-                if let Some(link) = lock(&own.link).take() {
-                    link.stop();
+                let link = lock(&own.link).take();
+                if let Some(link) = link {
+                    link.stop(why);
                 }
             }
-            Backing::Backward(backward) => backward.close(),
-            Backing::Shared(_) => {}
+            Backing::Backward(backward) => backward.close(self.mark(), why),
+            Backing::Shared(common) => {
+                if let Some(ready) = common.running() {
+                    ready.link.give_up_of(self.mark(), why);
+                }
+            }
         }
+        self.listening.close();
+        lock(&self.streams).kept.clear();
     }
 
     /// Starts or ends hearing of a resource.

@@ -175,13 +175,13 @@ impl Sessions {
         let session = Session::new(&self.context, id.clone(), Backing::Own(Own::new(Arc::clone(&link), text.clone())));
         let called = link.call(text.clone(), self.context.options.start_timeout).await;
         let (answer, said) = called.inspect_err(|error| {
-            session.close();
+            session.close("the session could not be opened");
             self.failed(error);
         })?;
         lock(&self.backoff).reset();
         lock(&self.spares).backoff.reset();
         if said.result.is_none() {
-            session.close();
+            session.close("the session could not be opened");
             // A server of the stateless era alone knows no initialize; the bridge does it for it.
             if matches!(self.common.era().await, Ok(Era::Modern(Some(_)))) {
                 return self.open_backward(id, &text, message).await;
@@ -223,17 +223,17 @@ impl Sessions {
     /// Ends a session. False if there is none.
     pub fn close(&self, id: &str) -> bool {
         let session = self.open().remove(id);
-        session.inspect(|session| session.close()).is_some()
+        session.inspect(|session| session.close("the session has ended")).is_some()
     }
 
     /// Ends all sessions and spares.
     pub fn close_all(&self) {
         let all: Vec<_> = self.open().drain().collect();
         for (_, session) in all {
-            session.close();
+            session.close("the bridge ends");
         }
         for spare in lock(&self.spares).ready.drain(..) {
-            spare.stop();
+            spare.stop("the bridge ends");
         }
         for (_, stream) in lock(&self.expected).drain() {
             stream.close();
@@ -247,7 +247,7 @@ impl Sessions {
         let ended: Vec<_> = self.open().extract_if(|_, session| idle(session)).collect();
         for (_, session) in ended {
             self.context.metrics.sessions_expired.add(1);
-            session.close();
+            session.close("the session has ended");
         }
         for session in self.open().values() {
             session.forget_streams();
@@ -267,7 +267,7 @@ impl Sessions {
             if spares.ready.len() > usual + spares.more
                 && let Some(link) = spares.ready.pop_back()
             {
-                link.stop();
+                link.stop("the server was not needed any more");
             }
         }
     }
@@ -342,7 +342,7 @@ impl Sessions {
                 let link = Link::start(&this.context, false)?;
                 // Any answer will do: a server of the stateless era alone refuses.
                 let answered = link.call(introduction(), this.context.options.start_timeout).await;
-                link.stop();
+                link.stop("the server was only tried out");
                 answered
             };
             match tried.await {

@@ -81,6 +81,12 @@ impl State {
     pub(super) fn take_late(&mut self, limit: Duration) -> Vec<(Bytes, Waiting)> {
         self.waiting.extract_if(|_, waiting| !waiting.endless && waiting.since.elapsed() >= limit).collect()
     }
+
+    /// Takes all whose stream has this mark.
+    pub(super) fn take_of(&mut self, mark: usize) -> Vec<(Bytes, Waiting)> {
+        let is_of = |waiting: &Waiting| matches!(&waiting.reply, Reply::Stream(stream) if stream.belongs_to() == mark);
+        self.waiting.extract_if(|_, waiting| is_of(waiting)).collect()
+    }
 }
 
 impl Waiting {

@@ -189,14 +189,17 @@ impl Backward {
         }
     }
 
-    /// Ends the server that is the session's own.
-    pub fn close(&self) {
+    /// Ends the server that is the session's own, and what is pending with this reason.
+    pub fn close(&self, mark: usize, why: &str) {
         self.inner.closed.store(true, Ordering::Relaxed);
         lock(&self.inner.asked).clear();
         *lock(&self.inner.listening) = None;
-        unsubscribe(lock(&self.inner.subscription).take(), "the session has ended");
+        unsubscribe(lock(&self.inner.subscription).take(), why);
+        let link = Arc::clone(&*lock(&self.inner.link));
         if self.inner.own {
-            lock(&self.inner.link).stop();
+            link.stop(why);
+        } else {
+            link.give_up_of(mark, why);
         }
     }
 }
@@ -237,7 +240,7 @@ impl Inner {
         *lock(&self.link) = Arc::clone(&link);
         if self.closed.load(Ordering::Relaxed) {
             if self.own {
-                link.stop();
+                link.stop("the session has ended");
             }
             return Err(Error::new(Kind::BackendUnavailable, "the session has ended"));
         }
@@ -307,19 +310,19 @@ impl Inner {
             if !json::is_string(&answer, kind, "input_required") {
                 return stream.finish(answer);
             }
-            let Some(answers) = self.ask_client(&answer, questions, stream).await else { return stream.close() };
+            let message = scan(text).unwrap_or_default();
+            let id = message.id.map(|id| id.of(text));
+            let Some(answers) = self.ask_client(&answer, questions, stream).await else {
+                return stream.finish(rpc::error(id, rpc::INTERNAL_ERROR, "the session has ended", None));
+            };
             let mut more = [b"\"inputResponses\":", &answers[..]].concat();
             if let Some(state) = state {
                 more.extend_from_slice(b",\"requestState\":");
                 more.extend_from_slice(state.of(&answer));
             }
-            let message = scan(text).unwrap_or_default();
             match self.ask(text, &message, Some(&more), owner).await {
                 Ok(next) => inner = next,
-                Err(error) => {
-                    let id = message.id.map(|id| id.of(text));
-                    return stream.finish(rpc::error(id, rpc::INTERNAL_ERROR, &error.to_string(), None));
-                }
+                Err(error) => return stream.finish(rpc::error(id, rpc::INTERNAL_ERROR, &error.to_string(), None)),
             }
         }
         let message = scan(text).unwrap_or_default();

@@ -239,7 +239,7 @@ impl Forward {
                 () = this.follow(&mut call, &client, &id, token.as_ref()) => {}
                 _ = went => {
                     call.lease.link.cancel(&call.key, "the client has gone");
-                    return call.lease.link.stop();
+                    return call.lease.link.stop("the client has gone");
                 }
             }
             if call.questions.is_empty() {

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::{Arguments, Bridge, Context, Options, http};
 
+mod ends;
 mod eras;
 mod faults;
 mod oddities;
