@@ -52,6 +52,12 @@ pub fn result(id: &[u8], result: &[u8]) -> Bytes {
     [b"{\"jsonrpc\":\"2.0\",\"id\":", id, b",\"result\":", result, b"}"].concat().into()
 }
 
+/// An error answer with an error as it came; `id` and `error` are JSON.
+#[must_use]
+pub fn error_of(id: &[u8], error: &[u8]) -> Bytes {
+    [b"{\"jsonrpc\":\"2.0\",\"id\":", id, b",\"error\":", error, b"}"].concat().into()
+}
+
 /// A request; `id` and `params` are JSON.
 #[must_use]
 pub fn request(id: &[u8], method: &str, params: &[u8]) -> Bytes {

@@ -16,6 +16,7 @@ use super::child::{Child, Hears};
 use super::era::Dress;
 use super::frame::Line;
 use super::json;
+use super::salvage::{self, Whose};
 use super::scan::{Kind, Message, Refused, scan};
 use super::splice::{Edit, Pieces, apply, apply_in_pieces, one_line};
 use super::stream::Stream;
@@ -226,16 +227,7 @@ impl Link {
     /// The streams of unanswered requests, the latest first.
     #[must_use]
     pub fn streams(&self, only_logging: bool) -> Vec<Arc<Stream>> {
-        let state = self.state();
-        let mut waiting: Vec<_> = state.waiting.values().filter(|waiting| waiting.logs || !only_logging).collect();
-        waiting.sort_by_key(|waiting| std::cmp::Reverse(waiting.order));
-        waiting
-            .into_iter()
-            .filter_map(|waiting| match &waiting.reply {
-                Reply::Stream(stream) => Some(Arc::clone(stream)),
-                Reply::Own(_) => None,
-            })
-            .collect()
+        self.state().streams(only_logging)
     }
 
     /// Ends the child, and fails what waits for it with this reason.
@@ -268,11 +260,11 @@ impl Link {
         let metrics = &self.context.metrics;
         let text = match line {
             Line::Text(text) => text,
-            Line::TooLong => {
+            Line::TooLong(start) => {
                 metrics.lines_refused.add(1);
                 let limit = self.context.options.max_message;
                 tracing::warn!(child = self.child.id(), limit, "the server wrote a message that is too long; it is thrown away");
-                return self.fail_only_one(&format!("the server's answer is longer than {limit} bytes"));
+                return self.lost(&start, true, &format!("the server's answer is longer than {limit} bytes"));
             }
         };
         match scan(&text) {
@@ -284,12 +276,15 @@ impl Link {
                 }
             }
             Err(refused) => {
+                let mended = salvage::mended(&text).and_then(|mended| Some((scan(&mended).ok()?, mended)));
+                if let Some((message, mended)) = mended {
+                    return self.route(mended, &message);
+                }
                 metrics.lines_refused.add(1);
                 let start = String::from_utf8_lossy(&text[..text.len().min(200)]);
                 tracing::warn!(child = self.child.id(), %refused, "the server wrote a line that is no message: {}", start.escape_debug());
-                if matches!(refused, Refused::Json(fault) if fault.is_depth()) {
-                    self.fail_only_one(&format!("the server's answer cannot be passed on: {refused}"));
-                }
+                let is_message = matches!(refused, Refused::Json(fault) if fault.is_depth());
+                self.lost(&text, is_message, &format!("the server's answer cannot be passed on: {refused}"));
             }
         }
     }
@@ -317,7 +312,9 @@ impl Link {
             // The server could not read a request, and so does not know its id.
             let [says] = json::find(&text, message.error, ["message"]);
             let says = says.and_then(|says| json::string(&text, says));
-            return self.fail_only_one(&says.unwrap_or_else(|| "the server could not read the request".into()));
+            let says = says.unwrap_or_else(|| "the server could not read the request".into());
+            let only = self.state().only_one();
+            return only.map_or((), |key| self.answer_with(rpc::error(Some(&key), rpc::INTERNAL_ERROR, &says, None)));
         };
         let raw = id.of(&text);
         let waiting = {
@@ -393,11 +390,23 @@ impl Link {
         }
     }
 
-    /// An answer was lost. If one request waits, it was its; otherwise nobody can tell.
-    fn fail_only_one(&self, says: &str) {
-        let only = self.state().take_only_one();
-        if let Some(waiting) = only {
-            waiting.fail(says);
+    /// A line was lost. If it was an answer, whoever waits for it is told. Where a message does not say whose it is and one
+    /// request waits, it was its; otherwise nobody can tell.
+    fn lost(&self, text: &[u8], is_message: bool, says: &str) {
+        let key = match salvage::whose(text) {
+            Whose::Request(id) => Some(id),
+            Whose::Unknown if is_message => self.state().only_one(),
+            Whose::Unknown | Whose::Nobody => None,
+        };
+        if let Some(key) = key {
+            self.answer_with(rpc::error(Some(&key), rpc::INTERNAL_ERROR, says, None));
+        }
+    }
+
+    /// Answers a request in the server's place, by the id that the server knows.
+    fn answer_with(&self, text: Bytes) {
+        if let Ok(message) = scan(&text) {
+            self.answered(text, &message);
         }
     }
 

@@ -28,6 +28,7 @@ pub mod owner;
 pub mod reader;
 pub mod reaper;
 pub mod remote;
+mod salvage;
 pub mod scan;
 pub mod session;
 pub mod sessions;

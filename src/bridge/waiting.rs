@@ -67,14 +67,24 @@ impl State {
         of(|one, other| one == other).or_else(|| of(json::same_scalar))
     }
 
-    /// Takes the only request that waits, if it is the only one. Subscriptions wait all the time.
-    pub(super) fn take_only_one(&mut self) -> Option<Waiting> {
+    /// The streams of all requests, the latest first.
+    pub(super) fn streams(&self, only_logging: bool) -> Vec<Arc<Stream>> {
+        let mut waiting: Vec<_> = self.waiting.values().filter(|waiting| waiting.logs || !only_logging).collect();
+        waiting.sort_by_key(|waiting| std::cmp::Reverse(waiting.order));
+        waiting
+            .into_iter()
+            .filter_map(|waiting| match &waiting.reply {
+                Reply::Stream(stream) => Some(Arc::clone(stream)),
+                Reply::Own(_) => None,
+            })
+            .collect()
+    }
+
+    /// The key of the only request that waits, if it is the only one. Subscriptions wait all the time.
+    pub(super) fn only_one(&self) -> Option<Bytes> {
         let mut calls = self.waiting.iter().filter(|(_, waiting)| !waiting.endless);
         let key = calls.next()?.0.clone();
-        if calls.next().is_some() {
-            return None;
-        }
-        self.waiting.remove(&key)
+        calls.next().is_none().then_some(key)
     }
 
     /// Takes what has waited for `limit`.

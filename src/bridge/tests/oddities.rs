@@ -171,3 +171,45 @@ async fn an_answer_that_nobody_waited_for_is_kept_however_large_until_it_has_bee
     until("no more is kept than shall be", || held() <= 10_000).await;
     running.end().await;
 }
+
+#[tokio::test]
+async fn an_answer_that_is_no_proper_message_fails_its_call_and_no_other_one() {
+    for mode in ["per_session", "shared"] {
+        let running = Running::start("legacy", &["--session-mode", mode, "--max-message", "20000"]).await;
+        let session = running.session().await;
+        let other = running.post_call(&session, &json!("other"), "hang");
+        let calls = async {
+            until("the other call waits", || running.bridge.context.links.alive().iter().any(|link| link.pending() == 1)).await;
+            for (text, says) in [
+                (r#"{"jsonrpc":"2.0","id":$ID}"#, "no method, no result and no error"),
+                (r#"{"id":$ID,"result":{}}"#, "member jsonrpc"),
+                (r#"{"jsonrpc":"2.0","\u0069d":$ID,"result":{}}"#, "escaped"),
+                (r#"{"jsonrpc":"2.0","id":$ID,"result":{},"error":{"code":1,"message":"m"}}"#, "a result and an error"),
+                (r#"{"jsonrpc":"2.0","id":$ID,"result":{"no JSON"}}"#, "no JSON"),
+            ] {
+                let error = running.call(&session, "raw", json!({"text": text})).await["error"].clone();
+                assert_eq!(error["code"], -32603, "{text}: {error}");
+                assert!(error["message"].as_str().unwrap().contains(says), "{text}: {error}");
+            }
+            let long = running.call(&session, "big", json!({"size": 30_000})).await;
+            assert_eq!(long["error"]["message"], "the server's answer is longer than 20000 bytes");
+            for (text, expected) in [
+                (r#"{"jsonrpc":"2.0","id":$ID,"result":{"x":1},"error":null}"#, json!({"id": 1, "result": {"x": 1}})),
+                (
+                    r#"{"jsonrpc":"2.0","id":$ID,"result":null,"error":{"code":7,"message":"m"}}"#,
+                    json!({"id": 1, "error": {"code": 7, "message": "m"}}),
+                ),
+                ("\u{feff}{\"jsonrpc\":\"2.0\",\"id\":$ID,\"result\":{}}", json!({"id": 1, "result": {}})),
+            ] {
+                let mut answer = running.call(&session, "raw", json!({"text": text})).await;
+                assert_eq!(answer.as_object_mut().unwrap().remove("jsonrpc"), Some("2.0".into()));
+                assert_eq!(answer, expected, "{text}");
+            }
+            running.send("DELETE", "/mcp", &[("mcp-session-id", &session)], "").await;
+        };
+        let all = async { tokio::join!(other, calls) };
+        let (other, ()) = tokio::time::timeout(Duration::from_secs(30), all).await.expect("all calls are answered");
+        assert_eq!(other["error"]["message"], "the session has ended", "the other call waited until then");
+        running.end().await;
+    }
+}
