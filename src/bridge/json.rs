@@ -100,17 +100,23 @@ pub fn elements(text: &[u8], array: Span) -> Result<Vec<Span>, Fault> {
 /// as for most readers. Nothing is found in what is no object.
 #[must_use]
 pub fn find<const N: usize>(text: &[u8], object: Option<Span>, names: [&str; N]) -> [Option<Span>; N] {
-    let mut found = [None; N];
-    let Some(object) = object else { return found };
+    find_noting(text, object, names).0
+}
+
+/// As [`find`], and whether one of the names occurs more than once.
+#[must_use]
+pub fn find_noting<const N: usize>(text: &[u8], object: Option<Span>, names: [&str; N]) -> ([Option<Span>; N], bool) {
+    let (mut found, mut twice) = ([None; N], false);
+    let Some(object) = object else { return (found, twice) };
     for member in members(text, object) {
         let Ok(member) = member else { break };
         for (name, place) in names.iter().zip(found.iter_mut()) {
             if member.is_called(text, name) {
-                *place = Some(member.value);
+                twice |= place.replace(member.value).is_some();
             }
         }
     }
-    found
+    (found, twice)
 }
 
 /// The string at `span`, or nothing if no string is there.

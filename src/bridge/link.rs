@@ -138,7 +138,11 @@ impl Link {
     pub fn ask(&self, text: &Bytes, message: &Message, ask: Ask) -> Result<Bytes> {
         let Some(id) = message.id else { return Err(Error::new(ErrorKind::Invalid, "a request has an id")) };
         let id_text = text.slice(id.start..id.end);
-        let [token] = message.meta(text, ["progressToken"]);
+        let (token, twice) = message.progress_token(text);
+        if let Some(name) = twice.filter(|_| self.shared) {
+            // One of two would be left as it is, and mean another client's request.
+            return Err(Error::new(ErrorKind::Invalid, format!("{name} occurs twice")));
+        }
         let mut state = self.state();
         if let Some(why) = &state.ended {
             return Err(Error::new(ErrorKind::BackendUnavailable, why.to_string()));

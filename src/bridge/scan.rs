@@ -15,6 +15,8 @@ pub struct Message {
     pub result: Option<Span>,
     /// `error`.
     pub error: Option<Span>,
+    /// Whether one of these, or `jsonrpc`, occurs more than once; the last one counts.
+    pub twice: bool,
 }
 
 /// What a message is.
@@ -37,6 +39,9 @@ pub enum Refused {
     /// It is JSON, but no JSON-RPC message.
     #[error("this is no JSON-RPC message: {0}")]
     Message(&'static str),
+    /// A name occurs twice, and not all readers take the same one of two.
+    #[error("this is no JSON-RPC message: {0} occurs twice")]
+    Twice(&'static str),
     /// It is an array: a batch of messages.
     #[error("this is a batch")]
     Batch,
@@ -57,13 +62,13 @@ pub fn scan(text: &[u8]) -> Result<Message, Refused> {
         _ => return Err(json::check(text).map_or_else(Into::into, |_| Refused::Message("it is no object"))),
     }
     let mut message = Message::default();
-    let mut version = false;
+    let mut version = None;
     let mut members = json::members(text, Span { start, end: text.len() });
     for member in members.by_ref() {
         let member = member?;
         let place = match &text[member.key.start + 1..member.key.end - 1] {
             b"jsonrpc" => {
-                version = json::is_string(text, Some(member.value), "2.0");
+                message.twice |= version.replace(json::is_string(text, Some(member.value), "2.0")).is_some();
                 continue;
             }
             b"id" => &mut message.id,
@@ -77,22 +82,42 @@ pub fn scan(text: &[u8]) -> Result<Message, Refused> {
             }
             _ => continue,
         };
-        *place = Some(member.value);
+        let before = place.replace(member.value);
+        message.twice |= before.is_some();
     }
     let rest = json::skip_white(text, members.end());
     if rest != text.len() {
         return Err(Fault { what: "text behind the value", at: rest }.into());
     }
-    if !version {
+    if version != Some(true) {
         return Err(Refused::Message("member jsonrpc is not \"2.0\""));
     }
     message.validate(text)?;
     Ok(message)
 }
 
+/// Reads one message of a client, in which no name that counts may occur twice: the server could take another one than the
+/// bridge does.
+///
+/// # Errors
+/// [`Refused`] says which rule it breaks.
+pub fn scan_of_client(text: &[u8]) -> Result<Message, Refused> {
+    let message = scan(text)?;
+    if !message.twice {
+        return Ok(message);
+    }
+    let whole = Span { start: json::skip_white(text, 0), end: text.len() };
+    let is_twice =
+        |name: &&str| json::members(text, whole).flatten().filter(|member| member.is_called(text, name)).nth(1).is_some();
+    Err(Refused::Twice(NAMES.into_iter().find(is_twice).unwrap_or("a name")))
+}
+
+/// Names that count here.
+const NAMES: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
+
 /// Whether a name with escapes is one that counts here, or one that not all readers take for the same.
 fn hides(text: &[u8], name: Span) -> bool {
-    json::string(text, name).is_none_or(|name| matches!(&*name, "jsonrpc" | "id" | "method" | "params" | "result" | "error"))
+    json::string(text, name).is_none_or(|name| NAMES.contains(&&*name))
 }
 
 impl Message {
@@ -149,6 +174,14 @@ impl Message {
         json::find(text, self.params, names)
     }
 
+    /// `params._meta.progressToken`, and which of the two last names occurs twice, if one does.
+    #[must_use]
+    pub fn progress_token(&self, text: &[u8]) -> (Option<Span>, Option<&'static str>) {
+        let ([meta], metas) = json::find_noting(text, self.params, ["_meta"]);
+        let ([token], tokens) = json::find_noting(text, meta, ["progressToken"]);
+        (token, if metas { Some("_meta") } else { tokens.then_some("progressToken") })
+    }
+
     /// Members of `params._meta`.
     #[must_use]
     pub fn meta<const N: usize>(&self, text: &[u8], names: [&str; N]) -> [Option<Span>; N] {
@@ -180,6 +213,23 @@ mod tests {
             let text = format!(r#"{{"jsonrpc":"2.0","{name}":1,"method":"x"}}"#);
             assert!(scan(text.as_bytes()).unwrap_err().to_string().contains("escaped"), "{name}");
         }
+    }
+
+    #[test]
+    fn a_client_says_no_name_twice_that_counts_and_a_server_may() {
+        for name in NAMES {
+            let value = if name == "jsonrpc" { r#""2.0""# } else { r#""x""# };
+            let rest = if matches!(name, "result" | "error") { r#""id":1"# } else { r#""method":"x","id":1"# };
+            let both = format!(r#"{{"{name}":{value},"x":{{"id":1,"id":2}},"x":1,"{name}":{value},"#);
+            let parts = [r#""jsonrpc":"2.0""#, rest].join(",").replace(&format!("\"{name}\":"), "\"y\":");
+            let text = format!("{both}{parts}}}");
+            let refused = scan_of_client(text.as_bytes()).unwrap_err();
+            assert_eq!(refused, Refused::Twice(name), "{text}");
+            assert!(refused.to_string().contains(&format!("{name} occurs twice")), "{refused}");
+            assert!(scan(text.as_bytes()).unwrap().twice);
+        }
+        let text = br#"{"jsonrpc":"2.0","x":1,"x":2,"id":1,"method":"x","params":{"id":1,"id":2}}"#;
+        assert!(scan_of_client(text).is_ok());
     }
 
     #[test]

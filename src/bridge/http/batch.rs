@@ -9,7 +9,7 @@ use hyper::StatusCode;
 use super::super::era;
 use super::super::json;
 use super::super::reader::Reader;
-use super::super::scan::{Kind, Refused, scan};
+use super::super::scan::{Kind, Refused, scan_of_client};
 use super::super::session::Session;
 use super::super::splice::Pieces;
 use super::super::stream::{First, Stream};
@@ -76,7 +76,7 @@ impl Front {
 
     /// Brings one message of a batch to the server; whether it gets an answer, which comes on `stream`.
     async fn bring(&self, session: &Arc<Session>, text: Bytes, stream: &Arc<Stream>) -> bool {
-        let message = match scan(&text) {
+        let message = match scan_of_client(&text) {
             Ok(message) => message,
             Err(refused) => {
                 let code = if matches!(refused, Refused::Json(_)) { rpc::PARSE_ERROR } else { rpc::INVALID_REQUEST };

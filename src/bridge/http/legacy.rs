@@ -12,7 +12,7 @@ use hyper::{Request, StatusCode};
 
 use super::super::json::Span;
 use super::super::reader::{Look, Reader, event_id};
-use super::super::scan::{Kind, Message, Refused, scan};
+use super::super::scan::{Kind, Message, Refused, scan_of_client};
 use super::super::session::Session;
 use super::super::splice::one_line;
 use super::super::stream::{First, Stream};
@@ -79,7 +79,7 @@ impl Front {
             Err(refused) => return refused,
         };
         self.bridge.context.metrics.messages_in.add(1);
-        let scanned = scan(&text);
+        let scanned = scan_of_client(&text);
         if let (Err(Refused::Batch), Some((id, Whose::Own))) = (&scanned, &session) {
             return self.batch(id, accepts, &text).await;
         }

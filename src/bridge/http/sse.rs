@@ -9,7 +9,7 @@ use hyper::{Method, Request, StatusCode};
 
 use super::super::owner::Whose;
 use super::super::reader::{Look, Reader};
-use super::super::scan::{Kind, scan};
+use super::super::scan::{Kind, scan_of_client};
 use super::super::splice::one_line;
 use super::super::stream::{Limits, Stream};
 use super::response::{self, Response, empty, error, events, failure, no_session};
@@ -73,7 +73,7 @@ async fn post(front: &Arc<Front>, request: Request<Incoming>) -> Response {
 }
 
 async fn message(front: &Arc<Front>, id: &str, text: Bytes) -> Response {
-    let message = match scan(&text) {
+    let message = match scan_of_client(&text) {
         Ok(message) => message,
         Err(refused) => return legacy::not_a_message(&refused),
     };

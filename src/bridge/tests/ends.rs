@@ -20,12 +20,11 @@ async fn what_a_session_has_pending_is_answered_when_the_session_is_ended() {
         let running = Running::start(era, &["--session-mode", mode]).await;
         let (session, other) = (running.session().await, running.session().await);
         until("the common server is known", || running.bridge.common.health().is_ok()).await;
-        let hang = |session: &str, id: Value| running.post(session, &call(id, "hang", json!({})).to_string());
         // One whose stream of events has begun, and one that is not answered at all yet.
-        let ((first, second), third) = (("first", json!(2)), json!("third"));
-        let begun = hang(&session, json!(first)).await;
-        let waiting = async { hang(&session, second.clone()).await.message().await };
-        let unhurt = async { hang(&other, third.clone()).await.message().await };
+        let [first, second, third] = [json!("first"), json!(2), json!("third")];
+        let begun = running.post(&session, &call(first.clone(), "hang", json!({})).to_string()).await;
+        let waiting = running.post_call(&session, &second, "hang");
+        let unhurt = running.post_call(&other, &third, "hang");
         let ending = async {
             until("all three wait", || pending(&running) == 3).await;
             assert_eq!(running.send("DELETE", "/mcp", &[("mcp-session-id", &session)], "").await.status, 200);
@@ -35,7 +34,7 @@ async fn what_a_session_has_pending_is_answered_when_the_session_is_ended() {
         let all = async { tokio::join!(waiting, unhurt, ending) };
         let (waiting, unhurt, ()) = tokio::time::timeout(Duration::from_secs(20), all).await.expect("all calls are answered");
         let says = "the session has ended";
-        gave_up(&begun.message().await, &json!(first), says);
+        gave_up(&begun.message().await, &first, says);
         gave_up(&waiting, &second, says);
         gave_up(&unhurt, &third, says);
         running.end().await;

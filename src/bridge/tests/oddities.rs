@@ -177,7 +177,8 @@ async fn an_answer_that_is_no_proper_message_fails_its_call_and_no_other_one() {
     for mode in ["per_session", "shared"] {
         let running = Running::start("legacy", &["--session-mode", mode, "--max-message", "20000"]).await;
         let session = running.session().await;
-        let other = running.post_call(&session, &json!("other"), "hang");
+        let id = json!("other");
+        let other = running.post_call(&session, &id, "hang");
         let calls = async {
             until("the other call waits", || running.bridge.context.links.alive().iter().any(|link| link.pending() == 1)).await;
             for (text, says) in [
@@ -210,6 +211,36 @@ async fn an_answer_that_is_no_proper_message_fails_its_call_and_no_other_one() {
         let all = async { tokio::join!(other, calls) };
         let (other, ()) = tokio::time::timeout(Duration::from_secs(30), all).await.expect("all calls are answered");
         assert_eq!(other["error"]["message"], "the session has ended", "the other call waited until then");
+        running.end().await;
+    }
+}
+
+#[tokio::test]
+async fn no_client_says_a_name_twice_that_could_mean_another_clients_call() {
+    for (mode, is_shared) in [("shared", true), ("per_session", false)] {
+        let running = Running::start("legacy", &["--session-mode", mode]).await;
+        let session = running.session().await;
+        for (body, name) in [
+            (r#"{"jsonrpc":"2.0","id":3,"id":1003,"method":"tools/call","params":{"name":"pid"}}"#, "id"),
+            (r#"{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{},"params":{"name":"pid"}}"#, "params"),
+        ] {
+            let refused = running.post(&session, body).await;
+            assert_eq!(refused.status, 400, "{body}");
+            let error = refused.message().await["error"].clone();
+            assert_eq!(error["code"], -32600, "{error}");
+            assert!(error["message"].as_str().unwrap().contains(&format!("{name} occurs twice")), "{error}");
+        }
+        for (params, name) in [
+            (r#""_meta":{"progressToken":1},"name":"pid","_meta":{"progressToken":2}"#, "_meta"),
+            (r#""name":"pid","_meta":{"progressToken":1,"progressT\u006fken":2}"#, "progressToken"),
+        ] {
+            let body = format!(r#"{{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{{{params}}}}}"#);
+            let answer = running.post(&session, &body).await;
+            assert_eq!(answer.status, if is_shared { 400 } else { 200 }, "{mode}: {body}");
+            let answer = answer.message().await;
+            let says = answer["error"]["message"].as_str().unwrap_or_default();
+            assert_eq!(says.contains(&format!("{name} occurs twice")), is_shared, "{mode}: {answer}");
+        }
         running.end().await;
     }
 }
