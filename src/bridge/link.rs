@@ -314,11 +314,9 @@ impl Link {
     fn answered(&self, text: Bytes, message: &Message) {
         let Some(id) = message.id.filter(|id| id.of(&text) != b"null") else {
             // The server could not read a request, and so does not know its id.
-            let [says] = json::find(&text, message.error, ["message"]);
-            let says = says.and_then(|says| json::string(&text, says));
-            let says = says.unwrap_or_else(|| "the server could not read the request".into());
             let only = self.state().only_one();
-            return only.map_or((), |key| self.answer_with(rpc::error(Some(&key), rpc::INTERNAL_ERROR, &says, None)));
+            let error = message.error.map(|error| error.of(&text));
+            return only.into_iter().zip(error).for_each(|(key, error)| self.answer_with(rpc::error_of(&key, error)));
         };
         let raw = id.of(&text);
         let waiting = {

@@ -48,7 +48,7 @@ for line in sys.stdin:
             raw('this is no message'); sys.stdout.buffer.write(b'\xff\xfe\n{"jsonrpc":"2.0"'); out.flush(); raw(''); say({'jsonrpc':'2.0','id':i,'result':{}})
         elif name == 'hang': pass
         elif name == 'raw': raw(a['text'].replace('$ID', json.dumps(i)))
-        elif name == 'unread': say({'jsonrpc':'2.0',**({'id':None} if a['null'] else {}),'error':{'code':-32700,'message':'cannot read this'}})
+        elif name == 'unread': say({'jsonrpc':'2.0',**({'id':None} if a['null'] else {}),'error':{'code':-32700,'message':'cannot read this','data':[1e99]}})
         elif name == 'burst':
             for n in range(a['n']): raw('{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"' + 'x' * 10000 + '"}}')
             say({'jsonrpc':'2.0','id':i,'result':{'burst':a['n']}})
