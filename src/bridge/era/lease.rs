@@ -10,6 +10,7 @@ use tokio::sync::{Notify, mpsc};
 use super::super::Context;
 use super::super::ask::Owner;
 use super::super::common::{initialize, refuse_request};
+use super::super::json::{self, Span};
 use super::super::link::Link;
 use super::super::scan::Message;
 use super::super::stream::Stream;
@@ -78,7 +79,7 @@ impl Leases {
         };
         let (sender, asked) = mpsc::channel(64);
         let logs = Arc::new(Mutex::new(None));
-        link.own(Voice { asked: sender, logs: Arc::clone(&logs) });
+        link.own(Voice { asked: sender, logs: Arc::clone(&logs), offered: offered(&capabilities) });
         initialize(&link, LEGACY[0], &capabilities, self.context.options.start_timeout).await?;
         Ok(Lease { link, asked, logs, capabilities })
     }
@@ -116,12 +117,23 @@ impl Leases {
 struct Voice {
     asked: mpsc::Sender<Bytes>,
     logs: Arc<Mutex<Option<Arc<Stream>>>>,
+    /// What the client lets itself be asked.
+    offered: Vec<&'static str>,
+}
+
+/// The questions that a client of these capabilities takes.
+fn offered(capabilities: &[u8]) -> Vec<&'static str> {
+    let whole = json::check(capabilities).ok();
+    let found = json::find(capabilities, whole, ["sampling", "elicitation", "roots"]);
+    let methods = ["sampling/createMessage", "elicitation/create", "roots/list"];
+    let is_offered = |value: Option<Span>| value.is_some_and(|value| capabilities[value.start] == b'{');
+    methods.into_iter().zip(found).filter_map(|(method, value)| is_offered(value).then_some(method)).collect()
 }
 
 impl Owner for Voice {
     fn request(&self, link: &Arc<Link>, text: Bytes, message: &Message) {
-        let known = matches!(&*message.method(&text), "sampling/createMessage" | "elicitation/create" | "roots/list");
-        if !known || self.asked.try_send(text.clone()).is_err() {
+        let is_offered = self.offered.contains(&&*message.method(&text));
+        if !is_offered || self.asked.try_send(text.clone()).is_err() {
             refuse_request(link, &text, message);
         }
     }

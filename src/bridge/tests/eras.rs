@@ -165,3 +165,22 @@ async fn changes_reach_who_asked_for_them() {
     drop(stream);
     running.end().await;
 }
+
+#[tokio::test]
+async fn a_client_of_the_stateless_era_is_asked_what_it_offers_and_nothing_else() {
+    let running = Running::start("legacy", &[]).await;
+    let methods = ["sampling/createMessage", "elicitation/create", "roots/list"];
+    for (offered, its) in ["sampling", "elicitation", "roots"].into_iter().zip(methods) {
+        for method in methods {
+            let asking = modern_call(json!(1), "ask", json!({"method": method}), json!({offered: {}}));
+            let answer = running.modern(asking).await.message().await;
+            if method == its {
+                assert_eq!(answer["result"]["resultType"], "input_required", "{offered}, {method}: {answer}");
+            } else {
+                let refused = json!({"code": -32601, "message": format!("the clients of this server do not offer {method}")});
+                assert_eq!(answer["result"]["refused"], refused, "{offered}, {method}: {answer}");
+            }
+        }
+    }
+    running.end().await;
+}

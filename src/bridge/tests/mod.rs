@@ -62,7 +62,7 @@ for line in sys.stdin:
         elif name == 'deep': raw('{"jsonrpc":"2.0","id":%s,"result":%s%s}' % (json.dumps(i), '[' * a['depth'], ']' * a['depth']))
         elif name == 'big': time.sleep(a.get('s', 0)); say({'jsonrpc':'2.0','id':i,'result':{'text':'x' * a['size']}})
         elif name == 'ask' and era == 'legacy':
-            state['ask'] = i; say({'jsonrpc':'2.0','id':'s1','method':'elicitation/create','params':{'message':'who?'}})
+            state['ask'] = i; say({'jsonrpc':'2.0','id':'s1','method':a.get('method','elicitation/create'),'params':{'message':'who?'}})
         elif name == 'ask':
             r = p.get('inputResponses')
             say({'jsonrpc':'2.0','id':i,'result':{'resultType':'complete','said':r,'state':p.get('requestState')} if r else {'resultType':'input_required','inputRequests':{'k':{'method':'elicitation/create','params':{'message':'who?'}}},'requestState':'st'}})
@@ -76,7 +76,7 @@ for line in sys.stdin:
     elif method == 'tools/list': say({'jsonrpc':'2.0','id':i,'result':{'tools':[]}})
     elif method == 'notifications/cancelled': state['cancelled'] = p['requestId']
     elif method == 'state': say({'jsonrpc':'2.0','id':i,'result':state})
-    elif method is None and 'ask' in state: say({'jsonrpc':'2.0','id':state.pop('ask'),'result':{'said':m.get('result')}})
+    elif method is None and 'ask' in state: say({'jsonrpc':'2.0','id':state.pop('ask'),'result':{'said':m.get('result'),'refused':m.get('error')}})
     elif i is not None: say({'jsonrpc':'2.0','id':i,'error':{'code':-32601,'message':'Method not found'}})
 "#;
 
