@@ -28,6 +28,8 @@ use crate::rpc;
 
 /// How often a server may ask in the course of one request.
 const ROUNDS: usize = 20;
+/// What a call ends with whose client does not answer any more.
+const ENDED: &[u8] = br#"{"code":-32603,"message":"the session has ended"}"#;
 /// The pause between two attempts to subscribe at a server that has ended.
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -312,8 +314,9 @@ impl Inner {
             }
             let message = scan(text).unwrap_or_default();
             let id = message.id.map(|id| id.of(text));
-            let Some(answers) = self.ask_client(&answer, questions, stream).await else {
-                return stream.finish(rpc::error(id, rpc::INTERNAL_ERROR, "the session has ended", None));
+            let answers = match self.ask_client(&answer, questions, stream).await {
+                Ok(answers) => answers,
+                Err(error) => return stream.finish(rpc::error_of(id.unwrap_or_default(), &error)),
             };
             let mut more = [b"\"inputResponses\":", &answers[..]].concat();
             if let Some(state) = state {
@@ -330,8 +333,9 @@ impl Inner {
         stream.finish(rpc::error(message.id.map(|id| id.of(text)), rpc::INTERNAL_ERROR, &says, None));
     }
 
-    /// Asks the client all questions at once; its answers as a JSON object. Nothing if the session has ended.
-    async fn ask_client(&self, answer: &Bytes, questions: Option<Span>, stream: &Arc<Stream>) -> Option<Vec<u8>> {
+    /// Asks the client all questions at once; its answers as a JSON object, or the error that the call ends with.
+    async fn ask_client(&self, answer: &Bytes, questions: Option<Span>, stream: &Arc<Stream>) -> Result<Vec<u8>, Bytes> {
+        let ended = || Bytes::from_static(ENDED);
         let mut waiting = Vec::new();
         for question in questions.into_iter().flat_map(|questions| json::members(answer, questions)).flatten() {
             let id = format!("mcp-bridge-{}", self.last.fetch_add(1, Ordering::Relaxed) + 1);
@@ -342,22 +346,27 @@ impl Inner {
             lock(&self.asked).insert(id.clone(), sender);
             let request = rpc::request(rpc::quoted(&id).as_bytes(), &method, params);
             let listening = lock(&self.listening).as_ref().map(|(listening, _)| Arc::clone(listening));
-            let on = if stream.takes_events() { Arc::clone(stream) } else { listening? };
+            let on = if stream.takes_events() { Arc::clone(stream) } else { listening.ok_or_else(ended)? };
             on.push(request);
-            waiting.push((question.key.of(answer), receiver));
+            waiting.push((question.key.of(answer), method == "elicitation/create", receiver));
         }
         let mut answers = vec![b'{'];
-        for (name, receiver) in waiting {
-            let said = receiver.await.ok()?;
-            // A client that refuses leaves its answer out, and the server decides what that means.
-            let Some(result) = scan(&said).ok()?.result else { continue };
+        for (name, is_form, receiver) in waiting {
+            let said = receiver.await.map_err(|_| ended())?;
+            let message = scan(&said).unwrap_or_default();
+            let result = match message.result {
+                Some(result) => result.of(&said),
+                // A server that got nothing for its question would ask again. A form can be left; other refusals end the call.
+                None if is_form => br#"{"action":"cancel"}"#,
+                None => return Err(message.error.map_or_else(ended, |error| said.slice(error.start..error.end))),
+            };
             answers.extend_from_slice(if answers.len() > 1 { b"," } else { b"" });
             answers.extend_from_slice(name);
             answers.push(b':');
-            answers.extend_from_slice(result.of(&said));
+            answers.extend_from_slice(result);
         }
         answers.push(b'}');
-        Some(answers)
+        Ok(answers)
     }
 
     /// Opens a subscription to what is wanted now, in place of the one before.

@@ -184,3 +184,30 @@ async fn a_client_of_the_stateless_era_is_asked_what_it_offers_and_nothing_else(
     }
     running.end().await;
 }
+
+#[tokio::test]
+async fn a_client_that_refuses_a_question_of_a_stateless_server_is_not_asked_again() {
+    let running = Running::start("modern", &[]).await;
+    let session = running.session().await;
+    let error = json!({"code": -1, "message": "the user says no", "data": {"why": 7}});
+    let methods = ["elicitation/create", "sampling/createMessage", "roots/list"];
+    for (number, method) in methods.into_iter().enumerate() {
+        let body = call(json!("asking"), "ask", json!({"method": method}));
+        let mut asked = running.post(&session, &body.to_string()).await;
+        let mut text = String::new();
+        while !text.contains(method) {
+            text.push_str(&String::from_utf8_lossy(asked.body.frame().await.unwrap().unwrap().data_ref().unwrap()));
+        }
+        let said = json!({"jsonrpc": "2.0", "id": format!("mcp-bridge-{}", number + 1), "error": error});
+        assert_eq!(running.post(&session, &said.to_string()).await.status, 202);
+        let messages = asked.messages().await;
+        let [last] = &messages[..] else { panic!("{method}: the client is asked again: {messages:?}") };
+        assert_eq!(last["id"], "asking", "{method}");
+        if method == "elicitation/create" {
+            assert_eq!(last["result"]["said"], json!({"k": {"action": "cancel"}}), "{last}");
+        } else {
+            assert_eq!(last["error"], error, "{method}");
+        }
+    }
+    running.end().await;
+}

@@ -65,7 +65,7 @@ for line in sys.stdin:
             state['ask'] = i; say({'jsonrpc':'2.0','id':'s1','method':a.get('method','elicitation/create'),'params':{'message':'who?'}})
         elif name == 'ask':
             r = p.get('inputResponses')
-            say({'jsonrpc':'2.0','id':i,'result':{'resultType':'complete','said':r,'state':p.get('requestState')} if r else {'resultType':'input_required','inputRequests':{'k':{'method':'elicitation/create','params':{'message':'who?'}}},'requestState':'st'}})
+            say({'jsonrpc':'2.0','id':i,'result':{'resultType':'complete','said':r,'state':p.get('requestState')} if r else {'resultType':'input_required','inputRequests':{'k':{'method':a.get('method','elicitation/create'),'params':{'message':'who?'}}},'requestState':'st'}})
         elif name == 'change' and era == 'modern':
             say({'jsonrpc':'2.0','method':'notifications/tools/list_changed','params':{'_meta':{'io.modelcontextprotocol/subscriptionId':state['sub']}}}); say({'jsonrpc':'2.0','id':i,'result':{}})
         elif name == 'change': say({'jsonrpc':'2.0','method':'notifications/tools/list_changed'}); say({'jsonrpc':'2.0','id':i,'result':{}})
