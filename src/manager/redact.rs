@@ -106,8 +106,9 @@ pub fn inspection(document: &mut Value, secret_variables: &[&str]) {
                     }
                     Value::Array(words) if ARGUMENTS.iter().any(|known| key.eq_ignore_ascii_case(known)) => {
                         let texts: Option<Vec<&str>> = words.iter().map(Value::as_str).collect();
-                        if let Some(texts) = texts {
-                            *words = arguments(&texts).into_iter().map(Value::from).collect();
+                        match texts {
+                            Some(texts) => *words = arguments(&texts).into_iter().map(Value::from).collect(),
+                            None => words.iter_mut().for_each(|value| inspection(value, secret_variables)),
                         }
                     }
                     value if is_secret(key) && value.is_string() => *value = REDACTED.into(),

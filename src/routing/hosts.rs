@@ -102,7 +102,7 @@ pub fn unready_reason(state: &ServiceState) -> String {
 /// Whether a service is ready and nevertheless nowhere to be reached: what is only pretended has no address.
 #[must_use]
 pub fn lacks_address(state: &ServiceState) -> bool {
-    let wanted = state.record.desired == Desired::Running;
+    let wanted = state.record.desired == Desired::Running && state.record.spec.port.is_some();
     wanted && state.ready().next().is_some() && routed_addresses(state).next().is_none()
 }
 
@@ -126,8 +126,8 @@ mod tests {
         service.replicas[0].health_detail = Some("GET /health: 500".into());
         service.phase = Phase::Unhealthy;
         reasons.push(unready_reason(&service));
-        let mut pretended = state("echo", &[(true, None)]);
-        pretended.phase = Phase::Running;
+        let mut pretended = state("echo", &[(true, Some(41001))]);
+        pretended.replicas[0].address = None;
         reasons.push(unready_reason(&pretended));
         insta::assert_snapshot!(reasons.join("\n"));
     }
