@@ -49,7 +49,9 @@ fn arguments<T: AsRef<str>>(words: &[T]) -> Vec<String> {
 }
 
 fn shown(name: &str, value: &str) -> String {
-    if is_secret(name) { REDACTED.to_owned() } else { shown_value(value) }
+    // Whether something is asked for is no secret: `ENABLE_AUTH=true`.
+    let is_switch = matches!(value, "true" | "false");
+    if is_secret(name) && !is_switch { REDACTED.to_owned() } else { shown_value(value) }
 }
 
 /// A value without what says by itself that it is secret. The rest of it is kept.
@@ -174,6 +176,7 @@ mod tests {
         ] {
             assert_eq!(shown("CONN", value), expected);
         }
+        assert_eq!((shown("ENABLE_AUTH", "true").as_str(), shown("BASIC_AUTH", "me").as_str()), ("true", REDACTED));
     }
 
     #[test]

@@ -7,8 +7,11 @@ use super::{ServiceSpec, SpecInput};
 use crate::domain::shown;
 use crate::error::FieldError;
 
+/// Fields that may hold secrets.
+const PRIVATE: [&str; 4] = ["environment", "command", "args", "entrypoint"];
+
 /// The fields that `said` names and that are not so in `current`. `wanted` is what `said` resolves to. Values of the
-/// environment are not told, for they may be nobody's business.
+/// environment and arguments are not told, for they may be nobody's business.
 #[must_use]
 pub fn differences(said: &SpecInput, wanted: &ServiceSpec, current: &ServiceSpec) -> Vec<FieldError> {
     let json = |spec: &ServiceSpec| serde_json::to_value(spec).unwrap_or_default();
@@ -24,7 +27,7 @@ pub fn differences(said: &SpecInput, wanted: &ServiceSpec, current: &ServiceSpec
             }
             let message = match current {
                 None => "is not set in the service".to_owned(),
-                Some(_) if field == "environment" => "is something else in the service".to_owned(),
+                Some(_) if PRIVATE.contains(&field.as_str()) => "is something else in the service".to_owned(),
                 Some(current) => format!("is {} in the service", shown(current.as_str().unwrap_or(&current.to_string()))),
             };
             found.push(FieldError::new(name, message, "leave it out, or change the service"));
@@ -109,10 +112,12 @@ mod tests {
 
     #[test]
     fn what_is_said_and_not_so_is_named_without_secrets() {
-        let current = json!({"image": "i:1", "port": 8000, "environment": {"KEY": "secret"}, "memory_limit": "64m"});
+        let current = json!({"image": "i:1", "port": 8000, "environment": {"KEY": "secret"}, "memory_limit": "64m",
+            "command": ["--key=secret"]});
         let said = json!({"image": "i:2", "port": 8000, "environment": {"KEY": "other", "NEW": 1}, "memory_limit": "128m",
-            "health_check_path": "/"});
+            "health_check_path": "/", "command": ["--key=other"]});
         let expected = [
+            "command: is something else in the service",
             "environment.KEY: is something else in the service",
             "environment.NEW: is not set in the service",
             "health_check_path: is tcp in the service",
