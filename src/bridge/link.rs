@@ -315,8 +315,9 @@ impl Link {
         let Some(id) = message.id.filter(|id| id.of(&text) != b"null") else {
             // The server could not read a request, and so does not know its id.
             let only = self.state().only_one();
-            let error = message.error.map(|error| error.of(&text));
-            return only.into_iter().zip(error).for_each(|(key, error)| self.answer_with(rpc::error_of(&key, error)));
+            let unread = &br#"{"code":-32603,"message":"the server could not read the request"}"#[..];
+            let error = message.error.filter(|error| text[error.start] == b'{').map_or(unread, |error| error.of(&text));
+            return only.map_or((), |key| self.answer_with(rpc::error_of(&key, error)));
         };
         let raw = id.of(&text);
         let waiting = {

@@ -28,7 +28,7 @@ struct Members {
     method: bool,
     result: Option<Span>,
     error: Option<Span>,
-    /// Whether it begins an answer's member, or ends without any, so that it is an answer if it has no method.
+    /// Whether it is an answer if it has no method.
     answers: bool,
 }
 
@@ -55,8 +55,9 @@ impl Members {
         // Of the member that cannot be read, or is cut off, the name may be there.
         let rest = if complete { &[][..] } else { text.get(members.end()..).unwrap_or_default() };
         found.method |= rest.starts_with(b"\"method\"");
-        found.answers = complete || found.result.is_some() || found.error.is_some();
-        found.answers |= rest.starts_with(b"\"result\"") || rest.starts_with(b"\"error\"");
+        // A line of a log can have an id and an error, too.
+        found.answers = found.result.is_some() || rest.starts_with(b"\"result\"");
+        found.answers |= found.version && (complete || found.error.is_some() || rest.starts_with(b"\"error\""));
         found
     }
 }
@@ -127,7 +128,7 @@ mod tests {
             (r#"{"id":"a","result":{}}"#, Some(r#""a""#)),
             (r#"{"jsonrpc":"2.0","\u0069d":114,"result":{}}"#, Some("114")),
             (r#"{"jsonrpc":"2.0","id":5,"result":{"text":"xxxx"#, Some("5")),
-            ("\u{feff} {\"id\":5,\"error\":{\"code\":", Some("5")),
+            ("\u{feff} {\"jsonrpc\":\"2.0\",\"id\":5,\"error\":{\"code\":", Some("5")),
             (r#"{"result":{},"id":5,"x":"#, Some("5")),
             (r#"{"result":{},"id":5"#, None),
             // Nobody knows what would have come.
@@ -135,6 +136,8 @@ mod tests {
             (r#"{"jsonrpc":"2.0","result":{"text":"xxxx"#, None),
             (r#"{"jsonrpc":"2.0","id":null,"result":{}}"#, None),
             ("a log line", None),
+            (r#"{"level":"info","id":5,"msg":"done"}"#, None),
+            (r#"{"level":"warn","id":5,"error":"no such file"}"#, None),
             ("", None),
         ] {
             let expected = expected.map_or(Whose::Unknown, |id| Whose::Request(id.into()));

@@ -65,6 +65,12 @@ async fn an_error_for_what_a_server_could_not_read_answers_the_only_call_that_wa
                 let error = json!({"code": -32700, "message": "cannot read this", "data": [1e99]});
                 assert_eq!((&answer["id"], &answer["error"]), (&json!(1), &error), "{era}, {mode}");
             }
+            for rest in [r#""result":{}"#, r#""error":"no object""#] {
+                let text = format!(r#"{{"jsonrpc":"2.0","id":null,{rest}}}"#);
+                let answer = running.call(&session, "raw", json!({"text": text})).await;
+                let error = json!({"code": -32603, "message": "the server could not read the request"});
+                assert_eq!((&answer["id"], &answer["error"]), (&json!(1), &error), "{era}, {mode}");
+            }
             running.end().await;
         }
     }
