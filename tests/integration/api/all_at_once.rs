@@ -25,7 +25,7 @@ async fn what_cannot_be_read_hides_nothing_that_template_and_machine_forbid() {
     assert_eq!(product.post("/templates", &needy).await.0, 201);
     let body = json!({"template": "echo", "cpu_limit": "zz", "volumes": {"/etc": "/e"}, "environment": {"A": "${HOME}"},
         "labels": {"io.mcp-manager.x": "1"}});
-    let all = ["cpu_limit", "environment.A", "labels.io.mcp-manager.x", "volumes[0]"];
+    let all = ["cpu_limit", "environment.A", "labels.io.mcp-manager.x", "volumes./etc"];
     for (method, path) in
         [(Method::PUT, "/containers/a"), (Method::PUT, "/containers/a?dry_run=true"), (Method::POST, "/containers/a/start")]
     {
