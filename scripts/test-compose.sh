@@ -127,7 +127,7 @@ build() {
   if [ -n "$docker_folder" ] && [ -n "${MCP_TEST_HUB:-}" ]; then
     while read -r image; do
       docker pull --quiet "$image" >/dev/null </dev/null || fail "the image $image could not be fetched"
-    done < <(sed -n 's/^ARG [A-Z]*_IMAGE=//p' "$folder/docker/Dockerfile")
+    done < <(sed -n "${binaries:+/^ARG RUST_IMAGE=/d;}"'s/^ARG [A-Z]*_IMAGE=//p' "$folder/docker/Dockerfile")
   fi
   from=$SECONDS
   if [ -z "$binaries" ]; then
