@@ -267,7 +267,7 @@ async fn a_session_by_path_is_its_openers_own_and_nobody_passes_for_somebody_els
         if poses {
             headers.insert("x-mcp-manager-caller", "operator-key".parse().unwrap());
         }
-        Client::builder().no_proxy().default_headers(headers)
+        http_client().default_headers(headers)
     };
     let url = format!("{}/mcp/s/own", product.url);
     let session = Session::open(&as_who("operator", false).build().unwrap(), &url).await;
