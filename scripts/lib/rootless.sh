@@ -245,28 +245,30 @@ forget_hub() { if [ -n "$(recalled user)" ]; then as_target rm -f "$(hub_setting
 
 hub_setting() { echo "$target_home/.config/containers/registries.conf.d/50-mcp-manager-test.conf"; }
 
+# ask_podman: asks the target's Podman for its storage driver, which every command of it needs; what it says instead.
+ask_podman() { as_target podman info --format '{{.Store.GraphDriverName}}' 2>&1; }
+
 # check_podman: that Podman starts for the target; tries fuse-overlayfs where the kernel has no overlay for users.
 check_podman() {
   local answer tries=0 storage=$target_home/.config/containers/storage.conf
   if [ ! -e "$target_home/.local/share/containers" ]; then remember storage "$target_home/.local/share/containers"; fi
-  answer=$(as_target podman info --format '{{.Store.GraphDriverName}}' 2>&1) && return
+  answer=$(ask_podman) && return
   # Whatever ends all of Podman's processes at once and keeps its runtime folder, as the restart of a container does that
   # this runs in, leaves containers that Podman takes for running. It names the way out itself, and gives up at each of them
   # in turn; after that it still takes their file systems for mounted.
-  if grep -q 'system migrate' <<<"$answer"; then
-    step "Podman of $target lost all its processes; having it look anew (podman system migrate)"
-    while grep -q 'system migrate' <<<"$answer" && [ "$tries" -lt 100 ]; do
-      tries=$((tries + 1))
-      as_target podman system migrate >/dev/null 2>&1 || true
-      answer=$(as_target podman info --format '{{.Store.GraphDriverName}}' 2>&1) || continue
+  while grep -q 'system migrate' <<<"$answer" && [ "$tries" -lt 100 ]; do
+    [ "$tries" -gt 0 ] || step "Podman of $target lost all its processes; having it look anew (podman system migrate)"
+    tries=$((tries + 1))
+    as_target podman system migrate >/dev/null 2>&1 || true
+    if answer=$(ask_podman); then
       as_target podman container cleanup --all >/dev/null 2>&1 || true
       return
-    done
-  fi
+    fi
+  done
   if [ -c /dev/fuse ] && have fuse-overlayfs && [ "$(recalled_all file | grep -c "^$storage$")" != 0 ] && grep -qi overlay <<<"$answer"; then
     warn "this kernel has no overlay for users; using fuse-overlayfs"
     put_setting "$storage" '[storage]'$'\n''driver = "overlay"'$'\n''[storage.options.overlay]'$'\n''mount_program = "/usr/bin/fuse-overlayfs"'$'\n'
-    answer=$(as_target podman info --format '{{.Store.GraphDriverName}}' 2>&1) && return
+    answer=$(ask_podman) && return
   fi
   fail "rootless Podman does not start for $target:" "$(tail -n 5 <<<"$answer")" \
     "newuidmap and newgidmap (package uidmap) must keep their setuid bit: a nosuid file system takes it away."

@@ -76,6 +76,8 @@ impl Check {
 /// Declares a section: `name: type = default, also "VARIABLE"…, within "what of the type is allowed", secret true;` for each
 /// setting.
 macro_rules! section {
+    (@allowed $value:ty) => { <$value as $crate::config::value::SettingValue>::ALLOWED };
+    (@allowed $value:ty, $within:literal) => { $within };
     (
         $(#[doc = $about:literal])*
         pub struct $type:ident in $section:literal {
@@ -104,7 +106,7 @@ macro_rules! section {
                     field: stringify!($field),
                     bare_variables: &[ $( $($alias),+ )? ],
                     meaning: concat!($($meaning),+).trim_ascii(),
-                    allowed: [<$value as SettingValue>::ALLOWED $(, $within)?].last().copied().unwrap_or_default(),
+                    allowed: section!(@allowed $value $(, $within)?),
                     default: default.$field.to_json(),
                     secret: false $( || $secret )?,
                 }, )* ]
@@ -114,11 +116,9 @@ macro_rules! section {
             pub(super) fn read(figment: &figment::Figment, check: &mut $crate::config::section::Check) -> Self {
                 check.section = $section;
                 let default = Self::default();
-                let allowed: std::collections::BTreeMap<_, _> =
-                    Self::settings().into_iter().map(|setting| (setting.field, setting.allowed)).collect();
-                let read = Self {
-                    $( $field: check.read(figment, stringify!($field), default.$field, allowed[stringify!($field)]), )*
-                };
+                let read = Self { $(
+                    $field: check.read(figment, stringify!($field), default.$field, section!(@allowed $value $(, $within)?)),
+                )* };
                 // A value that could not be read has been replaced by its default, which breaks no rule.
                 read.validate(check);
                 read

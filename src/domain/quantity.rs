@@ -156,13 +156,22 @@ impl fmt::Display for Span {
 }
 
 /// Reads a text or a number, as JSON and TOML writers mix them.
-struct Quantity<T>(&'static str, PhantomData<T>);
+pub(super) struct TextOrNumber<T> {
+    expecting: &'static str,
+    read: PhantomData<T>,
+}
 
-impl<T: FromStr<Err = String>> Visitor<'_> for Quantity<T> {
+impl<T> TextOrNumber<T> {
+    pub(super) const fn new(expecting: &'static str) -> Self {
+        Self { expecting, read: PhantomData }
+    }
+}
+
+impl<T: FromStr<Err = String>> Visitor<'_> for TextOrNumber<T> {
     type Value = T;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "a text or a number, e.g. \"{}\"", self.0)
+        formatter.write_str(self.expecting)
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
@@ -186,7 +195,7 @@ macro_rules! quantity_serde {
     ($type:ident, $description:literal, $example:literal, $pattern:literal) => {
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                deserializer.deserialize_any(Quantity($example, PhantomData))
+                deserializer.deserialize_any(TextOrNumber::new(concat!("a text or a number, e.g. \"", $example, "\"")))
             }
         }
 

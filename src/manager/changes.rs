@@ -102,11 +102,16 @@ impl Manager {
         let waited = self.wait_for(name, after.generation, &patience, limit, &is_so).await;
         if matches!(waited.outcome, Outcome::Failed(_)) && outcome == CHANGED {
             let former = Change { spec: before.spec.clone(), template: before.template.clone(), desired: before.desired };
-            // Whoever has changed it meanwhile wants something else.
-            if let Err(stuck) = self.backend.update(name, after.generation, former).await
-                && stuck.kind != Kind::Conflict
-            {
-                tracing::error!(service = %name, error = %stuck, "the former state could not be put back after a failed change");
+            match self.backend.update(name, after.generation, former).await {
+                // Who has the answer and looks at the service sees what the answer says of it.
+                Ok(restored) => {
+                    self.until_seen(name, restored.generation).await;
+                }
+                // Whoever has changed it meanwhile wants something else.
+                Err(overtaken) if overtaken.kind == Kind::Conflict => {}
+                Err(stuck) => {
+                    tracing::error!(service = %name, error = %stuck, "the former state could not be put back after a failed change");
+                }
             }
         }
         self.told(name, waited, outcome)

@@ -119,11 +119,15 @@ impl Manager {
         is_so: &(dyn Fn(&Record) -> bool + Send + Sync),
     ) -> Waited {
         if patience.wait == Wait::None {
-            let patience = Patience::default();
-            let is_seen = |service: &ServiceState| (service.record.generation >= generation).then_some(Outcome::Reached);
-            return self.wait_until(name, &patience, SEEN, is_seen).await;
+            return self.until_seen(name, generation).await;
         }
         self.wait_until(name, patience, limit, |service| judge(service, generation, patience.wait, is_so)).await
+    }
+
+    /// Waits until whoever reads sees the record of `generation`, or a newer one.
+    pub(super) async fn until_seen(&self, name: &ServiceName, generation: u64) -> Waited {
+        let is_seen = |service: &ServiceState| (service.record.generation >= generation).then_some(Outcome::Reached);
+        self.wait_until(name, &Patience::default(), SEEN, is_seen).await
     }
 }
 

@@ -26,7 +26,7 @@ use crate::lifecycle::Tasks;
 use crate::telemetry::Metrics;
 
 pub use answers::{TemplateDetail, TemplateSummary};
-pub use scan::{MAX_FILE_SIZE, MAX_FILES};
+pub use scan::{MAX_FILE_SIZE, MAX_FILES, given_already};
 pub use templates::{Entry, Templates};
 
 use scan::Scanner;
@@ -48,12 +48,6 @@ pub fn files_in(dir: &Path) -> std::io::Result<BTreeSet<String>> {
 /// What a file of that name and content would give in a templates directory; all that is wrong with it otherwise.
 pub fn check_file(content: &[u8], file_name: &str) -> Result<Template, Vec<FieldError>> {
     scan::parse(content, file_name).map_err(|broken| broken.errors)
-}
-
-/// What is wrong with a file of a templates directory that gives the same name and version as the file `owner` before it.
-#[must_use]
-pub fn given_already(template: &Template, owner: &str, file_name: &str) -> FieldError {
-    scan::given_already(template, owner, file_name)
 }
 
 /// The templates of one directory, kept up to date.

@@ -330,8 +330,9 @@ pub(super) fn parse(bytes: &[u8], file: &str) -> Result<Template, Broken> {
     }
 }
 
-/// What is wrong with a file that gives what the file `owner` gives.
-pub(super) fn given_already(template: &Template, owner: &str, file: &str) -> FieldError {
+/// What is wrong with a file of a templates directory that gives the same name and version as the file `owner` before it.
+#[must_use]
+pub fn given_already(template: &Template, owner: &str, file: &str) -> FieldError {
     let message = format!("the template {}@{} is already given by the file {owner}", template.name, template.version);
     FieldError::new("version", message, format!("change name or version here, or remove one of {owner} and {file}"))
 }

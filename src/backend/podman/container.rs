@@ -97,8 +97,8 @@ impl Blueprint<'_> {
     /// Our labels win over the user's, those that were computed for a proxy, too, which reads them in any case.
     fn labels(&self) -> Result<BTreeMap<String, String>> {
         let mut labels = (self.settings.labels)(self.record);
-        let own = self.record.spec.labels.iter().filter(|(name, _)| !labels.contains_key(&name.to_ascii_lowercase()));
-        let own: Vec<_> = own.map(|(name, value)| (name.clone(), value.clone())).collect();
+        let mut own = self.record.spec.labels.clone();
+        own.retain(|name, _| !labels.contains_key(&name.to_ascii_lowercase()));
         labels.extend(own);
         labels.extend(record_labels(self.names, self.record)?);
         labels.insert(names::ORDINAL.to_owned(), self.ordinal.to_string());

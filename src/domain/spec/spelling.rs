@@ -1,12 +1,14 @@
 //! Readers for the parts of a spec that people spell in several ways: scalars, commands, ports, volumes.
 
 use std::fmt;
+use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::domain::quantity::TextOrNumber;
 use crate::domain::shown;
 
 /// The value of an environment variable or label; numbers and booleans are taken as their text.
@@ -67,33 +69,17 @@ impl PortNumber {
     }
 }
 
+impl FromStr for PortNumber {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::parse(text).ok_or_else(|| format!("'{}' is not a port; use 1 to 65535", shown(text)))
+    }
+}
+
 impl<'de> Deserialize<'de> for PortNumber {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Port;
-        impl Visitor<'_> for Port {
-            type Value = PortNumber;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a port from 1 to 65535")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<PortNumber, E> {
-                PortNumber::parse(text).ok_or_else(|| E::custom(format!("'{}' is not a port; use 1 to 65535", shown(text))))
-            }
-
-            fn visit_i64<E: de::Error>(self, number: i64) -> Result<PortNumber, E> {
-                self.visit_str(&number.to_string())
-            }
-
-            fn visit_u64<E: de::Error>(self, number: u64) -> Result<PortNumber, E> {
-                self.visit_str(&number.to_string())
-            }
-
-            fn visit_f64<E: de::Error>(self, number: f64) -> Result<PortNumber, E> {
-                self.visit_str(&number.to_string())
-            }
-        }
-        deserializer.deserialize_any(Port)
+        deserializer.deserialize_any(TextOrNumber::new("a port from 1 to 65535"))
     }
 }
 

@@ -6,7 +6,6 @@ use tokio::process::{Child, Command};
 use crate::support::eventually;
 use crate::support::machine::{Part, offered};
 use crate::support::podman::{self, ECHO_IMAGE, podman as run};
-use crate::support::processes;
 use crate::support::product::{Options, Product};
 
 const MEBIBYTE: u64 = 1 << 20;
@@ -60,23 +59,15 @@ impl SmallEngine {
         run(&["unshare", "sh", "-c", &command]).await
     }
 
-    fn terminate(&self) {
-        for process in processes(&self.socket(), "system service") {
-            // It may have ended meanwhile.
-            let _ =
-                rustix::process::kill_process(rustix::process::Pid::from_raw(process).unwrap(), rustix::process::Signal::TERM);
-        }
-    }
-
     async fn end(mut self) {
-        self.terminate();
+        podman::end_engines(&self.socket());
         self.process.wait().await.unwrap();
     }
 }
 
 impl Drop for SmallEngine {
     fn drop(&mut self) {
-        self.terminate();
+        podman::end_engines(&self.socket());
     }
 }
 

@@ -73,6 +73,15 @@ pub async fn owned_by(instance: &str) -> Vec<String> {
     containers.lines().chain(volumes.lines()).chain(secrets).map(str::to_owned).collect()
 }
 
+/// Asks the engines of this user to end that have this text in their command line.
+pub fn end_engines(text: &str) {
+    for engine in super::processes(text, "system service") {
+        let pid = rustix::process::Pid::from_raw(engine);
+        // It may have ended meanwhile.
+        let _ = pid.map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::TERM));
+    }
+}
+
 /// Removes what an instance left in the engine, and the engine it started, so that a failed test disturbs no other.
 pub struct Sweep {
     instance: Option<String>,
@@ -108,9 +117,6 @@ impl Drop for Sweep {
         remove(&["volume", "rm", "--force"], list(&["volume", "ls"]));
         let secrets = lines(&["secret", "ls", "--format", "{{.Name}}"]);
         remove(&["secret", "rm"], secrets.into_iter().filter(|name| name.starts_with(&format!("{instance}."))).collect());
-        for engine in super::processes(&format!("/{instance}/"), "system service") {
-            let pid = rustix::process::Pid::from_raw(engine);
-            let _ = pid.map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::TERM));
-        }
+        end_engines(&format!("/{instance}/"));
     }
 }
