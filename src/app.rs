@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use crate::audit::Audit;
 use crate::auth::Authenticator;
@@ -20,6 +21,7 @@ use crate::gateway::mcp::Hub;
 use crate::gateway::{self, Gateway};
 use crate::lifecycle::{StopSignals, Tasks};
 use crate::manager::{self, Manager};
+use crate::memory::Rest;
 use crate::peers::key::Place;
 use crate::peers::{self, Peers};
 use crate::registry::{self, Registry};
@@ -30,6 +32,9 @@ use crate::{mcp, rest, server};
 
 /// Changes of template files that follow each other within this time are read together.
 const TEMPLATE_DEBOUNCE: Duration = Duration::from_millis(200);
+
+/// What a load took of memory goes back when nothing has happened for so long.
+const QUIET: Duration = Duration::from_secs(2);
 
 /// Runs the manager until a signal ends it. Prints one line with its address to standard output once it listens.
 pub async fn run(config: Config) -> Result<()> {
@@ -75,6 +80,7 @@ pub async fn run(config: Config) -> Result<()> {
     let (engine, stopping) = (backend.clone(), tasks.stopping());
     let engine = tasks.spawn("backend", async move { engine.run(stopping).await });
     manager.start();
+    tasks.spawn("memory", give_memory_back(metrics.clone(), tasks.stopping()));
     let site = server::Settings { metrics: Some(metrics), ..server_settings(&config, domain) };
     if let Some(address) = config.server.traefik_provider_listen {
         let listener = bind(address, "server.traefik_provider_listen").await?;
@@ -100,6 +106,14 @@ pub async fn run(config: Config) -> Result<()> {
 }
 
 /// Tells people and scripts where it listens; nobody may be reading.
+/// Gives back what a load took of memory, a moment after it is over.
+async fn give_memory_back(metrics: Metrics, stopping: CancellationToken) {
+    let mut rest = Rest::default();
+    while tokio::time::timeout(QUIET, stopping.cancelled()).await.is_err() {
+        rest.look(metrics.happened());
+    }
+}
+
 fn announce(address: SocketAddr) {
     use std::io::Write as _;
     let mut output = std::io::stdout();

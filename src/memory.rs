@@ -11,11 +11,11 @@ const VARIABLE: &str = "GLIBC_TUNABLES";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Program {
     /// Large messages find the memory of those before them, and pages are not asked for anew with each, which would take
-    /// longer than all else that is done about a message. What a load took goes back when it is over (`give_back`): left
+    /// longer than all else that is done about a message. What a load took goes back when it is over ([`Rest`]): left
     /// to itself the allocator keeps it, and a bridge that has seen a hundred large messages stays a hundred times its size.
     Bridge,
     /// Few heaps, so that what the start or a look at everything left free serves the next: with a heap for each thread,
-    /// as the allocator has it, each grows to its own largest moment.
+    /// as the allocator has it, each grows to its own largest moment. What remains between them goes back in quiet moments.
     Manager,
 }
 
@@ -61,9 +61,29 @@ unsafe extern "C" {
 
 /// Gives what is free in the heap back to the system, also where something small that is still in use lies behind it. Takes
 /// a millisecond for some megabytes, so it is for moments in which nothing else is to be done.
-pub fn give_back() {
+fn give_back() {
     #[cfg(target_env = "gnu")]
     let _given = malloc_trim(0);
+}
+
+/// Finds the moments in which memory is given back: what a load took lies between what is still in use, and goes back once
+/// nothing has happened for a while.
+#[derive(Debug, Default)]
+pub struct Rest<T> {
+    seen: T,
+    given_at: T,
+}
+
+impl<T: Copy + PartialEq> Rest<T> {
+    /// To be called now and then, with the number of things that have happened since the start. Gives back what is free when
+    /// nothing has happened since the last look, unless that was done at this number.
+    pub fn look(&mut self, happened: T) {
+        let before = std::mem::replace(&mut self.seen, happened);
+        if happened == before && self.given_at != happened {
+            self.given_at = happened;
+            give_back();
+        }
+    }
 }
 
 /// Keeps our own settings from another program, which has its own ways.

@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::error::{Error, Result};
 use crate::lifecycle::{StopSignals, Tasks};
+use crate::memory::Rest;
 
 pub mod ask;
 pub mod backoff;
@@ -127,15 +128,10 @@ impl Bridge {
         let sweeping = Arc::clone(&bridge);
         bridge.context.tasks.spawn("sweeper", async move {
             let stopping = sweeping.context.tasks.stopping();
-            let (mut seen, mut given_at) = (0, 0);
+            let mut rest = Rest::default();
             while tokio::time::timeout(SWEEP, stopping.cancelled()).await.is_err() {
                 sweeping.sweep();
-                // What a load took lies between what is still in use, and goes back once nothing has happened for a while.
-                let before = std::mem::replace(&mut seen, sweeping.context.metrics.happened());
-                if seen == before && given_at != seen {
-                    given_at = seen;
-                    crate::memory::give_back();
-                }
+                rest.look(sweeping.context.metrics.happened());
             }
         });
         let first = Arc::clone(&bridge);

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use http::{Method, StatusCode};
+use prometheus::core::Collector;
+use prometheus::proto::MetricFamily;
 use prometheus::{
     Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
@@ -118,6 +120,15 @@ impl Metrics {
         if let Some(took) = took {
             self.http_duration.with_label_values(&[method, route]).observe(took.as_secs_f64());
         }
+    }
+
+    /// Requests, operations and events of the engine together: as long as it stays the same, nothing happens.
+    #[must_use]
+    pub fn happened(&self) -> f64 {
+        let counters = [&self.http_requests, &self.gateway_requests, &self.operations, &self.engine_events];
+        let families = counters.into_iter().flat_map(Collector::collect);
+        let count = |family: MetricFamily| family.get_metric().iter().map(|one| one.get_counter().get_value()).sum::<f64>();
+        families.map(count).sum()
     }
 
     /// All metrics in Prometheus' text format.
