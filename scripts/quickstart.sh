@@ -8,7 +8,8 @@
 #   --port PORT         where the manager listens on 127.0.0.1 (default 8000)
 #   --user NAME         when run as root: the unprivileged user that gets everything (default mcp-manager)
 #   --binaries FOLDER   use mcp-manager and mcp-echo from there; nothing is built and no Rust is needed
-#   --keep-build        with --down: keep the build cache, so that the next start is quick
+#   --keep-build        with --down: keep the build cache and what cargo has fetched, so that the next start is quick
+#   --keep-packages     with --down: keep the Debian packages that were installed
 #   --help              this text
 #
 # Run it as root (the user NAME is made; containers never run as root) or as yourself with sudo for what needs root.
@@ -28,7 +29,7 @@ set -euo pipefail
 . "$(dirname "$0")/lib/build.sh"
 . "$(dirname "$0")/lib/installation.sh"
 
-port=8000 user=mcp-manager binaries='' keep_build='' action=up
+port=8000 user=mcp-manager binaries='' keep_build='' keep_packages='' action=up
 while [ $# -gt 0 ]; do
   case $1 in
     --down) action=down ;;
@@ -37,6 +38,7 @@ while [ $# -gt 0 ]; do
       case $1 in --port) port=$2 ;; --user) user=$2 ;; --binaries) binaries=$2 ;; esac
       shift ;;
     --keep-build) keep_build=yes ;;
+    --keep-packages) keep_packages=yes ;;
     -h | --help) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;;
     *) fail "unknown option $1" "See: $0 --help" ;;
   esac
@@ -113,7 +115,12 @@ build() {
   binaries=$CARGO_TARGET_DIR/$(host_triple)/release
   [ -x "$binaries/mcp-manager" ] || check_disk "$CARGO_TARGET_DIR" 3000 "the build"
   step "building the binaries (a first build takes 5 to 15 minutes; $(cargo --version))"
-  cargo_here build --release --locked --bins 2>&1 | tee "$cache/logs/build.log" || cargo_failed "the build failed" "$cache/logs/build.log"
+  # What it fetches is noted also where the build fails, so that --down finds it.
+  local before status=0
+  before=$(cargo_downloads)
+  cargo_here build --release --locked --bins 2>&1 | tee "$cache/logs/build.log" || status=$?
+  comm -13 <(echo "$before") <(cargo_downloads) >>"$cache/downloads"
+  [ "$status" = 0 ] || cargo_failed "the build failed" "$cache/logs/build.log"
 }
 
 build_echo_image() {
@@ -194,14 +201,15 @@ down() {
     # A user that we made goes as a whole; from anybody else's account goes what is ours.
     if [ -z "$(recalled user)" ]; then remove_services; remove_files; fi
   fi
+  undo_rootless || rest=', but for what stands above'
   if [ -z "$keep_build" ]; then
     if [ -n "$build" ]; then rm -rf "$build"; fi
     if [ -n "$rust" ]; then rm -rf "$rust"; fi
-    rm -rf "$cache/logs"
+    if [ -f "$cache/downloads" ]; then xargs -r -d '\n' rm -rf <"$cache/downloads"; fi
+    rm -rf "$cache/logs" "$cache/downloads"
     rmdir "$cache" 2>/dev/null || true
   fi
-  undo_rootless || rest=', but for what stands above'
-  step "removed$rest. The Debian packages stay (others may use them by now), and so do cargo's own downloads in ${CARGO_HOME:-~/.cargo}."
+  step "removed$rest"
 }
 
 main

@@ -73,6 +73,12 @@ no_rust() {
 # cargo_here ARGUMENT...: cargo in the checkout.
 cargo_here() { (cd "$checkout" && cargo "$@"); }
 
+# cargo_downloads: what cargo has fetched into its own folder, a path a line.
+cargo_downloads() {
+  local home=${CARGO_HOME:-$HOME/.cargo}
+  { find "$home" -maxdepth 1 -name '.*cache*'; find "$home/git" -maxdepth 2; find "$home/registry" -maxdepth 3; } 2>/dev/null | sort || true
+}
+
 # cargo_failed WHAT LOG: tells why a build failed as far as its log shows.
 cargo_failed() {
   if grep -qE 'Could not resolve|failed to download|Could not connect|network failure|spurious network error|Timeout was reached' "$2"; then

@@ -39,7 +39,7 @@ ensure_packages() {
   unreachable='Could not resolve|Temporary failure resolving|Could not connect|Connection refused|Network is unreachable|Failed to fetch'
   shift
   for package in "$@"; do
-    [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
+    is_installed "$package" || missing+=("$package")
   done
   [ ${#missing[@]} -gt 0 ] || return 0
   if ! am_root; then need_sudo "apt-get install ${missing[*]}"; fi
@@ -47,6 +47,7 @@ ensure_packages() {
     warn "apt's lists could not be refreshed completely; trying with what is there"
   # apt counts lists that it could not fetch as a success.
   if grep -qE "$unreachable" "$log"; then cut_off=yes; fi
+  remember_packages "${missing[@]}"
   with_progress "installing ${missing[*]}" "$log" \
     as_root env DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends "${missing[@]}" || {
     # Without lists it knows no package at all.
@@ -61,6 +62,53 @@ ensure_packages() {
     fi
     fail "apt-get could not install ${missing[*]}" "See the lines above, or $log. Another apt may be running."
   }
+}
+
+# remember_packages PACKAGE...: which packages their installation will bring that are not there yet.
+remember_packages() {
+  local package
+  while read -r package; do remember package "$package"; done < <(
+    LC_ALL=C apt-get -q -s install --no-install-recommends "$@" 2>/dev/null | sed -n 's/^Inst \([^ ]*\) (.*/\1/p'
+  )
+}
+
+# is_installed PACKAGE
+is_installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+
+# remove_packages: takes away the packages that were installed for this set-up, but for those that something else has
+# come to need. Another set-up of root's inherits them.
+remove_packages() {
+  local package other installed=() fit kept=()
+  while read -r package; do if is_installed "$package"; then installed+=("$package"); fi; done < <(recalled_all package)
+  [ ${#installed[@]} -gt 0 ] || return 0
+  for other in "$(dirname "$record")"/*.record; do
+    [ -f "$other" ] && [ "$other" != "$record" ] || continue
+    printf 'package=%s\n' "${installed[@]}" >>"$other"
+    note "The Debian packages stay for $(basename "$other" .record), which was set up here, too."
+    return
+  done
+  # What needs one of those that stay is itself among them, hence again until nothing else would go.
+  while [ ${#installed[@]} -gt 0 ] && [ -n "$(goes_besides "${installed[*]}" "${installed[@]}")" ]; do
+    fit=()
+    for package in "${installed[@]}"; do
+      if [ -z "$(goes_besides "$package" "${installed[@]}")" ]; then fit+=("$package"); else kept+=("$package"); fi
+    done
+    installed=(${fit[@]+"${fit[@]}"})
+  done
+  if [ ${#kept[@]} -gt 0 ]; then note "Debian packages that others need by now stay: ${kept[*]}"; fi
+  [ ${#installed[@]} -gt 0 ] || return 0
+  with_progress "removing ${#installed[@]} Debian packages that were installed for it" "$cache/logs/apt.log" \
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -q purge -y "${installed[@]}" ||
+    warn "they could not be removed; the lines above say why. By hand: apt-get purge ${installed[*]}"
+  for package in "${installed[@]}"; do as_root rm -f "/var/cache/apt/archives/$package"_*.deb; done
+}
+
+# goes_besides PACKAGES PACKAGE...: what would go with PACKAGES (in one word) that is not among the others.
+goes_besides() {
+  local going=$1
+  shift
+  # shellcheck disable=SC2086 # one word each
+  LC_ALL=C apt-get -q -s purge $going 2>/dev/null | sed -n 's/^\(Purg\|Remv\) \([^ ]*\) .*/\2/p' | grep -vxF -f <(printf '%s\n' "$@") || true
 }
 
 # check_disk FOLDER MEGABYTES WHAT_FOR

@@ -301,6 +301,7 @@ undo_rootless() {
   while read -r item; do [ ! -e "${item#* }" ] || as_root chmod "${item%% *}" "${item#* }"; done < <(recalled_all mode)
   while read -r item; do [ ! -e "$item" ] || as_root rm -f "$item"; done < <(recalled_all device)
   while read -r item; do [ ! -e "$item" ] || as_root rmdir --ignore-fail-on-non-empty "$item"; done < <(recalled_all parent)
+  if [ -z "${keep_packages:-}" ]; then remove_packages; fi
   rm -f "$record"
   rmdir "$(dirname "$record")" 2>/dev/null || true
   while read -r item; do [ ! -d "$item" ] || rmdir --ignore-fail-on-non-empty "$item"; done <<<"$made"

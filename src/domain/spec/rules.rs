@@ -124,11 +124,11 @@ impl Check {
     }
 
     pub(super) fn image(&mut self, image: Option<String>) -> String {
-        let remedy = "name an image, e.g. docker.io/library/nginx:latest";
         let Some(image) = image else {
-            self.wrong("image", "is missing", remedy);
+            self.wrong("image", "is missing", "name an image, e.g. docker.io/library/nginx:latest");
             return String::new();
         };
+        let remedy = "name an image, e.g. docker.io/library/nginx:latest, in lower case but for its host and its tag";
         self.that(is_image(&image), "image", "is not an image reference", remedy);
         image
     }
@@ -273,7 +273,14 @@ pub fn is_image(text: &str) -> bool {
     let parts: Vec<&str> = name.split('/').collect();
     let right_part = |(index, part): (usize, &&str)| match part.split_once(':') {
         Some((host, port)) => index == 0 && parts.len() > 1 && word(host, b".-") && PortNumber::parse(port).is_some(),
-        None => word(part, b"._-") && part.as_bytes().last().is_some_and(u8::is_ascii_alphanumeric) && !part.contains(".."),
+        None => {
+            // Only a host may have capitals.
+            let capitals = index == 0 && parts.len() > 1;
+            word(part, b"._-")
+                && part.as_bytes().last().is_some_and(u8::is_ascii_alphanumeric)
+                && !part.contains("..")
+                && (capitals || !part.bytes().any(|byte| byte.is_ascii_uppercase()))
+        }
     };
     text.len() <= 512
         && parts.iter().enumerate().all(right_part)
@@ -298,6 +305,7 @@ mod tests {
             "docker.io/library/nginx:latest",
             "localhost:5000/a/b_c:v1.0-rc1",
             "localhost/mcp/echo:latest",
+            "Registry/a:V1",
         ];
         for good in
             good.into_iter().map(str::to_owned).chain([format!("nginx@sha256:{digest}"), format!("r.io:1/x:t@sha256:{digest}")])
@@ -321,6 +329,8 @@ mod tests {
             "ä",
             "x:tag:",
             "a/b:1/c",
+            "Nginx",
+            "docker.io/Library/nginx",
         ];
         for bad in bad {
             assert!(!is_image(bad), "{bad}");
