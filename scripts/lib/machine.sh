@@ -95,7 +95,11 @@ remove_packages() {
     done
     installed=(${fit[@]+"${fit[@]}"})
   done
-  if [ ${#kept[@]} -gt 0 ]; then note "Debian packages that others need by now stay: ${kept[*]}"; fi
+  if [ ${#kept[@]} -gt 0 ]; then
+    note "Debian packages that others need by now stay: ${kept[*]}"
+    # They go with those others.
+    as_root apt-mark auto "${kept[@]}" >/dev/null || true
+  fi
   [ ${#installed[@]} -gt 0 ] || return 0
   with_progress "removing ${#installed[@]} Debian packages that were installed for it" "$cache/logs/apt.log" \
     as_root env DEBIAN_FRONTEND=noninteractive apt-get -q purge -y "${installed[@]}" ||
