@@ -146,7 +146,7 @@ async fn route(visit: &Visit, mut request: Request<Incoming>, id: &http::HeaderV
     request.extensions_mut().insert(RequestId(text(id).to_owned()));
     request.extensions_mut().insert(ConnectInfo(visit.peer));
     let rest = unread::Rest::default();
-    let answered = visit.site.router.clone().oneshot(request.map(|body| rest.of(body))).instrument(span).await;
+    let answered = visit.site.router.clone().oneshot(rest.of(request)).instrument(span).await;
     let mut response = answered.unwrap_or_else(|never| match never {}).map(Body::Router);
     rest.discard(&mut response).await;
     response
