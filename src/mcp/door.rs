@@ -73,6 +73,14 @@ impl Door {
         {
             return Err(Box::new(refused));
         }
+        // Whoever names a session that is over is told that first, by the library.
+        if parts.method == Method::POST
+            && is_json(&parts.headers)
+            && self.is_open(&parts.headers).await
+            && let Some(refused) = message::misasked(&body)
+        {
+            return Err(Box::new(refused));
+        }
         let owner = actor.name.clone();
         parts.extensions.insert(actor);
         Ok((Request::from_parts(parts, Body::from(body)), owner))
@@ -105,6 +113,12 @@ impl Door {
             return Err(refuse(error, None));
         }
         Ok(())
+    }
+
+    /// Whether the session that a request names is there, if it names one.
+    async fn is_open(&self, headers: &HeaderMap) -> bool {
+        let Some(session) = headers.get(SESSION) else { return true };
+        self.sessions.sessions.read().await.contains_key(session.to_str().unwrap_or_default())
     }
 
     async fn remember(&self, session: String, owner: String) {

@@ -4,10 +4,10 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation, ListPromptsRequestMethod,
-    ListPromptsResult, ListResourceTemplatesRequestMethod, ListResourceTemplatesResult, ListResourcesRequestMethod,
-    ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProgressNotificationParam, ServerCapabilities, ServerConfig,
-    Tool as Described,
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CustomRequest, CustomResult, ErrorCode,
+    Implementation, ListPromptsRequestMethod, ListPromptsResult, ListResourceTemplatesRequestMethod, ListResourceTemplatesResult,
+    ListResourcesRequestMethod, ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProgressNotificationParam,
+    ServerCapabilities, ServerConfig, Tool as Described,
 };
 use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer, ServerHandler};
@@ -16,8 +16,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::confirm::{self, Confirmation};
-use super::{Host, Request};
+use super::{Host, Request, params};
 use crate::domain::access::Actor;
+use crate::domain::shown;
 use crate::error::{Error, Kind, Result};
 use crate::manager::OnProgress;
 use crate::problem::Problem;
@@ -102,9 +103,13 @@ impl ServerHandler for Handler {
 
     async fn list_tools(
         &self,
-        _: Option<PaginatedRequestParams>,
+        request: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
+        if request.is_some_and(|request| request.cursor.is_some()) {
+            let remedy = "there is one page only: leave the cursor out";
+            return Err(misasked(Error::invalid_field("params.cursor", "is none that this server gave", remedy)));
+        }
         let described = self.host.tools(actor(&context).as_ref()).await;
         let tools = described.into_iter().map(serde_json::from_value::<Described>).collect::<Result<Vec<_>, _>>();
         let tools = tools.map_err(|error| ErrorData::internal_error(format!("a tool cannot be described: {error}"), None))?;
@@ -136,6 +141,16 @@ impl ServerHandler for Handler {
         Err(ErrorData::method_not_found::<ListResourceTemplatesRequestMethod>())
     }
 
+    // What the library could not read as any request that it knows; over HTTP the door has looked before.
+    async fn on_custom_request(&self, request: CustomRequest, _: RequestContext<RoleServer>) -> Result<CustomResult, ErrorData> {
+        let CustomRequest { method, params, .. } = request;
+        if params::are_known(&method) {
+            return Err(misasked(params::unreadable(&method, params.as_ref())));
+        }
+        let text = format!("there is no method '{}' here", shown(&method));
+        Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, text, None))
+    }
+
     async fn call_tool(
         &self,
         request: CallToolRequestParams,
@@ -145,12 +160,15 @@ impl ServerHandler for Handler {
         match self.answer(request, &context).await {
             Ok(answer) => answer,
             // That there is no such tool is an error of the protocol; everything else is for the model to read.
-            Err(error) if error.kind == Kind::NotFound && error.detail.starts_with("there is no tool ") => {
-                Err(ErrorData::invalid_params(error.to_string(), serde_json::to_value(Problem::from(error)).ok()))
-            }
+            Err(error) if error.kind == Kind::NotFound && error.detail.starts_with("there is no tool ") => Err(misasked(error)),
             Err(error) => Ok(failed(&name, error).into()),
         }
     }
+}
+
+/// An error of the protocol: what was asked for is wrong.
+fn misasked(error: Error) -> ErrorData {
+    ErrorData::invalid_params(error.to_string(), serde_json::to_value(Problem::from(error)).ok())
 }
 
 /// A call that failed: the text that people read, and the problem document that programs read.

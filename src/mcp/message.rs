@@ -5,8 +5,12 @@ use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::params;
+use crate::error::Error;
+use crate::problem::Problem;
 use crate::rpc;
 
 const WRONG_ID: &str = "the id of a request must be a string, or a whole number of 64 bits";
@@ -14,9 +18,15 @@ const WRONG_ID: &str = "the id of a request must be a string, or a whole number 
 /// What has to be known of a message before the library reads it.
 #[derive(Deserialize)]
 struct Head<'a> {
+    #[serde(borrow, default)]
+    jsonrpc: Option<&'a RawValue>,
     /// A null, too, is an id that is there.
     #[serde(borrow, default, deserialize_with = "present")]
     id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    method: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    params: Option<&'a RawValue>,
 }
 
 fn present<'a, D: serde::Deserializer<'a>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
@@ -35,10 +45,29 @@ pub(super) fn refused(body: &[u8]) -> Option<Response> {
         _ => return Some(unknown("it is no object")),
     }
     match serde_json::from_str::<Head<'_>>(whole.get()) {
-        Ok(Head { id: Some(id) }) if !can_be_given_back(id) => Some(refusal(rpc::INVALID_REQUEST, WRONG_ID)),
+        Ok(Head { id: Some(id), .. }) if !can_be_given_back(id) => Some(refusal(rpc::INVALID_REQUEST, WRONG_ID)),
         Ok(_) => None,
         Err(error) => Some(unknown(&error.to_string())),
     }
+}
+
+/// The answer to a request, by its look a message, whose parameters are not what its method takes.
+pub(super) fn misasked(body: &[u8]) -> Option<Response> {
+    let Head { jsonrpc, id, method, params } = serde_json::from_slice(body).ok()?;
+    jsonrpc.filter(|version| version.get() == "\"2.0\"")?;
+    let method: String = serde_json::from_str(method?.get()).ok().filter(|method: &String| params::are_known(method))?;
+    // What is nested too deep is left to the library, which reads it with the same limit and says so.
+    let params: Option<Value> = params.map(|params| serde_json::from_str(params.get())).transpose().ok()?;
+    let error = params::wrong(&method, params.as_ref())?;
+    Some(json(
+        StatusCode::OK,
+        rpc::error(Some(id?.get().as_bytes()), rpc::INVALID_PARAMS, &error.to_string(), data(error).as_deref()),
+    ))
+}
+
+/// The problem document of an error, for programs.
+fn data(error: Error) -> Option<String> {
+    serde_json::to_string(&Problem::from(error)).ok()
 }
 
 /// The answer to what the library cannot read for this reason.
@@ -53,8 +82,12 @@ fn can_be_given_back(id: &RawValue) -> bool {
 }
 
 fn refusal(code: i32, text: &str) -> Response {
-    let mut response = Response::new(Body::from(rpc::error(None, code, text, None)));
-    *response.status_mut() = StatusCode::BAD_REQUEST;
+    json(StatusCode::BAD_REQUEST, rpc::error(None, code, text, None))
+}
+
+fn json(status: StatusCode, message: bytes::Bytes) -> Response {
+    let mut response = Response::new(Body::from(message));
+    *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

@@ -7,6 +7,7 @@ mod handler;
 mod http;
 mod local;
 mod message;
+mod params;
 
 use std::sync::Arc;
 

@@ -1,5 +1,6 @@
 //! `/mcp`, spoken to message by message in both protocol eras.
 
+use mcp_manager::tools::TOOLS;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -24,7 +25,7 @@ async fn both_eras_find_the_same_tools_and_get_the_same_answers() {
     assert_eq!(old, new);
     assert_eq!(product.get("/tools").await.1["tools"], new, "and the API tells the same");
     let names: Vec<&str> = new.as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap()).collect();
-    assert_eq!(names, mcp_manager::tools::TOOLS.iter().map(|tool| tool.name).collect::<Vec<_>>());
+    assert_eq!(names, TOOLS.iter().map(|tool| tool.name).collect::<Vec<_>>());
 
     let created =
         session.call("tools/call", call("container_create", &json!({"service_name": "echo", "template": "echo"}))).await;
@@ -108,6 +109,58 @@ async fn what_is_no_message_is_refused_in_the_words_of_json_rpc_and_ids_come_bac
         let (status, text) = send("/mcp/all", Some(&all.id), &ping(id)).await;
         assert!(status == 200 && text.contains(&format!("\"id\":{id},")), "{id}: {status} {text}");
     }
+    product.finish().await;
+}
+
+#[tokio::test]
+async fn wrong_parameters_are_told_as_such_and_not_as_an_unknown_method() {
+    let product = Product::start(Options::memory()).await;
+    let url = format!("{}/mcp", product.url);
+    let session = Session::open(&product.client, &url).await;
+    let hello = json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": 7, "version": "1"}});
+    for (method, params, place) in [
+        ("tools/call", json!({"name": 5}), "params.name"),
+        ("tools/call", json!({"name": "container_list", "arguments": "x"}), "params.arguments"),
+        ("tools/call", json!({"arguments": {}}), "name"),
+        ("tools/call", json!(["container_list"]), "params"),
+        ("tools/call", Value::Null, "params"),
+        ("tools/list", json!({"cursor": 5}), "params.cursor"),
+        ("tools/list", json!({"cursor": "zzz"}), "params.cursor"),
+        ("tools/list", json!({"cursor": ""}), "params.cursor"),
+        ("tools/list", json!("x"), "params"),
+        ("ping", json!([]), "params"),
+        ("ping", json!({"_meta": 1}), "params._meta"),
+        ("initialize", hello.clone(), "params.clientInfo.name"),
+    ] {
+        let answer = session.call(method, params.clone()).await;
+        assert_eq!((answer.status, answer.error_code()), (200, -32602), "{method} {params}: {answer:?}");
+        let error = &answer.messages[0]["error"];
+        assert_eq!((&answer.messages[0]["id"], &error["data"]["title"]), (&json!(1), &json!("The request is not valid")));
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains(place) && error["data"]["remedy"].is_string(), "{method} {params}: {error}");
+    }
+    for (method, params) in [
+        ("tools/call", json!({"name": 5})),
+        ("tools/call", json!({"name": "container_list", "arguments": "x"})),
+        ("tools/list", json!({"cursor": "zzz"})),
+    ] {
+        let answer = stateless(&product.client, &url, method, params.clone()).await;
+        assert_eq!(answer.error_code(), -32602, "{method} {params}: {answer:?}");
+    }
+    // Without a session, and without parameters at all.
+    let send = async |body: Value| {
+        let request = product.request(Method::POST, "/mcp").header("accept", "application/json, text/event-stream");
+        request.json(&body).send().await.unwrap().json::<Value>().await.unwrap()["error"]["code"].clone()
+    };
+    assert_eq!(send(json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello})).await, -32602);
+    assert_eq!(send(json!({"jsonrpc": "2.0", "id": 1, "method": "initialize"})).await, -32602);
+    // What there is not is still that, whatever its parameters are, and so is a session that is over.
+    for method in ["no/such", "prompts/get", "resources/list"] {
+        assert_eq!(session.call(method, json!({"name": 5, "cursor": "x"})).await.error_code(), -32601, "{method}");
+    }
+    assert_eq!(session.call("tools/list", Value::Null).await.result()["tools"].as_array().unwrap().len(), TOOLS.len());
+    assert_eq!(session.close().await, 202);
+    assert_eq!(session.call("tools/call", json!({"name": 5})).await.status, 404);
     product.finish().await;
 }
 

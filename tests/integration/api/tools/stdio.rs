@@ -89,6 +89,14 @@ async fn a_client_that_starts_programs_gets_the_same_tools_and_answers() {
     let refused = server.ask(3, "tools/call", json!({"name": "container_create", "arguments": wrong})).await;
     assert_eq!(refused["result"]["structuredContent"], product.post("/containers", &wrong).await.1);
     assert_eq!(server.ask(4, "tools/call", json!({"name": "../containers", "arguments": {}})).await["error"]["code"], -32602);
+    for (method, params, code) in [
+        ("tools/call", json!({"name": 5}), -32602),
+        ("tools/call", json!({"name": "container_list", "arguments": "x"}), -32602),
+        ("tools/list", json!({"cursor": "zzz"}), -32602),
+        ("no/such", json!({"name": 5}), -32601),
+    ] {
+        assert_eq!(server.ask(5, method, params.clone()).await["error"]["code"], code, "{method} {params}");
+    }
     server.end().await;
     product.finish().await;
 }
