@@ -67,7 +67,12 @@ pub async fn run(config: Config) -> Result<()> {
         Arc::new(move |name| environment.get(name).map(str::to_owned)),
     );
     let services = gateway.clone().map(|gateway| {
-        let settings = gateway::mcp::Settings { names: config.aggregate.names(), origins: config.server.cors_origins.clone() };
+        let settings = gateway::mcp::Settings {
+            names: config.aggregate.names(),
+            origins: config.server.cors_origins.clone(),
+            max_sessions: usize::try_from(config.mcp.max_sessions).unwrap_or(usize::MAX),
+            session_idle: config.mcp.session_idle.duration(),
+        };
         rest::Services { hub: Hub::new(gateway.clone(), backend.view(), settings, &tasks), gateway }
     });
     let policy = Policy::new(config.mcp.compat_tool_names, config.mcp.confirm.clone())?;

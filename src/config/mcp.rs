@@ -10,9 +10,10 @@ section! {
         compat_tool_names: bool = false;
         /// Tools that the client's user must confirm before they do anything; `destructive` for all that are.
         confirm: Vec<String> = Vec::new();
-        /// Most sessions at once of clients of protocol revisions before 2026-07-28.
+        /// Most sessions at once of clients of protocol revisions before 2026-07-28, at `/mcp` and again at `/mcp/all` and the
+        /// groups together.
         max_sessions: u32 = 1000, within "a whole number from 1 to 4294967295";
-        /// A session in which nothing happens for so long ends.
+        /// A session at these addresses in which nothing happens for so long ends.
         session_idle: Span = Span(1_800_000);
     }
 }

@@ -26,6 +26,9 @@ const UNREAD: &str = "fail to deserialize request body";
 /// Longest sentence of the library that is passed on.
 const MAX_SENTENCE: usize = 4096;
 
+/// Whoever finds no room for a session is told to come again after so many seconds.
+const COME_AGAIN: &str = "5";
+
 /// Lets requests in.
 #[derive(Clone)]
 pub struct Door {
@@ -99,7 +102,9 @@ impl Door {
             let may_open = *method == Method::POST && !headers.contains_key("mcp-method");
             if may_open && self.sessions.sessions.read().await.len() >= self.max_sessions {
                 let error = Error::new(Kind::LimitReached, format!("there are {} sessions already", self.max_sessions));
-                return Err(refuse(error.remedy("end sessions, or raise the setting mcp.max_sessions"), None));
+                let mut refused = refuse(error.remedy("end sessions, or raise the setting mcp.max_sessions"), None);
+                refused.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static(COME_AGAIN));
+                return Err(refused);
             }
             return Ok(());
         };

@@ -48,12 +48,16 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// How the endpoint behaves.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// Who is called what, and who is in which group.
     pub names: Names,
     /// Origins of web pages that may use the endpoint from a browser, besides its own; `*` for all.
     pub origins: Vec<String>,
+    /// Most sessions at once of clients of the earlier eras.
+    pub max_sessions: usize,
+    /// A session that nobody uses for so long ends.
+    pub session_idle: Duration,
 }
 
 /// The endpoint. It keeps the sessions of its clients and knows what every service offers.
@@ -74,9 +78,10 @@ impl Hub {
         let upstream = Upstream::new(gateway);
         let catalog = Catalog::new(upstream.clone(), view, tasks);
         tasks.spawn("mcp: what services offer", Arc::clone(&catalog).follow());
-        let (sessions, shared) = (Sessions::default(), SharedLines::default());
+        let idle = settings.session_idle;
+        let (sessions, shared) = (Sessions::new(settings.max_sessions, idle), SharedLines::default());
         let hub = Arc::new(Self { settings, catalog, upstream, sessions, shared, tasks: tasks.clone() });
-        tasks.spawn("mcp: idle sessions", sessions::close_idle(Arc::downgrade(&hub), tasks.clone()));
+        tasks.spawn("mcp: idle sessions", sessions::close_idle(Arc::downgrade(&hub), idle, tasks.clone()));
         hub
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::stream;
+use http::header::RETRY_AFTER;
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
 
@@ -19,40 +20,59 @@ use super::session::{Session, stateless_meta};
 use super::target::Target;
 use super::upstream::{self, Unanswered};
 use super::{Caller, Hub, KEEP_ALIVE, accepted, json as json_answer, merge, not_allowed, refusal};
+use crate::error::{Error, Kind};
 use crate::lifecycle::Tasks;
+use crate::problem::Problem;
 use crate::rpc;
 
-/// So many sessions at once; then the one that has been idle longest ends.
-const MAX_SESSIONS: usize = 1000;
-/// A session that nobody uses ends.
-const IDLE_LIMIT: Duration = Duration::from_mins(30);
+/// Whoever finds no room for a session is told to come again after so many seconds.
+const COME_AGAIN: &str = "5";
 
 /// All sessions.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Sessions {
     by_id: Mutex<HashMap<String, Arc<Session>>>,
+    /// So many at once.
+    most: usize,
+    /// One that nobody uses for so long ends.
+    idle: Duration,
 }
 
+/// There are as many sessions as there may be, and all of them are in use.
+#[derive(Debug)]
+struct Full;
+
 impl Sessions {
+    pub(super) fn new(most: usize, idle: Duration) -> Self {
+        Self { by_id: Mutex::default(), most, idle }
+    }
+
     fn by_id(&self) -> MutexGuard<'_, HashMap<String, Arc<Session>>> {
         self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps a session; the one that had to make room for it is returned.
-    fn keep(&self, session: &Arc<Session>) -> Option<Arc<Session>> {
+    /// Keeps a session. Where there is no room, those go that nobody has used for so long that they are due to end, and
+    /// are given back; nobody's else does.
+    fn keep(&self, session: &Arc<Session>) -> Result<Vec<Arc<Session>>, Full> {
         let mut sessions = self.by_id();
-        let full = sessions.len() >= MAX_SESSIONS;
-        let idle = |session: &Arc<Session>| session.idle_since().map(|since| (since, session.id.clone()));
-        let oldest = if full { sessions.values().filter_map(idle).min() } else { None };
-        let removed = oldest.and_then(|(_, id)| sessions.remove(&id));
+        let removed = if sessions.len() >= self.most { self.extract_idle(&mut sessions) } else { Vec::new() };
+        if sessions.len() >= self.most {
+            return Err(Full);
+        }
         sessions.insert(session.id.clone(), Arc::clone(session));
-        removed
+        Ok(removed)
+    }
+
+    /// Takes out those that nobody has used for long.
+    fn extract_idle(&self, sessions: &mut HashMap<String, Arc<Session>>) -> Vec<Arc<Session>> {
+        let long_ago = |session: &Arc<Session>| session.idle_since().is_some_and(|since| since.elapsed() > self.idle);
+        sessions.extract_if(|_, session| long_ago(session)).map(|(_, session)| session).collect()
     }
 }
 
 /// Ends sessions that nobody has used for long.
-pub(super) async fn close_idle(hub: Weak<Hub>, tasks: Tasks) {
-    let mut ticks = tokio::time::interval(IDLE_LIMIT / 30);
+pub(super) async fn close_idle(hub: Weak<Hub>, idle: Duration, tasks: Tasks) {
+    let mut ticks = tokio::time::interval(idle / 30);
     let stopping = tasks.stopping();
     loop {
         tokio::select! {
@@ -60,8 +80,7 @@ pub(super) async fn close_idle(hub: Weak<Hub>, tasks: Tasks) {
             () = stopping.cancelled() => return,
         }
         let Some(hub) = hub.upgrade() else { return };
-        let long_ago = |session: &Arc<Session>| session.idle_since().is_some_and(|since| since.elapsed() > IDLE_LIMIT);
-        let idle: Vec<_> = hub.sessions.by_id().extract_if(|_, session| long_ago(session)).map(|(_, session)| session).collect();
+        let idle = hub.sessions.extract_idle(&mut hub.sessions.by_id());
         for session in idle {
             hub.close(session);
         }
@@ -140,8 +159,9 @@ impl Hub {
             "instructions": merge::instructions(&offers),
         });
         let session = Arc::new(Session::new(caller.scope, caller.actor, introduction, seen));
-        if let Some(removed) = self.sessions.keep(&session) {
-            self.close(removed);
+        match self.sessions.keep(&session) {
+            Ok(idle) => idle.into_iter().for_each(|idle| self.close(idle)),
+            Err(Full) => return no_room(id, self.sessions.most),
         }
         let mut response = json_answer(StatusCode::OK, answer(id, &result));
         response.headers_mut().extend(HeaderValue::from_str(&session.id).ok().map(|id| (upstream::SESSION_ID, id)));
@@ -307,6 +327,18 @@ impl Hub {
     }
 }
 
+/// The answer to who wants one session more than there may be.
+fn no_room(id: &Raw, most: usize) -> Response<Body> {
+    let error = Error::new(Kind::LimitReached, format!("there are {most} sessions already"))
+        .remedy("end sessions, or raise the setting mcp.max_sessions");
+    let text = error.to_string();
+    let data = serde_json::to_value(Problem::from(error)).ok();
+    let text = super::raw::error(Some(id), rpc::INTERNAL_ERROR, &text, data.as_ref());
+    let mut response = json_answer(StatusCode::TOO_MANY_REQUESTS, text);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(COME_AGAIN));
+    response
+}
+
 /// Counts a stream as open.
 struct Open(Arc<Session>);
 
@@ -321,5 +353,42 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Ordering::Relaxed);
         self.0.touch();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::aggregate::Scope;
+
+    fn session() -> Arc<Session> {
+        Arc::new(Session::new(Scope::All, "somebody".to_owned(), Object::default(), Version::default()))
+    }
+
+    #[test]
+    fn where_there_is_no_room_nobody_who_is_there_makes_any() {
+        let sessions = Sessions::new(2, Duration::from_mins(1));
+        let first = session();
+        assert!(sessions.keep(&first).unwrap().is_empty() && sessions.keep(&session()).unwrap().is_empty());
+        assert!(sessions.keep(&session()).is_err());
+        assert!(sessions.by_id().len() == 2 && sessions.by_id().contains_key(&first.id));
+        sessions.by_id().remove(&first.id);
+        assert!(sessions.keep(&session()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn sessions_that_are_due_to_end_make_room_and_those_in_which_something_is_open_do_not() {
+        let sessions = Sessions::new(2, Duration::ZERO);
+        let (busy, idle) = (session(), session());
+        let open = Open::of(&busy);
+        sessions.keep(&busy).unwrap();
+        sessions.keep(&idle).unwrap();
+        // The clock goes on.
+        let began = std::time::Instant::now();
+        while began.elapsed().is_zero() {}
+        let removed = sessions.keep(&session()).unwrap();
+        assert_eq!(removed.iter().map(|session| &session.id).collect::<Vec<_>>(), [&idle.id]);
+        assert!(sessions.by_id().contains_key(&busy.id));
+        drop(open);
     }
 }

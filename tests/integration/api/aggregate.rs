@@ -125,6 +125,33 @@ async fn whoever_may_not_use_services_is_refused_and_sessions_are_their_openers_
 }
 
 #[tokio::test]
+async fn whoever_opens_one_session_too_many_is_refused_and_nobody_elses_ends() {
+    let options = Options::memory().with("MCP_MANAGER_MCP_MAX_SESSIONS", "2").with("MCP_MANAGER_AGGREGATE_GROUPS", "some=echo");
+    let product = Product::start(options).await;
+    let (all, group) = (format!("{}/mcp/all", product.url), format!("{}/mcp/g/some", product.url));
+    let (first, second) = (Session::open(&product.client, &all).await, Session::open(&product.client, &group).await);
+    let hello = json!({"jsonrpc": "2.0", "id": "third", "method": "initialize", "params": {
+        "protocolVersion": SESSION_VERSION, "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}});
+    for path in ["/mcp/all", "/mcp/g/some"] {
+        let refused = product.request(Method::POST, path).json(&hello).send().await.unwrap();
+        assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (429, &"5".parse().unwrap()), "{path}");
+        assert!(!refused.headers().contains_key("mcp-session-id"));
+        let answer: Value = refused.json().await.unwrap();
+        assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!("third"), &json!(-32603)), "{answer:#}");
+        assert!(answer["error"]["message"].as_str().unwrap().contains("mcp.max_sessions"), "{answer:#}");
+        assert_eq!(answer["error"]["data"]["type"], "urn:mcp-manager:problem:limit-reached", "{answer:#}");
+    }
+    for session in [&first, &second] {
+        assert_eq!(session.call("tools/list", json!({})).await.status, 200, "nobody's session has ended");
+    }
+    let stateless = stateless(&product.client, &all, "tools/list", json!({})).await;
+    assert_eq!(stateless.status, 200, "calls without a session need no place");
+    assert_eq!(first.close().await, 204);
+    Session::open(&product.client, &all).await;
+    product.finish().await;
+}
+
+#[tokio::test]
 async fn wrong_messages_are_refused_as_the_protocol_says() {
     let product = Product::start(Options::memory()).await;
     let meta = json!({

@@ -292,7 +292,8 @@ async fn a_session_is_its_openers_and_there_are_not_too_many() {
     let hello = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
         "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}});
     let third = product.request(Method::POST, "/mcp").header("accept", "application/json, text/event-stream").json(&hello);
-    assert_eq!(third.send().await.unwrap().status(), 429);
+    let refused = third.send().await.unwrap();
+    assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (429, &"5".parse().unwrap()));
     assert_eq!(
         stateless(&product.client, &url, "tools/list", json!({})).await.status,
         200,
