@@ -2,7 +2,8 @@
 //!
 //! Before the first entry of this manager goes in, the file is copied beside itself. Whatever the file was can then be had
 //! back exactly: if the copy with our entries is what the file says now, nothing else was changed, and the copy is put back
-//! byte for byte. Otherwise our entries are taken out of what the file has become.
+//! byte for byte. Otherwise our entries are taken out of what the file has become, the entries that they replaced are put in
+//! again, and what had been made for ours alone goes with them. So the copy also gets what is replaced later on.
 
 use std::fs::{self, Permissions};
 use std::io::ErrorKind;
@@ -36,22 +37,39 @@ pub struct Change {
     pub before: Option<String>,
     /// What it will say; nothing when it goes.
     pub after: Option<String>,
+    /// Names of entries that ours had replaced and that cannot be put in again; the copy has them.
+    pub lost: Vec<String>,
+    /// Names of entries that stay, since they are others' now, and are not what they were before ours either.
+    pub changed: Vec<String>,
     copy: Copy,
 }
 
 /// What happens to the copy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum Copy {
     Keep,
     Make,
+    /// It says this from now on.
+    Correct(String),
     Remove,
 }
 
 impl<'c> ClientFile<'c> {
     /// The file of a client at `path`.
     pub fn new(client: &'c Client, path: &Path) -> Self {
-        // People keep such files in repositories and link to them; the link stays.
-        Self { client, path: fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()) }
+        // People keep such files in repositories and link to them; the link stays, also where it leads to no file yet.
+        Self { client, path: fs::canonicalize(path).ok().or_else(|| target_of(path)).unwrap_or_else(|| path.to_owned()) }
+    }
+
+    /// A link that is left when links have been followed leads into a folder that is not there. What is written in its place
+    /// would end it, and to make folders wherever it may lead, e.g. on a disk that is away, is not for us.
+    fn leads_somewhere(&self) -> Result<()> {
+        if !self.path.is_symlink() {
+            return Ok(());
+        }
+        let target = fs::read_link(&self.path).unwrap_or_default();
+        let detail = format!("{} is a link to {}, and there is no folder for that", self.path.display(), target.display());
+        Err(Error::new(Kind::Invalid, detail).remedy("make the folder, correct the link, or name another file with --file"))
     }
 
     /// The servers in the file, in whichever form of the client they stand.
@@ -80,6 +98,7 @@ impl<'c> ClientFile<'c> {
 
     /// The change that puts these entries in. An entry of another kind by the same name is replaced only with `force`.
     pub fn connect(&self, entries: &[(String, Node)], ours: &impl Fn(&Node) -> bool, force: bool) -> Result<Change> {
+        self.leads_somewhere()?;
         let before = read(&self.path)?;
         let present = self.entries()?;
         let foreign = |(name, _): &&(String, Node)| present.iter().any(|(other, node)| other == name && !ours(node));
@@ -88,9 +107,30 @@ impl<'c> ClientFile<'c> {
             return Err(Error::new(Kind::Conflict, detail).remedy("rename it there, or replace it with --force"));
         }
         let after = self.with(before.as_deref(), entries).map_err(|refusal| self.refused(&refusal))?;
-        let first = !present.iter().any(|(_, node)| ours(node));
-        let copy = if first && before.as_ref() != Some(&after) { Copy::Make } else { Copy::Keep };
-        Ok(Change { before, after: Some(after), copy })
+        let was_ours = |name: &str| present.iter().any(|(other, node)| other == name && ours(node));
+        let copy = if before.as_ref() == Some(&after) {
+            Copy::Keep
+        } else if present.iter().any(|(_, node)| ours(node)) {
+            let names = entries.iter().map(|(name, _)| name.as_str()).filter(|name| !was_ours(name));
+            self.corrected(before.as_deref().unwrap_or_default(), names)?.map_or(Copy::Keep, Copy::Correct)
+        } else {
+            Copy::Make
+        };
+        Ok(Change { before, after: Some(after), lost: Vec::new(), changed: Vec::new(), copy })
+    }
+
+    /// The copy with the entries that stand under these names in the file now, where it has others: since the copy was made,
+    /// somebody added, changed or removed them, and they are what ours take the place of.
+    fn corrected<'n>(&self, text: &str, mut names: impl Iterator<Item = &'n str>) -> Result<Option<String>> {
+        let start = read(&self.copy())?.unwrap_or_else(|| self.client.starter.to_owned());
+        let corrected = names.try_fold(start.clone(), |copy, name| {
+            self.forms().try_fold(copy, |copy, form| match form.format.entry(text, form.section, name)? {
+                Some(entry) => form.format.with(&copy, form.section, name, &entry),
+                None => form.format.without(&copy, form.section, name),
+            })
+        });
+        // What cannot be noted is no reason not to connect.
+        Ok(corrected.ok().filter(|corrected| *corrected != start))
     }
 
     /// The change that takes our entries out, those of these names or all.
@@ -104,28 +144,76 @@ impl<'c> ClientFile<'c> {
                 Error::new(Kind::Conflict, detail).remedy("name the manager it leads to with --server, or remove it there")
             );
         }
+        let original = read(&self.copy())?;
+        let changed = if names.is_empty() { self.changed(original.as_deref(), &present, ours) } else { Vec::new() };
         let connected: Vec<(String, Node)> = present.into_iter().filter(|(_, node)| ours(node)).collect();
         let goes = |(name, _): &&(String, Node)| names.is_empty() || names.contains(name);
         let stays: Vec<(String, Node)> = connected.iter().filter(|entry| !goes(entry)).cloned().collect();
         if connected.len() == stays.len() {
-            return Ok(Change { after: before.clone(), before, copy: Copy::Keep });
+            return Ok(Change { after: before.clone(), before, lost: Vec::new(), changed, copy: Copy::Keep });
         }
-        let original = read(&self.copy())?;
         if self.with(original.as_deref(), &connected).as_ref() == Ok(&text) {
             let (after, copy) = if stays.is_empty() {
                 (original, Copy::Remove)
             } else {
                 (self.with(original.as_deref(), &stays).ok(), Copy::Keep)
             };
-            return Ok(Change { before, after, copy });
+            return Ok(Change { before, after, lost: Vec::new(), changed: Vec::new(), copy });
         }
-        let without = |text: String, form: &Client| {
-            let entries = form.format.entries(&text, form.section)?;
-            let mut ours = entries.iter().filter(|(_, node)| ours(node)).filter(goes);
-            ours.try_fold(text, |text, (name, _)| form.format.without(&text, form.section, name))
+        let names: Vec<&str> = connected.iter().filter(goes).map(|(name, _)| name.as_str()).collect();
+        let without = self.without(text, original.as_deref(), &names, ours).map_err(|refusal| self.refused(&refusal))?;
+        let copy = if original.is_some() && without.after == original { Copy::Remove } else { Copy::Keep };
+        Ok(Change { before, changed, copy, ..without })
+    }
+
+    /// Names of entries that are not ours and not what the copy says.
+    fn changed(&self, original: Option<&str>, present: &[(String, Node)], ours: &impl Fn(&Node) -> bool) -> Vec<String> {
+        let was = |name: &str, node: &Node| {
+            let mut entries = self.forms().filter_map(|form| form.format.entry(original?, form.section, name).ok().flatten());
+            entries.next().is_some_and(|first| first != *node && entries.all(|other| other != *node))
         };
-        let after = self.forms().try_fold(text, without).map_err(|refusal| self.refused(&refusal))?;
-        Ok(Change { before, after: Some(after), copy: Copy::Keep })
+        let others = present.iter().filter(|(name, node)| !ours(node) && was(name, node));
+        others.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// A text without these entries of ours, with those that they replaced, and without what was made for ours alone.
+    fn without(&self, text: String, original: Option<&str>, names: &[&str], ours: &impl Fn(&Node) -> bool) -> Read<Change> {
+        let start = original.unwrap_or(self.client.starter);
+        let (mut text, mut lost) = (text, Vec::new());
+        for form in self.forms() {
+            let (format, section) = (form.format, form.section);
+            for name in names {
+                let is_ours = format.entry(&text, section, name)?.as_ref().is_some_and(ours);
+                if is_ours {
+                    text = format.without(&text, section, name)?;
+                }
+            }
+        }
+        for form in self.forms() {
+            let (format, section) = (form.format, form.section);
+            for name in names {
+                // The copy may be one that cannot be read any more.
+                let replaced = format.entry(start, section, name).ok().flatten().filter(|entry| !ours(entry));
+                let Some(replaced) = replaced.filter(|_| format.entry(&text, section, name) == Ok(None)) else { continue };
+                match format.with(&text, section, name, &replaced) {
+                    Ok(with) => text = with,
+                    Err(_) => lost.push((*name).to_owned()),
+                }
+            }
+            // Entries are put into the section of the newer form only where there is one already.
+            if section.within.is_none() && format.knows(start, section) == Ok(false) {
+                text = format.without_section(&text, section)?;
+            }
+        }
+        let goes = original.is_none() && self.is_bare(&text)?;
+        Ok(Change { before: None, after: Some(text).filter(|_| !goes), lost, changed: Vec::new(), copy: Copy::Keep })
+    }
+
+    /// Whether a text says no more than a file that is made here says before its entries.
+    fn is_bare(&self, text: &str) -> Read<bool> {
+        let (format, starter) = (self.client.format, self.client.starter);
+        let comments = |text: &str| ["//", "/*", "#"].map(|mark| text.matches(mark).count());
+        Ok(format.whole(text)? == format.whole(starter)? && comments(text) == comments(starter))
     }
 
     /// A text with these entries; a new one when there is none.
@@ -147,22 +235,26 @@ impl<'c> ClientFile<'c> {
             return Err(Error::new(Kind::Conflict, detail).remedy("try again"));
         }
         let copy = self.copy();
-        if change.copy == Copy::Make {
-            if copy.exists() {
-                // It is of an earlier time; what is there now is what matters, but nobody's only copy is thrown away.
-                let older = with_ending(&copy, ".old");
-                fs::rename(&copy, &older).map_err(|error| fault(&copy, "cannot be moved", error))?;
+        match &change.copy {
+            Copy::Make => {
+                if copy.exists() {
+                    // It is of an earlier time; what is there now is what matters, but nobody's only copy is thrown away.
+                    let older = with_ending(&copy, ".old");
+                    fs::rename(&copy, &older).map_err(|error| fault(&copy, "cannot be moved", error))?;
+                }
+                if let Some(before) = &change.before {
+                    write(&copy, before, self.permissions())?;
+                }
             }
-            if let Some(before) = &change.before {
-                write(&copy, before, self.permissions())?;
-            }
+            Copy::Correct(text) => write(&copy, text, self.permissions())?,
+            Copy::Keep | Copy::Remove => {}
         }
         match &change.after {
             Some(after) if change.before.as_ref() != Some(after) => write(&self.path, after, self.permissions())?,
             Some(_) => {}
             None => fs::remove_file(&self.path).map_err(|error| fault(&self.path, "cannot be removed", error))?,
         }
-        if change.copy == Copy::Remove && copy.exists() {
+        if matches!(change.copy, Copy::Remove) && copy.exists() {
             fs::remove_file(&copy).map_err(|error| fault(&copy, "cannot be removed", error))?;
         }
         Ok(())
@@ -214,6 +306,21 @@ fn read(path: &Path) -> Result<Option<String>> {
         _ => {}
     }
     fs::read_to_string(path).map(Some).map_err(|error| fault(path, "cannot be read", error))
+}
+
+/// Where a link leads at whose end there is no file, if its folder is there.
+fn target_of(link: &Path) -> Option<PathBuf> {
+    let mut path = Some(link).filter(|link| link.is_symlink())?.to_owned();
+    // As many as the system follows.
+    for _ in 0..40 {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        path = fs::canonicalize(folder).ok()?.join(path.file_name()?);
+        if !path.is_symlink() {
+            return Some(path);
+        }
+        path = path.parent()?.join(fs::read_link(&path).ok()?);
+    }
+    None
 }
 
 fn with_ending(path: &Path, ending: &str) -> PathBuf {

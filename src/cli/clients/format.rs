@@ -127,6 +127,16 @@ impl Format {
         Ok(matches!(section.of(&self.whole(text)?), Some(Node::Map(_) | Node::List(_))))
     }
 
+    /// Whether the text says anything of the section, be it that there is nothing in it.
+    pub fn knows(self, text: &str, section: Section) -> Read<bool> {
+        Ok(section.of(&self.whole(text)?).is_some())
+    }
+
+    /// The entry of this name.
+    pub fn entry(self, text: &str, section: Section, name: &str) -> Read<Option<Node>> {
+        Ok(self.entries(text, section)?.into_iter().find(|(other, _)| other == name).map(|(_, entry)| entry))
+    }
+
     /// The entries of the section, by name, in their order.
     pub fn entries(self, text: &str, section: Section) -> Read<Vec<(String, Node)>> {
         let whole = self.whole(text)?;
@@ -177,6 +187,26 @@ impl Format {
             Self::Yaml => yaml::remove(text, section, name),
         }?;
         self.check(text, &written, section, &meant)?;
+        Ok(written)
+    }
+
+    /// The text without the section, where nothing stands in it, no comment either; else as it is.
+    pub fn without_section(self, text: &str, section: Section) -> Read<String> {
+        let empty = match section.of(&self.whole(text)?) {
+            Some(Node::Map(pairs)) => pairs.is_empty(),
+            Some(Node::List(items)) => items.is_empty(),
+            Some(Node::Null) => true,
+            _ => false,
+        };
+        if !empty {
+            return Ok(text.to_owned());
+        }
+        let written = match self {
+            Self::Json => json::remove_section(text, section),
+            Self::Toml => toml::remove_section(text, section),
+            Self::Yaml => yaml::remove_section(text, section),
+        }?;
+        self.check(text, &written, section, &[])?;
         Ok(written)
     }
 

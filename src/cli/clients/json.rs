@@ -75,6 +75,22 @@ pub fn remove(text: &str, section: Section, name: &str) -> Read<String> {
     Ok(format!("{mark}{}", take(body, servers, at)))
 }
 
+/// Takes the section out, if it is an object with nothing in it.
+pub fn remove_section(text: &str, section: Section) -> Read<String> {
+    let (mark, body) = split_mark(text);
+    let object = root(body)?;
+    let Some(parent) = object.as_ref().and_then(|object| parent(object, section)) else { return Ok(text.to_owned()) };
+    let at = parent.properties.iter().position(|property| property.name.as_str() == section.key);
+    let blank = |property: &ObjectProp<'_>| {
+        let servers = property.value.as_object().map(|servers| servers.range);
+        servers.is_some_and(|range| body[range.start + 1..range.end - 1].trim().is_empty())
+    };
+    match at.filter(|at| blank(&parent.properties[*at])) {
+        Some(at) => Ok(format!("{mark}{}", take(body, parent, at))),
+        None => Ok(text.to_owned()),
+    }
+}
+
 fn split_mark(text: &str) -> (&str, &str) {
     text.strip_prefix(MARK).map_or(("", text), |body| (&text[..MARK.len_utf8()], body))
 }

@@ -159,6 +159,14 @@ fn disconnect(output: &Output, common: &Common, machine: &Machine<'_>, wanted: &
         .map(String::as_str)
         .filter(|name| wanted.names.is_empty() || wanted.names.iter().any(|other| other == name))
         .collect();
+    let (shown, copy) = (machine.shown(&file.path), machine.shown(&file.copy()));
+    for name in &change.changed {
+        output
+            .note(&format!("note: '{name}' in {shown} is not this manager's, so it stays; it was something else before: {copy}"));
+    }
+    for name in &change.lost {
+        output.note(&format!("note: the '{name}' that had been replaced cannot be put into {shown} again; it is in {copy}"));
+    }
     let done = if change.is_none() { "unchanged" } else { "disconnected" };
     tell(output, machine, client, &file, &change, &Told { done, names: &names, dry_run: wanted.dry_run })
 }

@@ -1,6 +1,7 @@
 //! Claims about every client: what is written, what survives, what comes back.
 
 mod properties;
+mod undo;
 
 use std::fs;
 use std::path::Path;
@@ -244,7 +245,7 @@ fn what_somebody_else_changed_meanwhile_stays_when_our_entries_go() {
     let changed = fs::read_to_string(&path).unwrap().replace("dark", "light");
     fs::write(&path, changed).unwrap();
     file.make(&file.disconnect(&[], &ours).unwrap()).unwrap();
-    assert_eq!(fs::read_to_string(&path).unwrap(), "{\n  // mine\n  \"theme\": \"light\",\n  \"mcpServers\": {}\n}\n");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "{\n  // mine\n  \"theme\": \"light\"\n}\n");
     assert!(file.copy().exists(), "the copy is the only way back to what was there before");
 }
 

@@ -68,6 +68,19 @@ pub fn remove(text: &str, section: Section, name: &str) -> Read<String> {
         let at = text.find(name).unwrap_or(0);
         return Err(Refusal::at(text, at, format!("writes '{}.{name}' without a table of its own", section.key)));
     }
+    Ok(cut(text, blocks))
+}
+
+/// Takes the section out, if it is a table with a header of its own and nothing under it.
+pub fn remove_section(text: &str, section: Section) -> Read<String> {
+    let document = parse(text)?;
+    let mut blocks = Vec::new();
+    let table = document.get(section.key).and_then(Item::as_table).filter(|table| table.is_empty());
+    Ok(if table.is_some_and(|table| blocks_of(text, table, &mut blocks)) { cut(text, blocks) } else { text.to_owned() })
+}
+
+/// The text without these lines, and without the blank one before each.
+fn cut(text: &str, mut blocks: Vec<Range<usize>>) -> String {
     blocks.sort_by_key(|block| std::cmp::Reverse(block.start));
     let mut written = text.to_owned();
     for mut block in blocks {
@@ -78,7 +91,7 @@ pub fn remove(text: &str, section: Section, name: &str) -> Read<String> {
         }
         written.replace_range(block, "");
     }
-    Ok(written)
+    written
 }
 
 fn parse(text: &str) -> Read<Document<&str>> {
@@ -173,7 +186,8 @@ fn node(value: &Value) -> Node {
         Value::String(text) => Node::text(text.value()),
         Value::Boolean(value) => Node::Bool(*value.value()),
         Value::Integer(number) => Node::Plain(number.value().to_string()),
-        Value::Float(number) => Node::Plain(number.value().to_string()),
+        // A whole number is written with its point, without which it would be of another kind.
+        Value::Float(number) => Node::Plain(number.display_repr().into_owned()),
         Value::Datetime(time) => Node::Plain(time.value().to_string()),
         Value::Array(list) => Node::List(list.iter().map(node).collect()),
         Value::InlineTable(table) => Node::Map(table.iter().map(|(name, value)| (name.to_owned(), node(value))).collect()),

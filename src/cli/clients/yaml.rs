@@ -97,6 +97,19 @@ pub fn remove(text: &str, section: Section, name: &str) -> Read<String> {
     Ok(written)
 }
 
+/// Takes the section out, if it stands in a line of its own with nothing in it and no comment behind it.
+pub fn remove_section(text: &str, section: Section) -> Read<String> {
+    let root = parse(text)?.filter(|root| !root.flow);
+    let Some((key, value)) = root.as_ref().and_then(|root| root.pair(section.key)) else { return Ok(text.to_owned()) };
+    let start = text[..key.start].rfind('\n').map_or(0, |line| line + 1);
+    let end = text[key.end..].find('\n').map_or(text.len(), |line| key.end + line + 1);
+    let alone = text[start..key.start].trim().is_empty()
+        && value.is_empty()
+        && value.end <= end
+        && text[value.end.max(key.end)..end].trim_matches([':', ' ', '\t', '\r', '\n']).is_empty();
+    Ok(if alone { format!("{}{}", &text[..start], &text[end..]) } else { text.to_owned() })
+}
+
 /// The text without a piece of a list or map in brackets, and without the comma beside it.
 fn without_comma(text: &str, start: usize, end: usize) -> String {
     let (before, after) = (&text[..start], &text[end..]);

@@ -94,6 +94,45 @@ async fn links_and_permissions_of_the_file_stay() {
 }
 
 #[tokio::test]
+async fn a_link_to_no_file_is_followed_if_the_folder_of_its_target_is_there() {
+    let user = user();
+    let link = user.home.path().join(".cursor/mcp.json");
+    fs::create_dir(user.home.path().join(".cursor")).unwrap();
+    std::os::unix::fs::symlink("../dotfiles/mcp.json", &link).unwrap();
+    let ran = user.run("client connect cursor").await;
+    assert_eq!(ran.code, 2, "{ran:#?}");
+    assert!(ran.stderr.contains("is a link to ../dotfiles/mcp.json, and there is no folder for that"), "{ran:#?}");
+    fs::create_dir(user.home.path().join("dotfiles")).unwrap();
+    user.done("client connect cursor").await;
+    assert!(link.is_symlink() && text(&user, "dotfiles/mcp.json").unwrap().contains("/mcp/all"));
+    user.done("client disconnect cursor").await;
+    assert!(link.is_symlink() && text(&user, "dotfiles/mcp.json").is_none());
+}
+
+#[tokio::test]
+async fn a_file_that_its_client_wrote_anew_keeps_nothing_that_connecting_made_and_gets_back_what_it_replaced() {
+    let user = user();
+    let anew = |path: &str| {
+        let value: Value = serde_json::from_str(&text(&user, path).unwrap()).unwrap();
+        put(&user, path, &value.to_string());
+    };
+    user.done("client connect cursor files").await;
+    anew(".cursor/mcp.json");
+    user.done("client disconnect cursor").await;
+    assert_eq!(text(&user, ".cursor/mcp.json"), None, "the file was made for the entry");
+    let own = json!({"theme": "dark", "mcpServers": {"files": {"command": "x"}}});
+    put(&user, ".cursor/mcp.json", &own.to_string());
+    user.done("client connect cursor files --force").await;
+    anew(".cursor/mcp.json");
+    user.done("client disconnect cursor").await;
+    assert_eq!(serde_json::from_str::<Value>(&text(&user, ".cursor/mcp.json").unwrap()).unwrap(), own);
+    user.done("client connect cursor files --force").await;
+    put(&user, ".cursor/mcp.json", &json!({"mcpServers": {"files": {"url": "https://example.com"}}}).to_string());
+    let ran = user.run("client disconnect cursor").await;
+    assert!(ran.code == 0 && ran.stderr.contains("'files' in ~/.cursor/mcp.json is not this manager's, so it stays"), "{ran:#?}");
+}
+
+#[tokio::test]
 async fn a_file_that_cannot_be_read_is_named_with_its_line_and_left_alone() {
     let user = user();
     put(&user, ".gemini/settings.json", "{\n  \"a\": 1\n  \"b\": 2\n}\n");
