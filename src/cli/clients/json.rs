@@ -1,6 +1,9 @@
 //! Entries in JSON files, edited in place: a change touches the bytes of its entry and the comma beside it. Comments and
 //! trailing commas are understood, since several clients write them; whether one does is its own business.
 
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
 use jsonc_parser::ast::{Object, ObjectProp, Value};
 use jsonc_parser::common::Ranged as _;
 use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
@@ -24,8 +27,8 @@ const OPTIONS: ParseOptions = ParseOptions {
 /// All that the text says.
 pub fn whole(text: &str) -> Read<Node> {
     let (_, body) = split_mark(text);
-    match root(body)? {
-        Some(object) => Ok(map(&object)),
+    match root(&paired(body))? {
+        Some(object) => Ok(map(body, &object)),
         None => Ok(Node::Map(Vec::new())),
     }
 }
@@ -33,7 +36,8 @@ pub fn whole(text: &str) -> Read<Node> {
 /// Adds an entry at the end of the section.
 pub fn insert(text: &str, section: Section, name: &str, entry: &Node) -> Read<String> {
     let (mark, body) = split_mark(text);
-    let Some(object) = root(body)? else {
+    let paired = paired(body);
+    let Some(object) = root(&paired)? else {
         let end = line_end(body);
         let lead = body.trim_end();
         let lead = if lead.is_empty() { String::new() } else { format!("{lead}{end}") };
@@ -65,7 +69,8 @@ pub fn insert(text: &str, section: Section, name: &str, entry: &Node) -> Read<St
 /// Takes an entry out of the section.
 pub fn remove(text: &str, section: Section, name: &str) -> Read<String> {
     let (mark, body) = split_mark(text);
-    let object = root(body)?;
+    let paired = paired(body);
+    let object = root(&paired)?;
     let parent = object.as_ref().and_then(|object| parent(object, section));
     let servers = parent.and_then(|parent| find(parent, section.key)).and_then(|property| property.value.as_object());
     let Some(servers) = servers else { return Ok(text.to_owned()) };
@@ -78,7 +83,8 @@ pub fn remove(text: &str, section: Section, name: &str) -> Read<String> {
 /// Takes the section out, if it is an object with nothing in it.
 pub fn remove_section(text: &str, section: Section) -> Read<String> {
     let (mark, body) = split_mark(text);
-    let object = root(body)?;
+    let paired = paired(body);
+    let object = root(&paired)?;
     let Some(parent) = object.as_ref().and_then(|object| parent(object, section)) else { return Ok(text.to_owned()) };
     let at = parent.properties.iter().position(|property| property.name.as_str() == section.key);
     let blank = |property: &ObjectProp<'_>| {
@@ -93,6 +99,35 @@ pub fn remove_section(text: &str, section: Section) -> Read<String> {
 
 fn split_mark(text: &str) -> (&str, &str) {
     text.strip_prefix(MARK).map_or(("", text), |body| (&text[..MARK.len_utf8()], body))
+}
+
+/// The text with other characters in the place of the halves of surrogate pairs that stand alone, as programs in JavaScript
+/// write them and the parser does not take them. Everything stands where it stood, and what stands in the text itself is
+/// what counts: so they are neither read nor changed.
+fn paired(body: &str) -> Cow<'_, str> {
+    let half = |at: usize| {
+        let digits = body.get(at..at + 6)?.strip_prefix("\\u")?;
+        u16::from_str_radix(digits, 16).ok().filter(|half| (0xd800..0xe000).contains(half))
+    };
+    let mut changed = String::new();
+    let (mut at, mut kept) = (0, 0);
+    while let Some(found) = body[at..].find('\\') {
+        at += found;
+        at += match half(at) {
+            Some(0xd800..0xdc00) if half(at + 6).is_some_and(|next| next >= 0xdc00) => 12,
+            Some(alone) => {
+                // Of the characters for private use, so that two that differ still do.
+                changed.push_str(&body[kept..at]);
+                // Writing to memory does not fail.
+                let _ok = write!(changed, "\\u{:04x}", alone - 0xd800 + 0xe000);
+                kept = at + 6;
+                6
+            }
+            // The character behind it is no beginning of anything.
+            None => 1 + body[at + 1..].chars().next().map_or(0, char::len_utf8),
+        };
+    }
+    if kept == 0 { Cow::Borrowed(body) } else { Cow::Owned(changed + &body[kept..]) }
 }
 
 /// The object that the document is; nothing when it is empty or all comments.
@@ -126,18 +161,26 @@ fn find<'o, 't>(object: &'o Object<'t>, name: &str) -> Option<&'o ObjectProp<'t>
     object.properties.iter().find(|property| property.name.as_str() == name)
 }
 
-fn map(object: &Object<'_>) -> Node {
-    Node::Map(object.properties.iter().map(|property| (property.name.as_str().to_owned(), node(&property.value))).collect())
+fn map(body: &str, object: &Object<'_>) -> Node {
+    let pairs = object.properties.iter();
+    Node::Map(pairs.map(|property| (property.name.as_str().to_owned(), node(body, &property.value))).collect())
 }
 
-fn node(value: &Value<'_>) -> Node {
+fn node(body: &str, value: &Value<'_>) -> Node {
     match value {
         Value::NullKeyword(_) => Node::Null,
         Value::BooleanLit(value) => Node::Bool(value.value),
         Value::NumberLit(number) => Node::Plain(number.value.to_owned()),
-        Value::StringLit(text) => Node::text(text.value.as_ref()),
-        Value::Array(array) => Node::List(array.elements.iter().map(node).collect()),
-        Value::Object(object) => map(object),
+        Value::StringLit(text) => {
+            let written = &body[text.range.start..text.range.end];
+            // What is no text anywhere else is kept as it is written.
+            match paired(written) {
+                Cow::Owned(_) => Node::Plain(written.to_owned()),
+                Cow::Borrowed(_) => Node::text(text.value.as_ref()),
+            }
+        }
+        Value::Array(array) => Node::List(array.elements.iter().map(|value| node(body, value)).collect()),
+        Value::Object(object) => map(body, object),
     }
 }
 

@@ -282,6 +282,25 @@ fn what_cannot_be_read_is_refused_with_its_line() {
 }
 
 #[test]
+fn halves_of_surrogate_pairs_are_left_as_programs_wrote_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let own = r#""own": {"command": "\udfff\uD83D\uDE00\\ud800"}"#;
+    let text = format!(r#"{{"a": "\ud800", "b\udc00": ["\uD83D\uD83D\uDE00"], "mcpServers": {{{own}}}}}"#);
+    let seen = steps(client("cursor"), directory.path(), Some(&text), &["one"]);
+    let with = seen[0].as_ref().unwrap();
+    assert!(with.starts_with(text.strip_suffix("}}").unwrap()) && with.contains("/mcp/s/one"), "{with}");
+    assert_eq!(seen[1].as_deref(), Some(text.as_str()));
+    // What is put in again says what it said, too.
+    let file = ClientFile::new(client("cursor"), &directory.path().join("file"));
+    file.make(&file.connect(&entries(client("cursor"), &["own"]), &ours, true).unwrap()).unwrap();
+    fs::write(&file.path, format!("{}\n", fs::read_to_string(&file.path).unwrap())).unwrap();
+    file.make(&file.disconnect(&[], &ours).unwrap()).unwrap();
+    assert!(fs::read_to_string(&file.path).unwrap().contains(r#""\udfff\uD83D\uDE00\\ud800""#));
+    let refused = file.with(Some("{\n\"a\": \"\\ud80\"}"), &[]).and_then(|text| client("cursor").format.whole(&text));
+    assert_eq!(refused.unwrap_err().line, Some(2));
+}
+
+#[test]
 fn entries_go_where_people_wrote_the_others() {
     let cases = [
         ("vscode", "{\n\t\"servers\": {\n\t\t\"x\": {\"url\": \"u\"}, // last\n\t},\n}\n"),

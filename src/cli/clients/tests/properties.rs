@@ -22,8 +22,18 @@ fn blank() -> impl Strategy<Value = String> {
 
 fn json_value() -> BoxedStrategy<String> {
     let scalar = prop_oneof![
-        prop::sample::select(vec!["1", "-2.50e3", "true", "null", "\"\"", "\"// no\"", "\"\\u00e9\\n}\"", "\"é😀\""])
-            .prop_map(str::to_owned),
+        prop::sample::select(vec![
+            "1",
+            "-2.50e3",
+            "true",
+            "null",
+            "\"\"",
+            "\"// no\"",
+            "\"\\u00e9\\n}\"",
+            "\"é😀\"",
+            "\"\\ud800 \\uD83D\\uDE00\""
+        ])
+        .prop_map(str::to_owned),
     ];
     scalar
         .prop_recursive(3, 12, 4, |inner| {
