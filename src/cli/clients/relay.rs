@@ -3,6 +3,7 @@
 //! knows no more, since it was started anew, is begun again for a client that could not know.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, Write as _};
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
 use futures_util::stream::FuturesUnordered;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, mpsc};
 
@@ -122,7 +124,8 @@ pub async fn tools(common: &Common, url: &str) -> Outcome<Vec<Value>> {
 /// What of a message has to be known to pass it on.
 #[derive(Debug, Default)]
 struct Message {
-    id: Option<Value>,
+    /// As it is written.
+    id: Option<String>,
     method: String,
     /// The tool, prompt or resource that is meant.
     name: Option<String>,
@@ -132,15 +135,34 @@ struct Message {
 
 impl Message {
     fn of(text: &str) -> Self {
-        let Ok(value) = serde_json::from_str::<Value>(text) else { return Self::default() };
-        let text = |value: &Value| value.as_str().map(str::to_owned);
-        let params = &value["params"];
+        let message = Members::of(text);
+        let params = Members::of(message.member("params"));
+        let meta = Members::of(params.member("_meta"));
         Self {
-            id: value.get("id").filter(|id| !id.is_null()).cloned(),
-            method: text(&value["method"]).unwrap_or_default(),
-            name: text(&params["name"]).or_else(|| text(&params["uri"])),
-            version: text(&params["_meta"]["io.modelcontextprotocol/protocolVersion"]),
+            id: Some(message.member("id")).filter(|id| !matches!(*id, "" | "null")).map(str::to_owned),
+            method: message.text("method").unwrap_or_default(),
+            name: params.text("name").or_else(|| params.text("uri")),
+            version: meta.text("io.modelcontextprotocol/protocolVersion"),
         }
+    }
+}
+
+/// The members of an object, each as it is written: numbers and texts that no type here holds are others' business.
+struct Members<'t>(BTreeMap<String, &'t RawValue>);
+
+impl<'t> Members<'t> {
+    /// None, if the text is no object.
+    fn of(text: &'t str) -> Self {
+        Self(serde_json::from_str(text).unwrap_or_default())
+    }
+
+    /// The text of a member; empty when there is none.
+    fn member(&self, name: &str) -> &'t str {
+        self.0.get(name).map_or("", |value| value.get())
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        serde_json::from_str(self.member(name)).ok()
     }
 }
 
@@ -257,10 +279,10 @@ impl Link {
         }
         let body = response.bytes().await.map_err(|error| self.client.no_answer(error))?;
         let text = String::from_utf8_lossy(&body);
-        if status.is_success() || serde_json::from_str::<Value>(&text).is_ok_and(|value| value["jsonrpc"] == "2.0") {
+        if status.is_success() || Members::of(&text).text("jsonrpc").as_deref() == Some("2.0") {
             return if text.trim().is_empty() { Ok(()) } else { each(&text) };
         }
-        let says = serde_json::from_str::<Value>(&text).ok().and_then(|value| Some(value["detail"].as_str()?.to_owned()));
+        let says = Members::of(&text).text("detail");
         let detail = format!("the endpoint answers {status}{}", says.map(|says| format!(": {says}")).unwrap_or_default());
         Err(Trouble::unreachable(Error::new(Kind::BackendUnavailable, detail)))
     }
@@ -310,7 +332,7 @@ async fn answered(link: Rc<Link>, text: String, message: Message, turn: bool) ->
     let Trouble::Error(_, error) = trouble else { return end };
     match message.id {
         Some(id) => {
-            let error = rpc::error(Some(id.to_string().as_bytes()), rpc::INTERNAL_ERROR, &error.to_string(), None);
+            let error = rpc::error(Some(id.as_bytes()), rpc::INTERNAL_ERROR, &error.to_string(), None);
             // Who does not read any more needs no error.
             let _ = write_line(&String::from_utf8_lossy(&error));
         }

@@ -42,7 +42,7 @@ pub struct McpCall {
     pub service: McpService,
     /// Name of the tool.
     pub tool: String,
-    /// Its arguments, a JSON object; - reads them from standard input.
+    /// Its arguments, a JSON object, passed on as it is written; - reads them from standard input.
     #[arg(value_name = "JSON", default_value = "{}")]
     pub arguments: String,
 }

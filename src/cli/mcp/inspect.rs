@@ -1,24 +1,28 @@
 //! `mcp-tools` and `mcp-call`: an MCP client of either protocol era, to try a service from the shell.
 
-use rmcp::model::{CallToolRequestParams, ClientCapabilities, ClientConfig, Implementation, ProtocolVersion};
+use rmcp::model::{CallToolRequestParams, ClientCapabilities, ClientConfig, ErrorData, Implementation, ProtocolVersion};
 use rmcp::service::{ClientLifecycleMode, ClientServiceExt as _, RoleClient, RunningService};
 use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
-use serde_json::{Map, Value};
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::to_raw_value;
 
 use super::arguments::{Era, McpCall, McpService};
+use super::verbatim::{Raw, Verbatim};
 use crate::cli::client::{Client, service_path};
 use crate::cli::exit::{Code, Outcome, Trouble};
 use crate::cli::output::{Output, Value as Cell};
 use crate::domain::status::Phase;
 use crate::error::{Error, Kind};
 use crate::manager::views::ServiceDetail;
+use crate::rpc;
 
 type Session = RunningService<RoleClient, ClientConfig>;
 
 /// `mcp-manager mcp-tools`.
 pub async fn tools(client: &Client, output: &Output, arguments: &McpService) -> Outcome {
-    let (session, url) = open(client, arguments).await?;
+    let Opened { session, url, .. } = open(client, arguments, None).await?;
     let tools = session.list_all_tools().await.map_err(|error| broke_off(&url, &error))?;
     let _ = session.cancel().await;
     if output.json {
@@ -42,49 +46,84 @@ pub async fn tools(client: &Client, output: &Output, arguments: &McpService) -> 
     output.table(&["TOOL", "ARGUMENTS", "DESCRIPTION"], tools.iter().map(row).collect())
 }
 
+/// What of a result has to be known to show it.
+#[derive(Deserialize)]
+struct Shown {
+    #[serde(default)]
+    content: Vec<Raw>,
+    #[serde(rename = "isError")]
+    is_error: Option<bool>,
+}
+
+/// A piece of a result that is text.
+#[derive(Deserialize)]
+struct Text {
+    text: String,
+}
+
 /// `mcp-manager mcp-call`.
 pub async fn call(client: &Client, output: &Output, arguments: &McpCall) -> Outcome {
     let given = read_arguments(&arguments.arguments)?;
-    let (session, url) = open(client, &arguments.service).await?;
-    let request = CallToolRequestParams::new(arguments.tool.clone()).with_arguments(given);
+    // The library takes no arguments but those that its types can hold; what is sent is what was given.
+    let known = serde_json::from_str(given.get()).unwrap_or_default();
+    let Opened { session, http, url } = open(client, &arguments.service, Some(given)).await?;
+    let request = CallToolRequestParams::new(arguments.tool.clone()).with_arguments(known);
     let result = session.call_tool(request).await.map_err(|error| match &error {
-        rmcp::ServiceError::McpError(refused) => {
-            let detail = format!("the service refused the call: {} ({})", refused.message, refused.code.0);
-            Trouble::from(Error::new(Kind::Invalid, detail).remedy("'mcp-manager mcp-tools' tells which tools there are"))
-        }
+        rmcp::ServiceError::McpError(refused) => refused_or_failed(refused),
         _ => broke_off(&url, &error),
     })?;
     let _ = session.cancel().await;
+    let result = http.result().map_or_else(|| to_raw_value(&result), Ok);
+    let result = result.map_err(|error| Error::internal("the result cannot be written", error))?;
+    let strange = |error| Error::new(Kind::BackendUnavailable, format!("the service's result is none of MCP: {error}"));
+    let shown: Shown = serde_json::from_str(result.get()).map_err(strange)?;
     if output.json {
         output.document(&result)?;
     } else {
-        for content in &result.content {
-            let value = serde_json::to_value(content).unwrap_or_default();
+        for content in &shown.content {
             // What is not text is shown as it came.
-            match value["text"].as_str() {
-                Some(text) => output.content(text)?,
-                None => output.document(&value)?,
+            match serde_json::from_str(content.get()) {
+                Ok(Text { text }) => output.content(&text)?,
+                Err(_) => output.document(content)?,
             }
         }
     }
-    if result.is_error == Some(true) { Err(Trouble::Said(Code::Failed)) } else { Ok(()) }
+    if shown.is_error == Some(true) { Err(Trouble::Said(Code::Failed)) } else { Ok(()) }
 }
 
-fn read_arguments(text: &str) -> Outcome<Map<String, Value>> {
+/// The error for a call that is answered by one. Some say that the call is wrong, which is its writer's affair; all others
+/// that the service, or what leads to it, has failed.
+fn refused_or_failed(error: &ErrorData) -> Trouble {
+    let (what, code) = (&error.message, error.code.0);
+    if [rpc::INVALID_REQUEST, rpc::METHOD_NOT_FOUND, rpc::INVALID_PARAMS].contains(&code) {
+        let refused = Error::new(Kind::Invalid, format!("the service refused the call: {what} ({code})"));
+        return refused.remedy("'mcp-manager mcp-tools' tells which tools there are").into();
+    }
+    let failed = Error::new(Kind::BackendUnavailable, format!("the service failed at the call: {what} ({code})"));
+    failed.remedy("look at the service's logs").into()
+}
+
+fn read_arguments(text: &str) -> Outcome<Raw> {
     let text = if text == "-" { std::io::read_to_string(std::io::stdin())? } else { text.to_owned() };
-    match serde_json::from_str(&text) {
-        Ok(Value::Object(arguments)) => Ok(arguments),
-        Ok(_) => Err(Error::invalid_field("JSON", "is not a JSON object", "write e.g. '{\"message\": \"hello\"}'").into()),
-        Err(error) => {
-            Err(Error::invalid_field("JSON", format!("is not JSON: {error}"), "write e.g. '{\"message\": \"hello\"}'").into())
-        }
+    let wrong = |message: String| Error::invalid_field("JSON", message, "write e.g. '{\"message\": \"hello\"}'").into();
+    match serde_json::from_str::<Raw>(&text) {
+        Ok(arguments) if arguments.get().starts_with('{') => Ok(arguments),
+        Ok(_) => Err(wrong("is not a JSON object".to_owned())),
+        Err(error) => Err(wrong(format!("is not JSON: {error}"))),
     }
 }
 
-/// Opens a session with a service, by its URL.
-async fn open(client: &Client, service: &McpService) -> Outcome<(Session, String)> {
+/// A session with a service.
+struct Opened {
+    session: Session,
+    http: Verbatim,
+    url: String,
+}
+
+/// Opens a session with a service, in which a tool is called with these arguments.
+async fn open(client: &Client, service: &McpService, arguments: Option<Raw>) -> Outcome<Opened> {
     let url = if service.service.contains("://") { service.service.clone() } else { url_of(client, service).await? };
-    let http = client.of_service(&url).await?;
+    let http = Verbatim::new(client.of_service(&url).await?, arguments);
     let modes = match service.era {
         // Servers of the old era refuse the question in ways of their own, so the handshake is tried after any refusal.
         Era::Auto => vec![modern(), ClientLifecycleMode::Initialize],
@@ -98,7 +137,7 @@ async fn open(client: &Client, service: &McpService) -> Outcome<(Session, String
         let implementation = Implementation::new("mcp-manager", env!("CARGO_PKG_VERSION"));
         let me = ClientConfig::new(ClientCapabilities::default(), implementation);
         match me.serve_with_lifecycle(transport, mode).await {
-            Ok(session) => return Ok((session, url)),
+            Ok(session) => return Ok(Opened { session, http, url }),
             Err(error) => last = Some(error),
         }
     }

@@ -3,6 +3,7 @@
 pub mod arguments;
 mod inspect;
 mod stdio;
+mod verbatim;
 
 pub use inspect::{call, tools};
 pub use stdio::serve;

@@ -2,6 +2,7 @@
 //! on a terminal, and alone.
 
 mod alone;
+mod calls;
 mod clients;
 mod contexts;
 mod install;
