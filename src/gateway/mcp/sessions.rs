@@ -358,6 +358,7 @@ impl Drop for Open {
 
 #[cfg(test)]
 mod tests {
+    use super::super::catalog::Version;
     use super::*;
     use crate::domain::aggregate::Scope;
 
