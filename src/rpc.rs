@@ -1,6 +1,9 @@
-//! JSON-RPC messages that this program itself says, as text, and the numbers of its errors. Leaves out those that pass
-//! through it, and reading them: the bridge does so without a copy (`bridge::scan`), the gateway member by member
-//! (`gateway::mcp`).
+//! JSON-RPC messages that this program itself says, as text, the numbers of its errors, and how messages are put into
+//! [events] and [batches](batch). Leaves out those that pass through it, and reading them: the bridge does so without a
+//! copy (`bridge::scan`), the gateway member by member (`gateway::mcp`).
+
+pub mod batch;
+pub mod events;
 
 use std::fmt::Write as _;
 
@@ -24,7 +27,8 @@ pub const MISSING_CAPABILITY: i32 = -32021;
 pub const UNSUPPORTED_VERSION: i32 = -32022;
 
 /// What is said to several messages in one body, where they are not taken.
-pub const NO_BATCHES: &str = "batches are not taken, as the later revisions have none; send each message by itself";
+pub const NO_BATCHES: &str =
+    "batches are not taken outside of sessions of revision 2025-03-26, as later ones have none; send each message by itself";
 
 /// A string as JSON.
 #[must_use]

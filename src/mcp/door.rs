@@ -2,14 +2,18 @@
 //! them, and there are not too many of them.
 
 use std::collections::HashMap;
+use std::future::ready;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use futures_util::FutureExt as _;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 
 use super::message;
@@ -18,6 +22,7 @@ use crate::domain::shown;
 use crate::error::{Error, Kind};
 use crate::pages;
 use crate::problem::{Problem, status};
+use crate::rpc::{self, batch};
 use crate::server::RequestId;
 
 const SESSION: &str = "mcp-session-id";
@@ -43,17 +48,38 @@ pub struct Door {
     /// Most sessions.
     pub max_sessions: usize,
     pub(super) sessions: Arc<LocalSessionManager>,
-    pub(super) owners: Arc<Mutex<HashMap<String, String>>>,
+    pub(super) owners: Arc<Mutex<HashMap<String, Opened>>>,
+}
+
+/// What is known of a session.
+#[derive(Debug)]
+pub(super) struct Opened {
+    /// Who opened it.
+    owner: String,
+    /// Whether its revision has batches.
+    batches: bool,
+}
+
+/// What may come in.
+struct Entered {
+    parts: Parts,
+    body: Bytes,
+    owner: String,
 }
 
 /// Lets a request in, with its actor as an extension, or answers it.
 pub(super) async fn admit(State(door): State<Door>, request: Request, next: Next) -> Response {
     match door.enter(request).await {
-        Ok((request, owner)) => {
-            let opens = !request.headers().contains_key(SESSION);
-            let response = in_our_words(next.run(request).await).await;
+        Ok(Entered { parts, body, .. }) if door.takes_batches(&parts.headers) && message::is_batch(&body) => {
+            several(parts, &body, next).await
+        }
+        Ok(Entered { parts, body, owner }) => {
+            let opens = !parts.headers.contains_key(SESSION);
+            // The library agrees to every revision that it knows.
+            let batches = opens && message::revision(&body).is_some_and(|revision| batch::are_in(&revision));
+            let response = in_our_words(next.run(Request::from_parts(parts, Body::from(body))).await).await;
             if opens && let Some(session) = response.headers().get(SESSION).and_then(|id| id.to_str().ok()) {
-                door.remember(session.to_owned(), owner).await;
+                door.remember(session.to_owned(), Opened { owner, batches }).await;
             }
             response
         }
@@ -61,32 +87,69 @@ pub(super) async fn admit(State(door): State<Door>, request: Request, next: Next
     }
 }
 
+/// Lets the messages of a batch in one by one, as those that they are.
+async fn several(parts: Parts, body: &Bytes, next: Next) -> Response {
+    let messages = match batch::messages(body) {
+        Ok(messages) => messages,
+        Err(why) => return message::refusal(rpc::INVALID_REQUEST, &why),
+    };
+    let mut answers = Vec::new();
+    for text in messages {
+        let text = body.slice_ref(text.get().as_bytes());
+        if let Some(refused) = message::refused(&text).or_else(|| message::misasked(&text)) {
+            answers.push(ready(refused).boxed());
+            continue;
+        }
+        let is_request = message::is_request(&text);
+        let (request, next) = (Request::from_parts(parts.clone(), Body::from(text)), next.clone());
+        let answer = async move { in_our_words(next.run(request).await).await };
+        if is_request {
+            answers.push(answer.boxed());
+            continue;
+        }
+        // It is brought where it belongs before any request is, and has no answer unless it is refused.
+        let answer = answer.await;
+        if !answer.status().is_success() {
+            answers.push(ready(answer).boxed());
+        }
+    }
+    batch::together(answers).await
+}
+
 impl Door {
-    async fn enter(&self, request: Request) -> Result<(Request, String), Box<Response>> {
+    async fn enter(&self, request: Request) -> Result<Entered, Box<Response>> {
         let (mut parts, body) = request.into_parts();
         self.check_origin(&parts.headers)?;
         let request_id = parts.extensions.get::<RequestId>().map(|id| id.0.clone());
         let actor = self.authenticator.actor(presented_key(&parts.headers), request_id).map_err(|error| refuse(error, None))?;
         self.check_session(&parts.method, &parts.headers, &actor.name).await?;
-        let body = if parts.method == Method::POST { self.read(body).await? } else { bytes::Bytes::new() };
+        let body = if parts.method == Method::POST { self.read(body).await? } else { Bytes::new() };
         // What is said to be something else is refused as that.
         if parts.method == Method::POST
             && is_json(&parts.headers)
-            && let Some(refused) = message::refused(&body)
-        {
-            return Err(Box::new(refused));
-        }
-        // Whoever names a session that is over is told that first, by the library.
-        if parts.method == Method::POST
-            && is_json(&parts.headers)
-            && self.is_open(&parts.headers).await
-            && let Some(refused) = message::misasked(&body)
+            && let Some(refused) = self.check_message(&parts.headers, &body).await
         {
             return Err(Box::new(refused));
         }
         let owner = actor.name.clone();
         parts.extensions.insert(actor);
-        Ok((Request::from_parts(parts, Body::from(body)), owner))
+        Ok(Entered { parts, body, owner })
+    }
+
+    async fn check_message(&self, headers: &HeaderMap, body: &[u8]) -> Option<Response> {
+        let is_open = self.is_open(headers).await;
+        if self.takes_batches(headers) && message::is_batch(body) {
+            return if is_open { None } else { Some(*no_session()) };
+        }
+        // Whoever names a session that is over is told that before what is wrong with the parameters, by the library.
+        message::refused(body).or_else(|| if is_open { message::misasked(body) } else { None })
+    }
+
+    /// Whether several messages may come in one body: in sessions of a revision that has it so.
+    fn takes_batches(&self, headers: &HeaderMap) -> bool {
+        let session = headers.get(SESSION).and_then(|session| session.to_str().ok()).unwrap_or_default();
+        let owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        owners.get(session).is_some_and(|opened| opened.batches)
     }
 
     /// A browser names the page that calls. Pages of the manager itself, and of origins that may call the API, are let in.
@@ -113,9 +176,8 @@ impl Door {
         let ends_nothing = *method == Method::DELETE && !self.sessions.sessions.read().await.contains_key(session);
         let owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
         // To a stranger, somebody else's session does not exist.
-        if ends_nothing || owners.get(session).is_some_and(|of| of != owner) {
-            let error = Error::new(Kind::NotFound, "there is no such session").remedy("begin a new one with initialize");
-            return Err(refuse(error, None));
+        if ends_nothing || owners.get(session).is_some_and(|opened| opened.owner != owner) {
+            return Err(no_session());
         }
         Ok(())
     }
@@ -126,16 +188,16 @@ impl Door {
         self.sessions.sessions.read().await.contains_key(session.to_str().unwrap_or_default())
     }
 
-    async fn remember(&self, session: String, owner: String) {
+    async fn remember(&self, session: String, opened: Opened) {
         let alive: Vec<String> = self.sessions.sessions.read().await.keys().map(ToString::to_string).collect();
         let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
         if owners.len() > 2 * alive.len() + 16 {
             owners.retain(|known, _| alive.contains(known));
         }
-        owners.insert(session, owner);
+        owners.insert(session, opened);
     }
 
-    async fn read(&self, body: Body) -> Result<bytes::Bytes, Box<Response>> {
+    async fn read(&self, body: Body) -> Result<Bytes, Box<Response>> {
         let read = tokio::time::timeout(self.body_timeout, to_bytes(body, self.max_body_bytes)).await.map_err(|_| {
             let detail = format!("the body did not arrive within {} s", self.body_timeout.as_secs());
             refuse(Error::new(Kind::Timeout, detail).remedy("send it faster"), Some(StatusCode::REQUEST_TIMEOUT))
@@ -153,6 +215,11 @@ impl Door {
             }
         })
     }
+}
+
+#[expect(clippy::unnecessary_box_returns, reason = "see `refuse`")]
+fn no_session() -> Box<Response> {
+    refuse(Error::new(Kind::NotFound, "there is no such session").remedy("begin a new one with initialize"), None)
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -51,6 +51,32 @@ pub(super) fn refused(body: &[u8]) -> Option<Response> {
     }
 }
 
+/// Whether this is several messages.
+pub(super) fn is_batch(body: &[u8]) -> bool {
+    serde_json::from_slice::<&RawValue>(body).is_ok_and(|whole| whole.get().starts_with('['))
+}
+
+/// Whether this wants an answer.
+pub(super) fn is_request(message: &[u8]) -> bool {
+    serde_json::from_slice::<Head<'_>>(message).is_ok_and(|head| head.id.is_some() && head.method.is_some())
+}
+
+/// The revision in which whoever says this wants a session.
+pub(super) fn revision(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Hello {
+        method: String,
+        params: Introduction,
+    }
+    #[derive(Deserialize)]
+    struct Introduction {
+        #[serde(rename = "protocolVersion")]
+        revision: String,
+    }
+    let hello: Hello = serde_json::from_slice(body).ok()?;
+    (hello.method == "initialize").then_some(hello.params.revision)
+}
+
 /// The answer to a request, by its look a message, whose parameters are not what its method takes.
 pub(super) fn misasked(body: &[u8]) -> Option<Response> {
     let Head { jsonrpc, id, method, params } = serde_json::from_slice(body).ok()?;
@@ -81,7 +107,7 @@ fn can_be_given_back(id: &RawValue) -> bool {
     id.get().starts_with('"') || serde_json::from_str::<i64>(id.get()).is_ok()
 }
 
-fn refusal(code: i32, text: &str) -> Response {
+pub(super) fn refusal(code: i32, text: &str) -> Response {
     json(StatusCode::BAD_REQUEST, rpc::error(None, code, text, None))
 }
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hyper::StatusCode;
 
-use super::super::era;
 use super::super::json;
 use super::super::reader::Reader;
 use super::super::scan::{Kind, Refused, scan_of_client};
@@ -17,15 +16,13 @@ use super::Front;
 use super::legacy::{Accepts, SILENCE, id_of, look};
 use super::response::{self, Response, empty, error, events, no_session};
 use crate::rpc;
-
-/// Messages of one batch.
-const MOST: usize = 100;
+use crate::rpc::batch::{self, MOST};
 
 impl Front {
     pub(super) async fn batch(&self, id: &str, accepts: Accepts, text: &Bytes) -> Response {
         let Some(session) = self.bridge.sessions.get(id) else { return no_session() };
         let elements = json::check(text).and_then(|whole| json::elements(text, whole)).unwrap_or_default();
-        let is_old = session.version.get().is_some_and(|version| version == "2025-03-26" || version == era::FIRST);
+        let is_old = session.version.get().is_some_and(|version| batch::are_in(version));
         if !is_old || elements.is_empty() || elements.len() > MOST {
             let says = format!("a batch is 1 to {MOST} messages of revision 2025-03-26");
             return error(StatusCode::BAD_REQUEST, None, rpc::INVALID_REQUEST, &says);

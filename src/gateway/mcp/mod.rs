@@ -3,8 +3,8 @@
 //!
 //! Who may call it is decided before a request comes here; which replica gets a request is the gateway's business.
 
+mod batch;
 mod catalog;
-mod events;
 mod headers;
 mod look;
 mod merge;
@@ -101,7 +101,8 @@ impl Hub {
         let caller = Caller { scope, actor: actor.to_owned(), headers: parts.headers };
         match parts.method {
             Method::POST => match read(&caller.headers, body).await {
-                Ok(message) => self.take(caller, message).await,
+                Ok(Said::One(message)) => self.take(caller, message).await,
+                Ok(Said::Many(text)) => self.take_batch(caller, &text).await,
                 Err(refused) => *refused,
             },
             Method::GET => self.listen(&caller),
@@ -133,14 +134,21 @@ impl Hub {
 }
 
 /// Who sent a message, and how.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Caller {
     scope: Scope,
     actor: String,
     headers: HeaderMap,
 }
 
-async fn read(headers: &HeaderMap, body: Body) -> Result<Message, Box<Response<Body>>> {
+/// What one body holds.
+enum Said {
+    One(Message),
+    /// Several messages, as they came.
+    Many(Bytes),
+}
+
+async fn read(headers: &HeaderMap, body: Body) -> Result<Said, Box<Response<Body>>> {
     let refused = |status, code, text: &str| Err(Box::new(refusal(status, None, code, text)));
     let json = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     // A web page can send forms and plain text anywhere without asking, JSON it cannot.
@@ -157,9 +165,9 @@ async fn read(headers: &HeaderMap, body: Body) -> Result<Message, Box<Response<B
         Err(_) => return refused(StatusCode::REQUEST_TIMEOUT, rpc::INVALID_REQUEST, "the message did not arrive within 30 s"),
     };
     match Message::parse(&bytes) {
-        Some(message) => Ok(message),
+        Some(message) => Ok(Said::One(message)),
         None => match serde_json::from_slice::<&RawValue>(&bytes) {
-            Ok(whole) if whole.get().starts_with('[') => refused(StatusCode::BAD_REQUEST, rpc::INVALID_REQUEST, rpc::NO_BATCHES),
+            Ok(whole) if whole.get().starts_with('[') => Ok(Said::Many(bytes)),
             Ok(_) => refused(StatusCode::BAD_REQUEST, rpc::INVALID_REQUEST, "this is no JSON-RPC 2.0 message"),
             Err(error) => refused(StatusCode::BAD_REQUEST, rpc::PARSE_ERROR, &format!("this is not JSON: {error}")),
         },

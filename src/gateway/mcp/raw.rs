@@ -126,7 +126,7 @@ pub(super) struct Message {
 }
 
 impl Message {
-    /// `None` when it is no JSON-RPC message; batches are none, as no revision has them any more.
+    /// `None` when it is no JSON-RPC message; batches are none.
     pub(super) fn parse(text: &[u8]) -> Option<Self> {
         let whole: Object = serde_json::from_slice(text).ok()?;
         let id = whole.get("id").filter(|id| id.get() != "null").map(ToOwned::to_owned);

@@ -10,11 +10,11 @@ use futures_util::{StreamExt as _, stream};
 use http::{Response, StatusCode};
 
 use super::KEEP_ALIVE;
-use super::events::{KEEP_ALIVE as COMMENT, event};
 use super::raw::{Message, Raw, error};
 use super::upstream::{Answers, Unanswered};
 use crate::domain::name::ServiceName;
 use crate::rpc;
+use crate::rpc::events::{KEEP_ALIVE as COMMENT, event};
 
 /// After so long without a word the client is given an open stream rather than nothing.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -12,7 +12,6 @@ use http::header::RETRY_AFTER;
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
 
-use super::events::{KEEP_ALIVE as COMMENT, event};
 use super::look::{Line, SESSIONS, client_info};
 use super::raw::{Message, Object, PROGRESS_TOKEN, Raw, answer};
 use super::relay::{Relay, failure};
@@ -24,6 +23,7 @@ use crate::error::{Error, Kind};
 use crate::lifecycle::Tasks;
 use crate::problem::Problem;
 use crate::rpc;
+use crate::rpc::events::{KEEP_ALIVE as COMMENT, event};
 
 /// Whoever finds no room for a session is told to come again after so many seconds.
 const COME_AGAIN: &str = "5";
@@ -169,7 +169,7 @@ impl Hub {
     }
 
     /// The caller's session.
-    fn session(&self, caller: &Caller) -> Result<Arc<Session>, Box<Response<Body>>> {
+    pub(super) fn session(&self, caller: &Caller) -> Result<Arc<Session>, Box<Response<Body>>> {
         let refuse = |status, text: &str| Err(Box::new(refusal(status, None, rpc::INVALID_REQUEST, text)));
         let Some(id) = caller.headers.get(upstream::SESSION_ID) else {
             return refuse(StatusCode::BAD_REQUEST, "there is no Mcp-Session-Id; begin with initialize");

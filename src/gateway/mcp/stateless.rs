@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::catalog::Version;
-use super::events::{KEEP_ALIVE as COMMENT, event};
 use super::look::{Line, SESSIONS, STATELESS, client_info};
 use super::raw::{Message, Object, PROGRESS_TOKEN, Raw};
 use super::relay::{Relay, failure};
@@ -22,6 +21,7 @@ use super::upstream::{self, Unanswered};
 use super::{Caller, Hub, KEEP_ALIVE, headers, json as json_answer, merge, refusal};
 use crate::lifecycle::Tasks;
 use crate::rpc;
+use crate::rpc::events::{KEEP_ALIVE as COMMENT, event};
 
 pub(super) const VERSION_KEY: &str = "io.modelcontextprotocol/protocolVersion";
 const CAPABILITIES_KEY: &str = "io.modelcontextprotocol/clientCapabilities";

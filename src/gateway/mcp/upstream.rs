@@ -10,10 +10,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use http_body_util::BodyExt as _;
 use serde_json::Value;
 
-use super::events::Events;
 use super::raw::Message;
 use crate::domain::name::ServiceName;
 use crate::gateway::{Client, Gateway, ResponseBody};
+use crate::rpc::events::Events;
 
 pub(super) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 pub(super) const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
@@ -159,7 +159,7 @@ impl Answers {
         }
         loop {
             let Some(events) = &mut self.events else { return Ok(None) };
-            if let Some(data) = events.next() {
+            if let Some(data) = events.take() {
                 return Self::message(data, self.status);
             }
             if events.pending() > MAX_MESSAGE {

@@ -36,6 +36,7 @@ mod access;
 mod aggregate;
 mod all_at_once;
 mod applying;
+mod batches;
 mod described;
 mod disk_full;
 mod documents;

@@ -4,23 +4,25 @@ use bytes::{Bytes, BytesMut};
 
 /// Takes a stream of events apart as its bytes come.
 #[derive(Debug, Default)]
-pub(super) struct Events {
+pub struct Events {
     buffer: BytesMut,
     data: Vec<u8>,
 }
 
 impl Events {
-    pub(super) fn push(&mut self, bytes: &[u8]) {
+    /// Takes the next bytes.
+    pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
     /// How much is waiting for its end, in bytes.
-    pub(super) fn pending(&self) -> usize {
+    #[must_use]
+    pub fn pending(&self) -> usize {
         self.buffer.len() + self.data.len()
     }
 
     /// The data of the next whole event that has any.
-    pub(super) fn next(&mut self) -> Option<Bytes> {
+    pub fn take(&mut self) -> Option<Bytes> {
         loop {
             let end = self.buffer.iter().position(|byte| *byte == b'\n')?;
             let line = self.buffer.split_to(end + 1);
@@ -40,13 +42,14 @@ impl Events {
 }
 
 /// One event with this message, whatever line breaks stand between its parts.
-pub(super) fn event(message: &[u8]) -> Bytes {
+#[must_use]
+pub fn event(message: &[u8]) -> Bytes {
     let lines: Vec<&[u8]> = message.split(|byte| b"\r\n".contains(byte)).filter(|line| !line.is_empty()).collect();
     [b"event: message\ndata: ", &lines.join(&b"\ndata: "[..])[..], b"\n\n"].concat().into()
 }
 
 /// What keeps a silent stream open.
-pub(super) const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
+pub const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
 
 #[cfg(test)]
 mod tests {
@@ -59,7 +62,7 @@ mod tests {
             let (mut events, mut found) = (Events::default(), Vec::new());
             for piece in text.chunks(size) {
                 events.push(piece);
-                found.extend(std::iter::from_fn(|| events.next()));
+                found.extend(std::iter::from_fn(|| events.take()));
             }
             assert_eq!(found, ["{\"a\":\n1}", "2"], "in pieces of {size}");
             assert!(events.pending() > 0);
@@ -70,6 +73,6 @@ mod tests {
     fn what_is_written_is_read_again() {
         let mut events = Events::default();
         events.push(&event(b"{\"a\":\r\n\n1}"));
-        assert_eq!(events.next().unwrap(), "{\"a\":\n1}");
+        assert_eq!(events.take().unwrap(), "{\"a\":\n1}");
     }
 }
