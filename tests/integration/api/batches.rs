@@ -44,7 +44,7 @@ async fn messages(answer: Response) -> Vec<Value> {
     text.lines().filter_map(|line| line.strip_prefix("data: ")).map(|data| serde_json::from_str(data).unwrap()).collect()
 }
 
-fn with_id(messages: &[Value], id: &Value) -> &Value {
+fn with_id<'a>(messages: &'a [Value], id: &Value) -> &'a Value {
     messages.iter().find(|message| message["id"] == *id).unwrap_or_else(|| panic!("no answer to {id}: {messages:?}"))
 }
 
