@@ -191,9 +191,14 @@ documentation() { RUSTDOCFLAGS="${strictly[*]}" cargo_politely doc --locked --no
 # clean_podman: in the Podman of a user that is there for tests only, nothing is left of a run that was killed.
 clean_podman() {
   [ -n "$(recalled user)" ] && [ -n "${MCP_TEST_PODMAN:-}" ] || return 0
-  local pid
+  local pid tries
   for pid in $(strangers); do kill -KILL "$pid" 2>/dev/null || true; done
-  as_target podman rm --all --force --time 0 >/dev/null 2>&1 || true
+  # What ends a container looks after it for a moment, and is in the way of its removal.
+  for tries in 1 2 3 4 5; do
+    as_target podman rm --all --force --time 0 >/dev/null 2>&1 || true
+    [ -n "$(as_target podman ps --all --quiet)" ] || break
+    sleep "$tries"
+  done
   as_target podman volume rm --all --force >/dev/null 2>&1 || true
   as_target podman network prune --force >/dev/null 2>&1 || true
   as_target podman secret rm --all >/dev/null 2>&1 || true
