@@ -6,7 +6,8 @@
 #   ./scripts/bench-bridge.sh SERVER...  some of them:
 #       small        examples/conformance-server, which is as quick as a server can be
 #       everything   npm @modelcontextprotocol/server-everything, on Node
-#   ./scripts/bench-bridge.sh --down     remove the user that containers run as (root) or the settings made for it
+#   ./scripts/bench-bridge.sh --down     remove the user that containers run as (root) or the settings made for it,
+#                                        and the Debian packages installed for it
 #
 # Options:
 #   --quick             a look rather than a result: short, once, without 256 in flight
@@ -94,6 +95,7 @@ main() {
 }
 
 set_up() {
+  remember_folders
   # shellcheck disable=SC2046 # one word each
   ensure_packages "$cache/logs/apt.log" $(basic_packages) $(build_packages)
   export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}

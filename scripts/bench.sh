@@ -13,7 +13,8 @@
 #                 MCP_BENCH_KUBECONFIG and MCP_BENCH_KUBE_IMAGE, an image of mcp-echo that the nodes have
 #       compose   from 'up' of the composition to its first answer, against one container; only when named, since it needs
 #                 a Docker engine: one that runs, or one that root can start
-#   ./scripts/bench.sh --down      remove the user that it runs as (root) or the settings made for it
+#   ./scripts/bench.sh --down      remove the user that it runs as (root) or the settings made for it, and the
+#                                  Debian packages installed for it
 #
 # Options:
 #   --quick             a look rather than a result: few rounds, few services
@@ -84,6 +85,7 @@ main() {
 }
 
 set_up() {
+  remember_folders
   # shellcheck disable=SC2046 # one word each
   ensure_packages "$cache/logs/apt.log" $(basic_packages) $(podman_packages) $(build_packages)
   export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}

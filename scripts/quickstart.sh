@@ -201,12 +201,15 @@ down() {
     # A user that we made goes as a whole; from anybody else's account goes what is ours.
     if [ -z "$(recalled user)" ]; then remove_services; remove_files; fi
   fi
-  undo_rootless || rest=', but for what stands above'
+  # The record, which knows of all this, goes last but for what it does not know of.
   if [ -z "$keep_build" ]; then
     if [ -n "$build" ]; then rm -rf "$build"; fi
     if [ -n "$rust" ]; then rm -rf "$rust"; fi
-    if [ -f "$cache/downloads" ]; then xargs -r -d '\n' rm -rf <"$cache/downloads"; fi
-    rm -rf "$cache/logs" "$cache/downloads"
+    remove_cargo_downloads "$cache/downloads"
+  fi
+  undo_rootless || rest=', but for what stands above'
+  if [ -z "$keep_build" ]; then
+    rm -rf "$cache/logs"
     rmdir "$cache" 2>/dev/null || true
   fi
   step "removed$rest"

@@ -3,7 +3,8 @@
 #
 #   ./scripts/test.sh            install what is missing, then: format, lints, documentation, scripts, tests
 #   ./scripts/test.sh FILTER...  the tests alone, those whose names contain a FILTER
-#   ./scripts/test.sh --down     remove the user that the tests run as (root) or the settings made for them
+#   ./scripts/test.sh --down     remove the user that the tests run as (root) or the settings made for them,
+#                                and the Debian packages installed for it
 #   ./scripts/test.sh --help     this text
 #
 # Tests run as an unprivileged user, on that user's rootless Podman: as root a user `mcp-manager-test` is made for
@@ -68,6 +69,7 @@ attempt() {
 }
 
 get_tools() {
+  remember_folders
   # shellcheck disable=SC2046 # one word each
   ensure_packages "$cache/logs/apt.log" $(basic_packages) $(build_packages)
   export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}

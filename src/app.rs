@@ -110,7 +110,6 @@ pub async fn run(config: Config) -> Result<()> {
     Ok(())
 }
 
-/// Tells people and scripts where it listens; nobody may be reading.
 /// Gives back what a load took of memory, a moment after it is over.
 async fn give_memory_back(metrics: Metrics, stopping: CancellationToken) {
     let mut rest = Rest::default();
@@ -119,6 +118,7 @@ async fn give_memory_back(metrics: Metrics, stopping: CancellationToken) {
     }
 }
 
+/// Tells people and scripts where it listens; nobody may be reading.
 fn announce(address: SocketAddr) {
     use std::io::Write as _;
     let mut output = std::io::stdout();

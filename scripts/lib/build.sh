@@ -76,7 +76,22 @@ cargo_here() { (cd "$checkout" && cargo "$@"); }
 # cargo_downloads: what cargo has fetched into its own folder, a path a line.
 cargo_downloads() {
   local home=${CARGO_HOME:-$HOME/.cargo}
-  { find "$home" -maxdepth 1 -name '.*cache*'; find "$home/git" -maxdepth 2; find "$home/registry" -maxdepth 3; } 2>/dev/null | sort || true
+  {
+    find "$home/registry/cache" "$home/registry/src" -mindepth 2 -maxdepth 2
+    find "$home/registry/index" "$home/git/db" "$home/git/checkouts" -mindepth 1 -maxdepth 1
+    find "$home" -maxdepth 2 \( -name '.*cache*' -o -name CACHEDIR.TAG \)
+  } 2>/dev/null | sort || true
+}
+
+# remove_cargo_downloads LIST: takes away what the file names, and the folders that are empty then.
+remove_cargo_downloads() {
+  local home=${CARGO_HOME:-$HOME/.cargo} folder
+  [ -f "$1" ] || return 0
+  xargs -r -d '\n' rm -rf <"$1"
+  for folder in "$home"/registry/{cache,src}/* "$home"/registry/{cache,src,index} "$home/registry" "$home"/git/{db,checkouts} "$home/git"; do
+    rmdir "$folder" 2>/dev/null || true
+  done
+  rm -f "$1"
 }
 
 # cargo_failed WHAT LOG: tells why a build failed as far as its log shows.

@@ -50,6 +50,8 @@ ensure_packages() {
   remember_packages "${missing[@]}"
   with_progress "installing ${missing[*]}" "$log" \
     as_root env DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends "${missing[@]}" || {
+    # Who installs them by other means keeps them.
+    forget_packages
     # Without lists it knows no package at all.
     if grep -qE "$unreachable${cut_off:+|Unable to locate package|has no installation candidate}" "$log"; then
       fail "apt cannot reach the Debian archive, and these packages are missing: ${missing[*]}" \
@@ -72,27 +74,50 @@ remember_packages() {
   )
 }
 
+# forget_packages: those noted that are not there after all.
+forget_packages() {
+  local package
+  while read -r package; do
+    is_installed "$package" || sed -i "/^package=$package\$/d" "$record"
+  done < <(recalled_all package)
+}
+
 # is_installed PACKAGE
 is_installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 
+# other_setups: the records of everybody else who has set something up here, root's users and people.
+other_setups() {
+  local home other
+  for other in /var/lib/mcp-manager-setup/*.record; do echo "$other"; done
+  while IFS=: read -r _ _ _ _ _ home _; do echo "$home/.local/state/mcp-manager-setup/record"; done < <(getent passwd)
+}
+
 # remove_packages: takes away the packages that were installed for this set-up, but for those that something else has
-# come to need. Another set-up of root's inherits them.
+# come to need. Another set-up inherits them.
 remove_packages() {
   local package other installed=() fit kept=()
   while read -r package; do if is_installed "$package"; then installed+=("$package"); fi; done < <(recalled_all package)
   [ ${#installed[@]} -gt 0 ] || return 0
-  for other in "$(dirname "$record")"/*.record; do
-    [ -f "$other" ] && [ "$other" != "$record" ] || continue
-    printf 'package=%s\n' "${installed[@]}" >>"$other"
-    note "The Debian packages stay for $(basename "$other" .record), which was set up here, too."
-    return
-  done
+  # In a process of its own, which is all that ends where root's rights are not to be had.
+  (am_root || need_sudo "apt-get purge of the packages that were installed") || {
+    warn "the Debian packages stay: ${installed[*]}"
+    return 0
+  }
+  while read -r other; do
+    [ "$other" != "$record" ] && as_root test -f "$other" || continue
+    printf 'package=%s\n' "${installed[@]}" | as_root tee -a "$other" >/dev/null
+    note "The Debian packages stay for another set-up: $other"
+    return 0
+  done < <(other_setups)
+  step "looking which of ${#installed[@]} Debian packages others need by now"
   # What needs one of those that stay is itself among them, hence again until nothing else would go.
   while [ ${#installed[@]} -gt 0 ] && [ -n "$(goes_besides "${installed[*]}" "${installed[@]}")" ]; do
     fit=()
     for package in "${installed[@]}"; do
       if [ -z "$(goes_besides "$package" "${installed[@]}")" ]; then fit+=("$package"); else kept+=("$package"); fi
     done
+    # Only together do they take something along: which of them is needed cannot be told.
+    if [ ${#fit[@]} = ${#installed[@]} ]; then kept+=("${fit[@]}") fit=(); fi
     installed=(${fit[@]+"${fit[@]}"})
   done
   if [ ${#kept[@]} -gt 0 ]; then
@@ -104,7 +129,7 @@ remove_packages() {
   with_progress "removing ${#installed[@]} Debian packages that were installed for it" "$cache/logs/apt.log" \
     as_root env DEBIAN_FRONTEND=noninteractive apt-get -q purge -y "${installed[@]}" ||
     warn "they could not be removed; the lines above say why. By hand: apt-get purge ${installed[*]}"
-  for package in "${installed[@]}"; do as_root rm -f "/var/cache/apt/archives/$package"_*.deb; done
+  for package in "${installed[@]}"; do as_root rm -f "/var/cache/apt/archives/$package"_*.deb || true; done
 }
 
 # goes_besides PACKAGES PACKAGE...: what would go with PACKAGES (in one word) that is not among the others.

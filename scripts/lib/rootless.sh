@@ -337,7 +337,8 @@ undo_settings_of_a_person() {
 # remember_folders: which common folders of a person's home are not there yet, before anything makes them.
 remember_folders() {
   local folder
-  [ -n "$target_uid" ] && [ ! -f "$record" ] || return 0
+  # Packages are installed, and noted, before there is a user whose home it could be.
+  [ -n "$target_uid" ] && ! grep -qsv '^package=' "$record" || return 0
   local missing=()
   for folder in .config .config/cni .config/cni/net.d .config/containers .config/containers/containers.conf.d \
     .config/systemd .config/systemd/user .config/systemd/user/default.target.wants .cache .local .local/share .local/state; do

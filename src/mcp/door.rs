@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::future::ready;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
@@ -22,7 +22,8 @@ use crate::domain::shown;
 use crate::error::{Error, Kind};
 use crate::pages;
 use crate::problem::{Problem, status};
-use crate::rpc::{self, batch};
+use crate::rpc;
+use crate::rpc::batch::{self, Asked};
 use crate::server::RequestId;
 
 const SESSION: &str = "mcp-session-id";
@@ -93,27 +94,28 @@ async fn several(parts: Parts, body: &Bytes, next: Next) -> Response {
         Ok(messages) => messages,
         Err(why) => return message::refusal(rpc::INVALID_REQUEST, &why),
     };
-    let mut answers = Vec::new();
+    let mut asked = Vec::new();
+    let refused = |answer: Response| Asked { id: None, answer: ready(answer).boxed() };
     for text in messages {
         let text = body.slice_ref(text.get().as_bytes());
-        if let Some(refused) = message::refused(&text).or_else(|| message::misasked(&text)) {
-            answers.push(ready(refused).boxed());
+        if let Some(wrong) = message::refused(&text).or_else(|| message::misasked(&text)) {
+            asked.push(refused(wrong));
             continue;
         }
-        let is_request = message::is_request(&text);
+        let id = message::id_of_request(&text);
         let (request, next) = (Request::from_parts(parts.clone(), Body::from(text)), next.clone());
         let answer = async move { in_our_words(next.run(request).await).await };
-        if is_request {
-            answers.push(answer.boxed());
+        if id.is_some() {
+            asked.push(Asked { id, answer: answer.boxed() });
             continue;
         }
         // It is brought where it belongs before any request is, and has no answer unless it is refused.
         let answer = answer.await;
         if !answer.status().is_success() {
-            answers.push(ready(answer).boxed());
+            asked.push(refused(answer));
         }
     }
-    batch::together(answers).await
+    batch::together(asked).await
 }
 
 impl Door {
@@ -148,7 +150,7 @@ impl Door {
     /// Whether several messages may come in one body: in sessions of a revision that has it so.
     fn takes_batches(&self, headers: &HeaderMap) -> bool {
         let session = headers.get(SESSION).and_then(|session| session.to_str().ok()).unwrap_or_default();
-        let owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        let owners = self.owners();
         owners.get(session).is_some_and(|opened| opened.batches)
     }
 
@@ -174,7 +176,7 @@ impl Door {
         let session = session.to_str().unwrap_or_default();
         // The library would take the end of what it does not know for done.
         let ends_nothing = *method == Method::DELETE && !self.sessions.sessions.read().await.contains_key(session);
-        let owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        let owners = self.owners();
         // To a stranger, somebody else's session does not exist.
         if ends_nothing || owners.get(session).is_some_and(|opened| opened.owner != owner) {
             return Err(no_session());
@@ -188,13 +190,22 @@ impl Door {
         self.sessions.sessions.read().await.contains_key(session.to_str().unwrap_or_default())
     }
 
+    fn owners(&self) -> MutexGuard<'_, HashMap<String, Opened>> {
+        self.owners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn remember(&self, session: String, opened: Opened) {
-        let alive: Vec<String> = self.sessions.sessions.read().await.keys().map(ToString::to_string).collect();
-        let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
-        if owners.len() > 2 * alive.len() + 16 {
-            owners.retain(|known, _| alive.contains(known));
+        self.owners().insert(session, opened);
+        // Who comes in while this looks at what is alive is not known here, and stays.
+        let mut known: Vec<String> = self.owners().keys().cloned().collect();
+        let sessions = self.sessions.sessions.read().await;
+        if known.len() > 2 * sessions.len() + 16 {
+            known.retain(|known| !sessions.contains_key(known.as_str()));
+            let mut owners = self.owners();
+            for over in known {
+                owners.remove(&over);
+            }
         }
-        owners.insert(session, opened);
     }
 
     async fn read(&self, body: Body) -> Result<Bytes, Box<Response>> {

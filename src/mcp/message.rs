@@ -56,9 +56,10 @@ pub(super) fn is_batch(body: &[u8]) -> bool {
     serde_json::from_slice::<&RawValue>(body).is_ok_and(|whole| whole.get().starts_with('['))
 }
 
-/// Whether this wants an answer.
-pub(super) fn is_request(message: &[u8]) -> bool {
-    serde_json::from_slice::<Head<'_>>(message).is_ok_and(|head| head.id.is_some() && head.method.is_some())
+/// The id of a request, as it is written; none of what wants no answer.
+pub(super) fn id_of_request(message: &[u8]) -> Option<String> {
+    let head: Head<'_> = serde_json::from_slice(message).ok()?;
+    head.method.and(head.id).map(|id| id.get().to_owned())
 }
 
 /// The revision in which whoever says this wants a session.

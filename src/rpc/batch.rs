@@ -3,6 +3,7 @@
 //! streams can be resumed.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use futures_util::stream::{BoxStream, SelectAll};
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
-use serde::Deserialize;
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::events::{Events, KEEP_ALIVE as COMMENT, event};
@@ -22,6 +24,8 @@ use super::events::{Events, KEEP_ALIVE as COMMENT, event};
 pub const MOST: usize = 100;
 /// After so long the answers that there are go out as events, and the others after them.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// The error of a request that ended without an answer.
+const UNANSWERED: &str = "the request has ended without an answer, as its session or the server did";
 /// A stream says so often that it is still there.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
@@ -37,14 +41,50 @@ pub fn are_in(revision: &str) -> bool {
 /// # Errors
 /// What is wrong with it as a whole.
 pub fn messages(batch: &[u8]) -> Result<Vec<&RawValue>, String> {
-    let messages: Vec<&RawValue> = serde_json::from_slice(batch).map_err(|error| format!("this is no batch: {error}"))?;
-    if messages.is_empty() || messages.len() > MOST {
-        return Err(format!("a batch is 1 to {MOST} messages, and this has {}", messages.len()));
+    let Messages(messages) = serde_json::from_slice(batch).map_err(|error| format!("this is no batch: {error}"))?;
+    if messages.is_empty() {
+        return Err("this batch has no messages".to_owned());
     }
     if messages.iter().any(|message| method(message).as_deref() == Some("initialize")) {
         return Err("initialize cannot be part of a batch; send it by itself".to_owned());
     }
     Ok(messages)
+}
+
+/// What is in a batch, read no further than is allowed: a short message takes many times its length.
+struct Messages<'a>(Vec<&'a RawValue>);
+
+impl<'de> Deserialize<'de> for Messages<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reading;
+        impl<'de> Visitor<'de> for Reading {
+            type Value = Messages<'de>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an array of messages")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
+                let mut found = Vec::new();
+                while let Some(message) = sequence.next_element()? {
+                    if found.len() == MOST {
+                        return Err(A::Error::custom(format_args!("it has more than {MOST} messages")));
+                    }
+                    found.push(message);
+                }
+                Ok(Messages(found))
+            }
+        }
+        deserializer.deserialize_seq(Reading)
+    }
+}
+
+/// A message of a batch that may get an answer.
+pub struct Asked {
+    /// The id of a request, JSON; none for what is answered only when it is refused.
+    pub id: Option<String>,
+    /// What it is answered.
+    pub answer: BoxFuture<'static, Response<Body>>,
 }
 
 fn method(message: &RawValue) -> Option<String> {
@@ -57,10 +97,10 @@ fn method(message: &RawValue) -> Option<String> {
 
 /// The answer to a batch, of those to its requests: one JSON text when there is nothing but answers and all come soon, else
 /// a stream of events. What refuses one request and is no message, and so was said of what they have in common, is the
-/// answer to all.
-pub async fn together(answers: Vec<BoxFuture<'static, Response<Body>>>) -> Response<Body> {
-    let mut all: SelectAll<BoxStream<'static, Said>> =
-        answers.into_iter().map(|answer| answer.map(said).flatten_stream().boxed()).collect();
+/// answer to all. A request whose answer ends before it is there is answered with an error.
+pub async fn together(asked: Vec<Asked>) -> Response<Body> {
+    let each = asked.into_iter().map(|Asked { id, answer }| owed(id, answer.map(said).flatten_stream().boxed()));
+    let mut all: SelectAll<BoxStream<'static, Said>> = each.collect();
     let mut patience = pin!(tokio::time::sleep(PATIENCE));
     let mut first = Vec::new();
     loop {
@@ -116,13 +156,36 @@ fn said(answer: Response<Body>) -> BoxStream<'static, Said> {
     stream::once(std::future::ready(Said::Refusal(Box::new(answer)))).boxed()
 }
 
+/// The same, and an error where there is no answer to the request of this id.
+fn owed(id: Option<String>, said: BoxStream<'static, Said>) -> BoxStream<'static, Said> {
+    if id.is_none() {
+        return said;
+    }
+    let owed = stream::unfold((said, id), |(mut said, mut id)| async move {
+        match said.next().await {
+            Some(Said::Message(message)) => {
+                id = id.filter(|_| method(&message).is_some());
+                Some((Said::Message(message), (said, id)))
+            }
+            // Where it cannot be the answer to all, the error follows.
+            Some(refusal) => Some((refusal, (said, id))),
+            None => {
+                let error = super::error(Some(id?.as_bytes()), super::INTERNAL_ERROR, UNANSWERED, None);
+                let error = serde_json::from_slice(&error).ok()?;
+                Some((Said::Message(error), (stream::empty().boxed(), None)))
+            }
+        }
+    });
+    owed.boxed()
+}
+
 /// What is said after the first of it.
 fn rest(all: SelectAll<BoxStream<'static, Said>>) -> impl stream::Stream<Item = Result<Bytes, Infallible>> + Send {
     stream::unfold(all, |mut all| async move {
         loop {
             let text = match tokio::time::timeout(KEEP_ALIVE, all.next()).await {
                 Ok(Some(Said::Message(message))) => event(message.get().as_bytes()),
-                // The head of the answer is under way already.
+                // The head of the answer is under way already; the request gets an error.
                 Ok(Some(Said::Refusal(_))) => continue,
                 Ok(None) => return None,
                 Err(_) => COMMENT,
@@ -167,7 +230,8 @@ mod tests {
     const NEWS: &str = r#"{"jsonrpc":"2.0","method":"notifications/progress"}"#;
 
     async fn answered(answers: Vec<Response<Body>>) -> (u16, String, String) {
-        let response = together(answers.into_iter().map(|answer| ready(answer).boxed()).collect()).await;
+        let asked = answers.into_iter().map(|answer| Asked { id: None, answer: ready(answer).boxed() });
+        let response = together(asked.collect()).await;
         let kind = response.headers().get(CONTENT_TYPE).map(|kind| kind.to_str().unwrap().to_owned()).unwrap_or_default();
         let status = response.status().as_u16();
         (status, kind, String::from_utf8(to_bytes(response.into_body(), usize::MAX).await.unwrap().to_vec()).unwrap())
@@ -188,8 +252,8 @@ mod tests {
         assert_eq!(found.iter().map(|message| message.get()).collect::<Vec<_>>(), [r#"{"id":1.0}"#, "7", r#"{"method":"ping"}"#]);
         assert!(messages(format!("[{}]", vec!["1"; MOST].join(",")).as_bytes()).is_ok());
         for (text, why) in [
-            ("[]".to_owned(), "1 to 100"),
-            (format!("[{}]", vec!["1"; MOST + 1].join(",")), "1 to 100"),
+            ("[]".to_owned(), "no messages"),
+            (format!("[{}]", vec!["1"; MOST + 1].join(",")), "more than 100"),
             (r#"[{"method":"ping"},{"id":1,"method":"initi\u0061lize"}]"#.to_owned(), "initialize"),
             ("{}".to_owned(), "no batch"),
             ("[1".to_owned(), "no batch"),
@@ -226,8 +290,9 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_that_takes_its_time_keeps_none_of_the_others() {
-        let never = std::future::pending::<Response<Body>>().boxed();
-        let response = together(vec![ready(json(StatusCode::OK, ONE)).boxed(), never]).await;
+        let never = Asked { id: Some("2".to_owned()), answer: std::future::pending().boxed() };
+        let soon = Asked { id: Some("1".to_owned()), answer: ready(json(StatusCode::OK, ONE)).boxed() };
+        let response = together(vec![soon, never]).await;
         let mut body = response.into_body().into_data_stream();
         assert_eq!(body.next().await.unwrap().unwrap(), event(ONE.as_bytes()));
     }
@@ -237,5 +302,27 @@ mod tests {
         let refused = with(StatusCode::NOT_ACCEPTABLE, Some("application/problem+json"), Body::from("{}"));
         let answer = answered(vec![json(StatusCode::OK, ONE), refused]).await;
         assert_eq!(answer, (406, "application/problem+json".to_owned(), "{}".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_request_whose_answer_never_comes_is_answered_with_an_error() {
+        let one = |answer: Response<Body>| Asked { id: Some("1".to_owned()), answer: ready(answer).boxed() };
+        for (ends, kind) in [(streamed(&[]), "application/json"), (streamed(&[NEWS]), "text/event-stream")] {
+            let response = together(vec![one(ends)]).await;
+            assert_eq!(response.headers()[CONTENT_TYPE], kind);
+            let text = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+            let text = String::from_utf8(text.to_vec()).unwrap();
+            assert!(text.contains(r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32603,"#) && text.contains(UNANSWERED), "{text}");
+        }
+        // What is refused when others have been answered already.
+        let late = async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            with(StatusCode::NOT_ACCEPTABLE, None, Body::empty())
+        };
+        let late = Asked { id: Some("1".to_owned()), answer: late.boxed() };
+        let news = Asked { id: Some("\"2\"".to_owned()), answer: ready(streamed(&[NEWS, TWO])).boxed() };
+        let text = to_bytes(together(vec![news, late]).await.into_body(), usize::MAX).await.unwrap();
+        let text = String::from_utf8(text.to_vec()).unwrap();
+        assert!(text.contains(TWO) && text.matches(UNANSWERED).count() == 1, "{text}");
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use prometheus::core::Collector;
-use prometheus::proto::MetricFamily;
+use prometheus::proto::{Metric, MetricFamily};
 use prometheus::{
     Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
@@ -57,6 +57,9 @@ pub struct Metrics {
     /// `mcp_manager_gateway_errors_total{reason}`.
     pub gateway_errors: IntCounterVec,
 }
+
+/// Routes that others ask every few seconds, to see whether all is well.
+const PROBES: [&str; 3] = ["/health", "/ready", "/metrics"];
 
 const FAST: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
 const SLOW: &[f64] = &[0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
@@ -122,13 +125,18 @@ impl Metrics {
         }
     }
 
-    /// Requests, operations and events of the engine together: as long as it stays the same, nothing happens.
+    /// Requests, operations and events of the engine together: as long as it stays the same, nothing happens. What is asked
+    /// all the time, whether anything happens or not, does not count.
     #[must_use]
     pub fn happened(&self) -> f64 {
         let counters = [&self.http_requests, &self.gateway_requests, &self.operations, &self.engine_events];
-        let families = counters.into_iter().flat_map(Collector::collect);
-        let count = |family: MetricFamily| family.get_metric().iter().map(|one| one.get_counter().get_value()).sum::<f64>();
-        families.map(count).sum()
+        let regular =
+            |one: &Metric| one.get_label().iter().any(|label| label.name() == "route" && PROBES.contains(&label.value()));
+        let count = |family: MetricFamily| {
+            let counted = family.get_metric().iter().filter(|one| !regular(one));
+            counted.map(|one| one.get_counter().get_value()).sum::<f64>()
+        };
+        counters.into_iter().flat_map(Collector::collect).map(count).sum()
     }
 
     /// All metrics in Prometheus' text format.

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Response, StatusCode};
-use rmcp::model::{ClientJsonRpcMessage, ClientRequest, JsonRpcMessage};
+use rmcp::model::{ClientJsonRpcMessage, ClientRequest, JsonRpcMessage, ServerJsonRpcMessage};
 use rmcp::transport::common::client_side_sse::BoxedSseResponse;
 use rmcp::transport::common::http_header::{EVENT_STREAM_MIME_TYPE, HEADER_SESSION_ID, JSON_MIME_TYPE};
 use rmcp::transport::streamable_http_client::{StreamableHttpClient, StreamableHttpError, StreamableHttpPostResponse};
@@ -132,6 +132,7 @@ impl Verbatim {
         if kind.starts_with(JSON_MIME_TYPE)
             && let Ok(message) = serde_json::from_str(&self.seen(&text))
             && (status.is_success() || matches!(message, JsonRpcMessage::Error(_)))
+            && is_answered(&message)
         {
             return Ok(StreamableHttpPostResponse::Json(message, None));
         }
@@ -191,8 +192,14 @@ impl StreamableHttpClient for Verbatim {
         custom_headers: HashMap<HeaderName, HeaderValue>,
     ) -> Result<BoxedSseResponse, Fault> {
         let stream = self.http.get_stream(uri, session_id, last_event_id, auth_header, custom_headers).await?;
-        Ok(self.seen_in(stream))
+        // Answers to other requests than a call are the library's to read.
+        Ok(if self.arguments.is_some() { self.seen_in(stream) } else { stream })
     }
+}
+
+/// Whether a message that is all of an answer tells whoever waits for it: what has no id reaches nobody.
+fn is_answered(message: &ServerJsonRpcMessage) -> bool {
+    !matches!(message, JsonRpcMessage::Error(error) if error.id.is_none())
 }
 
 /// The bytes of a stream of events, none of which is too long.

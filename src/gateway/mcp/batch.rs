@@ -9,7 +9,8 @@ use http::{Response, StatusCode};
 
 use super::raw::Message;
 use super::{Caller, Hub, refusal, upstream};
-use crate::rpc::{self, batch};
+use crate::rpc;
+use crate::rpc::batch::{self, Asked};
 
 impl Hub {
     pub(super) async fn take_batch(self: &Arc<Self>, caller: Caller, text: &Bytes) -> Response<Body> {
@@ -28,26 +29,32 @@ impl Hub {
             Ok(messages) => messages,
             Err(why) => return refuse(&why),
         };
-        let mut answers = Vec::new();
+        let mut asked = Vec::new();
+        let refused = |answer: Response<Body>| Asked { id: None, answer: std::future::ready(answer).boxed() };
         for text in messages {
             let Some(message) = Message::parse(text.get().as_bytes()) else {
-                answers.push(std::future::ready(refuse("this is no JSON-RPC 2.0 message")).boxed());
+                asked.push(refused(refuse("this is no JSON-RPC 2.0 message")));
                 continue;
             };
-            let is_request = message.id.is_some() && message.method.is_some();
+            // Where a member is there twice, this one counts.
+            if message.method.as_deref() == Some("initialize") {
+                asked.push(refused(refuse("initialize cannot be part of a batch; send it by itself")));
+                continue;
+            }
+            let id = message.method.as_ref().and(message.id.as_ref()).map(|id| id.get().to_owned());
             let (hub, caller) = (Arc::clone(self), caller.clone());
             let answer = async move { hub.take_in_session(caller, message).await };
-            if is_request {
-                answers.push(answer.boxed());
+            if id.is_some() {
+                asked.push(Asked { id, answer: answer.boxed() });
             } else {
                 // It is brought where it belongs before any request is, and has no answer unless it is refused.
                 let answer = answer.await;
                 if !answer.status().is_success() {
-                    answers.push(std::future::ready(answer).boxed());
+                    asked.push(refused(answer));
                 }
             }
         }
-        batch::together(answers).await
+        batch::together(asked).await
     }
 }
 
