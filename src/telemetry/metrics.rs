@@ -48,7 +48,7 @@ pub struct Metrics {
     pub pulls: IntCounterVec,
     /// `mcp_manager_image_pull_duration_seconds{result}`.
     pub pull_duration: HistogramVec,
-    /// `mcp_manager_container_restarts_total{reason}`: restarts by policy, or of a container that has lost its network.
+    /// `mcp_manager_container_restarts_total{reason}`: restarts by policy, or of a container that has lost its network or what serves its port.
     pub container_restarts: IntCounterVec,
     /// `mcp_manager_limits_unenforced_total{limit}`: services created with a limit that nothing enforces.
     pub limits_unenforced: IntCounterVec,

@@ -3,6 +3,7 @@
 //! Checks come from the manager, through the published port where there is one: Podman's own checks need systemd timers,
 //! and a request costs a hundredth of a command inside the container.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -159,6 +160,20 @@ impl Target {
     /// Whether something listens on the port, when that can be seen.
     fn listens(&self) -> Option<bool> {
         self.inside.and_then(|(pid, port)| listening::listens(pid, port))
+    }
+}
+
+impl Target {
+    /// Whether the engine's port forwarder is gone: the service listens, and nobody takes connections for it.
+    pub(super) async fn has_lost_port(&self) -> bool {
+        let Some(address) = self.address.filter(|address| address.ip().is_loopback()) else { return false };
+        // An engine may also lead connections to it without listening.
+        if self.listens() != Some(true) || listening::listens_here(address) != Some(false) {
+            return false;
+        }
+        let refused = TcpStream::connect(address).await.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
+        // The forwarder of a service that ends goes after it.
+        refused && self.listens() == Some(true)
     }
 }
 

@@ -1,29 +1,39 @@
-//! Whether anything listens on a port inside a container, from the machine's process table.
+//! Whether anything listens on a port inside a container, or here, from the machine's process table.
 //!
 //! The engine's port forwarder takes connections also when nobody listens behind it, and tries for 190 ms before it
 //! closes them. Where the container's processes can be seen, the kernel's table of its sockets tells at once.
 
 use std::fs;
+use std::net::SocketAddr;
 
 /// The state of a socket that listens.
 const LISTENING: &str = "0A";
 
 /// Whether something listens on `port` where the forwarder can reach it; `None` when it cannot be seen.
 pub(super) fn listens(pid: u32, port: u16) -> Option<bool> {
-    let first = fs::read_to_string(format!("/proc/{pid}/net/tcp")).ok()?;
-    // Machines without IPv6 have no second table.
-    let second = fs::read_to_string(format!("/proc/{pid}/net/tcp6")).unwrap_or_default();
-    Some([first, second].iter().any(|table| has_listener(table, port)))
+    any_listener(&format!("/proc/{pid}/net"), port, |address| !is_loopback(address))
 }
 
-/// Whether a table of sockets has one that listens on `port` on another address than the loopback.
-fn has_listener(table: &str, port: u16) -> bool {
+/// Whether something listens here on the port of `address`, on whichever address; `None` when it cannot be seen.
+pub(super) fn listens_here(address: SocketAddr) -> Option<bool> {
+    any_listener("/proc/self/net", address.port(), |_| true)
+}
+
+fn any_listener(folder: &str, port: u16, counts: impl Fn(&str) -> bool) -> Option<bool> {
+    let first = fs::read_to_string(format!("{folder}/tcp")).ok()?;
+    // Machines without IPv6 have no second table.
+    let second = fs::read_to_string(format!("{folder}/tcp6")).unwrap_or_default();
+    Some([first, second].iter().any(|table| has_listener(table, port, &counts)))
+}
+
+/// Whether a table of sockets has one that listens on `port` on an address that counts.
+fn has_listener(table: &str, port: u16, counts: &impl Fn(&str) -> bool) -> bool {
     let port = format!("{port:04X}");
     table.lines().skip(1).any(|line| {
         let mut columns = line.split_whitespace();
         let local = columns.nth(1).and_then(|local| local.split_once(':'));
         let state = columns.nth(1);
-        state == Some(LISTENING) && local.is_some_and(|(address, of)| of == port && !is_loopback(address))
+        state == Some(LISTENING) && local.is_some_and(|(address, of)| of == port && counts(address))
     })
 }
 
@@ -53,7 +63,10 @@ mod tests {
         let (open_port, closed_port) = (port(&open), port(&closed));
         assert_eq!(listens(pid, open_port), Some(true));
         assert_eq!(listens(pid, closed_port), Some(false), "the forwarder does not reach it");
-        drop(open);
+        assert_eq!(listens_here(closed.local_addr().unwrap()), Some(true));
+        let was = closed.local_addr().unwrap();
+        drop((open, closed));
+        assert_eq!(listens_here(was), Some(false));
         assert_eq!(listens(pid, open_port), Some(false));
         assert_eq!(listens(u32::MAX, 80), None);
     }

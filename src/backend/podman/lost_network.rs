@@ -23,6 +23,8 @@ const LOCK: &str = "rootless-netns.lock";
 pub(super) enum Lost {
     /// It is gone, and the container cannot be reached.
     All,
+    /// The process is gone that takes connections to its published port.
+    Port,
     /// Its namespace was given up. The present one was made at that time, if there is one.
     Namespace(Option<Timestamp>),
 }

@@ -22,14 +22,14 @@ pub(super) use messages::Message;
 use messages::{Aside, FirstLook};
 
 use super::health::{self, Target};
-use super::lost_network::Attached;
+use super::lost_network::{Attached, Lost};
 use super::phase::{Standing, phase};
 use super::plan::{self, Attempt, Member, Situation, Step};
 use super::records::Stored;
 use super::replica::Tracked;
 use super::shared::Shared;
 use super::steps::{Effect, Job};
-use crate::domain::spec::{PullPolicy, ServiceSpec};
+use crate::domain::spec::{Probe, PullPolicy, ServiceSpec};
 use crate::domain::status::{Desired, Progress, Record, ReplicaState, ServiceState};
 use crate::error::{Error, Result};
 
@@ -259,7 +259,7 @@ impl Service {
                 && self.containers.get_mut(id).is_some_and(Tracked::reconnecting)
             {
                 let service = &self.record.name;
-                tracing::warn!(%service, container = id, "a container has lost its network and is started again");
+                tracing::warn!(%service, container = id, "a container has lost its network, or what serves its port, and is started again");
                 self.shared.metrics.container_restarts.with_label_values(&["network"]).inc();
             }
         }
@@ -325,7 +325,12 @@ impl Service {
             let ask = async move {
                 let _turn = shared.checks.acquire().await;
                 let outcome = health::probe(&shared.engine, &target, &check).await;
-                let lost = attached.and_then(|attached| attached.lost());
+                let mut lost = attached.and_then(|attached| attached.lost());
+                // An answer has come through the port.
+                let answered = matches!((&check.probe, &outcome), (Probe::Http(_), Some(Ok(()))));
+                if lost.is_none() && !answered && target.has_lost_port().await {
+                    lost = Some(Lost::Port);
+                }
                 Aside::Checked { id: target.id, run, outcome, lost }
             };
             self.aside.push(ask.boxed());

@@ -283,7 +283,7 @@ mod tests {
         let name = |text: &str| text.parse::<Source>().unwrap().service_name();
         assert_eq!(name("npm:@modelcontextprotocol/server-everything@1.0.0"), "server-everything");
         assert_eq!(name("pypi:MCP_Server.Time"), "mcp-server-time");
-        assert_eq!(name("image:ghcr.io/a/My_Server:1.0"), "my-server");
+        assert_eq!(name("image:ghcr.io/a/my_server:1.0"), "my-server");
         assert_eq!(label("--"), "server");
         assert_eq!(label(&"x".repeat(90)).len(), 40);
     }

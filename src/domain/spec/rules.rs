@@ -271,16 +271,16 @@ pub fn is_image(text: &str) -> bool {
         _ => (rest, None),
     };
     let parts: Vec<&str> = name.split('/').collect();
-    let right_part = |(index, part): (usize, &&str)| match part.split_once(':') {
-        Some((host, port)) => index == 0 && parts.len() > 1 && word(host, b".-") && PortNumber::parse(port).is_some(),
-        None => {
-            // Only a host may have capitals.
-            let capitals = index == 0 && parts.len() > 1;
-            word(part, b"._-")
-                && part.as_bytes().last().is_some_and(u8::is_ascii_alphanumeric)
-                && !part.contains("..")
-                && (capitals || !part.bytes().any(|byte| byte.is_ascii_uppercase()))
+    let right_part = |(index, part): (usize, &&str)| {
+        // Only a host may have a port, or capitals.
+        let may_be_host = index == 0 && parts.len() > 1;
+        if let Some((host, port)) = part.split_once(':') {
+            return may_be_host && word(host, b".-") && PortNumber::parse(port).is_some();
         }
+        word(part, b"._-")
+            && part.as_bytes().last().is_some_and(u8::is_ascii_alphanumeric)
+            && !part.contains("..")
+            && (may_be_host || !part.bytes().any(|byte| byte.is_ascii_uppercase()))
     };
     text.len() <= 512
         && parts.iter().enumerate().all(right_part)

@@ -67,6 +67,46 @@ async fn a_container_that_has_lost_its_network_is_started_again() {
     finish(manager, installation).await;
 }
 
+/// The engine starts a process for each container that takes the connections to its published port.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_whose_port_nobody_serves_any_more_is_started_again() {
+    let Some(installation) = Installation::new().await else { return };
+    let manager = Manager::start(&installation).await;
+    let within = Probe::Command(vec!["/mcp-echo".into(), "--version".into()]);
+    for probe in [Probe::Http("/health".into()), Probe::Tcp, within] {
+        let mut wanted = probed(spec(&installation), probe);
+        wanted.health_check.interval = Span(500);
+        wanted.restart_policy = RestartPolicy::No;
+        let before = create(&manager, wanted).await.replicas[0].clone();
+        let listener = listener_at(before.address.unwrap().port());
+        rustix::process::kill_process(listener, rustix::process::Signal::KILL).unwrap();
+        let again = |service: &ServiceState| is_running(service) && service.replicas[0].started_at > before.started_at;
+        let after = manager.service(&name("echo"), "it was started again", again).await;
+        assert_eq!((&after.replicas[0].id, after.replicas[0].restarts), (&before.id, 1));
+        assert!(call(&after, Method::GET, "/echo/hi").await.unwrap().status().is_success());
+        manager.backend.remove(&name("echo"), true).await.unwrap();
+    }
+    create(&manager, spec(&installation)).await;
+    finish(manager, installation).await;
+}
+
+/// The process of this user that listens on a port of the loopback.
+fn listener_at(port: u16) -> rustix::process::Pid {
+    let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+    let ours = format!("0100007F:{port:04X}");
+    let columns = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let socket = columns.into_iter().find(|columns| columns[1] == ours && columns[3] == "0A").expect("somebody listens");
+    let socket = format!("socket:[{}]", socket[9]);
+    let has_it = |process: &std::path::Path| {
+        let files = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+        files.into_iter().any(|file| std::fs::read_link(file.path()).is_ok_and(|target| target.as_os_str() == socket.as_str()))
+    };
+    let processes = std::fs::read_dir("/proc").unwrap().flatten().map(|process| process.path());
+    let process = processes.into_iter().find(|process| has_it(process)).expect("it is a process of this user");
+    let pid = process.file_name().unwrap().to_str().unwrap().parse().unwrap();
+    rustix::process::Pid::from_raw(pid).unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn records_that_somebody_prunes_are_written_again() {
     let Some(mut installation) = Installation::new().await else { return };

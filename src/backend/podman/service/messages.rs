@@ -25,6 +25,9 @@ use crate::error::{Error, Kind, Result};
 /// What is wrong with a container that the engine has left without a network.
 const CUT_OFF: &str = "the engine has lost its network; it is started again";
 
+/// What is wrong with one whose published port nobody serves any more.
+const UNREACHABLE: &str = "the engine has lost what serves its port; it is started again";
+
 /// Something a service's task is told.
 #[derive(Debug)]
 pub(in super::super) enum Message {
@@ -190,7 +193,11 @@ impl Service {
             Aside::Checked { id, run, outcome, lost } => {
                 let Some(container) = self.containers.get_mut(&id) else { return };
                 // It may have died: that is known sooner by asking than by the engine's event.
-                let outcome = if lost == Some(Lost::All) { Some(Err(CUT_OFF.to_owned())) } else { outcome };
+                let outcome = match lost {
+                    Some(Lost::All) => Some(Err(CUT_OFF.to_owned())),
+                    Some(Lost::Port) => Some(Err(UNREACHABLE.to_owned())),
+                    Some(Lost::Namespace(_)) | None => outcome,
+                };
                 match lost {
                     Some(lost) => container.cut_off(run, lost, Timestamp::now()),
                     None => container.attached(),
