@@ -74,8 +74,8 @@ async fn sessions_of_the_revisions_that_have_batches_take_them() {
         assert!(with_id(&answers, &json!("b"))["result"]["tools"].is_array(), "{path} {version}: {answers:?}");
         assert_eq!(with_id(&answers, &json!(3))["error"]["code"], -32601);
         assert_eq!(with_id(&answers, &Value::Null)["error"]["code"], -32600, "what is wrong with one costs no other");
-        is_refused(send(json!([])).await, "1 to 100").await;
-        is_refused(send(json!(vec![ping(&json!(1)); 101])).await, "1 to 100").await;
+        is_refused(send(json!([])).await, "no messages").await;
+        is_refused(send(json!(vec![ping(&json!(1)); 101])).await, "more than 100").await;
         is_refused(send(json!([ping(&json!(1)), hello(version)])).await, "initialize").await;
         let single = messages(send(json!([ping(&json!(7))])).await).await;
         assert_eq!(single, [json!({"jsonrpc": "2.0", "id": 7, "result": {}})], "{path} {version}");
