@@ -104,7 +104,7 @@ remove_packages() {
     return 0
   }
   while read -r other; do
-    [ "$other" != "$record" ] && as_root test -f "$other" || continue
+    if [ "$other" = "$record" ] || ! as_root test -f "$other"; then continue; fi
     printf 'package=%s\n' "${installed[@]}" | as_root tee -a "$other" >/dev/null
     note "The Debian packages stay for another set-up: $other"
     return 0

@@ -88,6 +88,11 @@ impl Inspected {
     pub(super) fn is_running(&self) -> bool {
         state(&self.state.status, None) == ReplicaState::Running
     }
+
+    /// It has ended, and the engine has not taken its network and its mounts away yet; after that it is `exited`.
+    pub(super) fn is_settling(&self) -> bool {
+        self.state.status == "stopped"
+    }
 }
 
 /// The engine's word for a state. A container that a machine's restart took down is `configured` or `created` again, or

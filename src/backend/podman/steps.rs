@@ -13,13 +13,17 @@ use super::container::{Blueprint, needs_image_user};
 use super::errors;
 use super::images::{Image, OnProgress, Wanted};
 use super::missing;
-use super::observed::Observed;
+use super::observed::{Inspected, Observed};
 use super::plan::Step;
 use super::records;
 use super::shared::Shared;
 use crate::domain::spec::{MountSource, ServiceSpec};
 use crate::domain::status::{Desired, Record, ReplicaState};
 use crate::error::{Error, Kind, Result};
+
+/// So long the engine may take to be done with a container that has ended; the process that does it may have been killed.
+const SETTLING: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// What a step is done for.
 #[derive(Clone)]
@@ -260,6 +264,7 @@ impl Job {
             Err(error) if error.kind == Kind::BackendUnavailable => return Err(error),
             Err(error) => return Ok(vec![Effect::Refused(id.to_owned(), error)]),
         };
+        self.until_settled(id).await;
         let _turn = self.turn().await;
         self.session_key().await?;
         match self.launch(id).await {
@@ -271,6 +276,17 @@ impl Job {
             Err(error) if error.is_away() => Err(errors::engine(error, "start the container")),
             Err(error) if errors::lost_its_port(&error, &self.record.spec) => self.remove(id).await,
             Err(error) => Ok(vec![Effect::Refused(id.to_owned(), errors::start(error, &self.record.spec))]),
+        }
+    }
+
+    /// Waits until the engine is done with a container that has ended, which it leaves to a process of its own. Started
+    /// before that, the container would keep the network of its last run, and lose its port as soon as that process ends.
+    async fn until_settled(&self, id: &str) {
+        let began = Instant::now();
+        while began.elapsed() < SETTLING
+            && self.shared.engine.inspect::<Inspected>(id).await.is_ok_and(|inspected| inspected.is_settling())
+        {
+            tokio::time::sleep(PAUSE).await;
         }
     }
 
