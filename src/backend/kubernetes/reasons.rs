@@ -2,7 +2,7 @@
 //! and a remedy. Pure; nothing is remembered from one look to the next. "Waiting" is no reason.
 
 use super::observed::{Condition, Container, Pod, Terminated, Waiting};
-use super::trouble::Warning;
+use super::trouble::{REFUSED, Warning};
 use super::unrouted;
 use super::world::Objects;
 use crate::domain::reason::Reason as Shown;
@@ -79,8 +79,8 @@ pub(super) fn reasons(objects: &Objects) -> Vec<Reason> {
         }
     }
     if objects.pods.is_empty() {
-        // A StatefulSet has no condition for pods that it cannot make.
-        let mut warnings = objects.warnings.values().flatten().filter(|warning| warning.reason == "FailedCreate");
+        // A StatefulSet has no condition for pods that it cannot make, and that of a Deployment may come late.
+        let mut warnings = objects.warnings.values().flatten().filter(|warning| warning.reason == REFUSED);
         found.extend(warnings.next_back().map(|warning| refusal(&warning.message)));
     }
     found.extend(objects.unfollowed.as_ref().map(unrouted::unfollowed));

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::api::ListParams;
+use jiff::Timestamp;
+use kube::api::{DynamicObject, ListParams};
 use tokio::time::Instant;
 
 use super::kinds;
@@ -24,12 +25,24 @@ const OBJECTS: usize = 4;
 /// So many warnings of an object are read.
 const WARNINGS: u32 = 50;
 
+/// The cluster's word for a pod that it refuses to make.
+pub(super) const REFUSED: &str = "FailedCreate";
+/// So much the clocks of the cluster and the manager may differ.
+const CLOCKS: Duration = Duration::from_secs(2);
+
 /// A warning about an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Warning {
     /// The cluster's word for it: `Unhealthy`, `FailedMount`.
     pub(super) reason: String,
     pub(super) message: String,
+}
+
+impl Warning {
+    fn read(event: &DynamicObject) -> Self {
+        let text = |key: &str| event.data[key].as_str().unwrap_or_default().to_owned();
+        Self { reason: text("reason"), message: text("message") }
+    }
 }
 
 /// Asks about services in trouble until it is dropped.
@@ -62,18 +75,44 @@ async fn ask(shared: &Shared, name: &ServiceName) {
     let Some(objects) = shared.objects(name) else { return };
     let mut warnings = BTreeMap::new();
     for object in suspects(shared, &objects) {
-        let selection = ListParams::default().fields(&format!("involvedObject.name={object},type=Warning")).limit(WARNINGS);
-        match in_time(shared.api(&kinds::events()).list(&selection), "read the cluster's events").await {
-            Ok(listed) => {
-                let text = |event: &kube::api::DynamicObject, key: &str| event.data[key].as_str().unwrap_or_default().to_owned();
-                let told =
-                    listed.items.iter().map(|event| Warning { reason: text(event, "reason"), message: text(event, "message") });
-                warnings.insert(object, told.collect::<Vec<_>>());
-            }
-            Err(error) => tracing::debug!(service = %name, %error, "the cluster's warnings could not be read"),
-        }
+        let fields = format!("involvedObject.name={object},type=Warning");
+        warnings.extend(events(shared, name, &fields).await.map(|told| (object, told.iter().map(Warning::read).collect())));
+    }
+    if let Some(root) = objects.root.as_ref().filter(|_| objects.pods.is_empty()) {
+        let record = &root.record;
+        let workload = shared.names.object(record.name.as_str());
+        let fields = format!("involvedObject.kind=ReplicaSet,reason={REFUSED},type=Warning");
+        let told = events(shared, name, &fields).await.unwrap_or_default();
+        let refusals = told.iter().filter(|event| is_of(event, &workload) && is_since(event, record.updated_at));
+        warnings.insert(format!("ReplicaSet of {workload}"), refusals.map(Warning::read).collect());
     }
     shared.amend(name, |objects| objects.warnings = warnings);
+}
+
+/// Events with these fields; none where they cannot be read.
+async fn events(shared: &Shared, name: &ServiceName, fields: &str) -> Option<Vec<DynamicObject>> {
+    let selection = ListParams::default().fields(fields).limit(WARNINGS);
+    match in_time(shared.api(&kinds::events()).list(&selection), "read the cluster's events").await {
+        Ok(listed) => Some(listed.items),
+        Err(error) => {
+            tracing::debug!(service = %name, %error, "the cluster's warnings could not be read");
+            None
+        }
+    }
+}
+
+/// Whether an event is about a ReplicaSet of the Deployment `workload`, which has its name and a hash.
+fn is_of(event: &DynamicObject, workload: &str) -> bool {
+    let name = event.data["involvedObject"]["name"].as_str().unwrap_or_default();
+    name.strip_prefix(workload).and_then(|rest| rest.strip_prefix('-')).is_some_and(|hash| !hash.contains('-'))
+}
+
+/// Whether an event is not older than a record, give or take what clocks differ by: what is older was said of another
+/// service of that name, or of what it was before.
+fn is_since(event: &DynamicObject, recorded: Timestamp) -> bool {
+    let moment = ["lastTimestamp", "eventTime"].into_iter().find_map(|key| event.data[key].as_str());
+    let moment = moment.and_then(|moment| moment.parse::<Timestamp>().ok());
+    moment.is_some_and(|moment| moment >= recorded - CLOCKS)
 }
 
 /// The objects that may be the cause: pods that are not ready, claims of pods without a node, and a workload that has
