@@ -101,7 +101,7 @@ async fn events(shared: &Shared, name: &ServiceName, fields: &str) -> Option<Vec
     }
 }
 
-/// Whether an event is about a ReplicaSet of the Deployment `workload`, which has its name and a hash.
+/// Whether an event is about a `ReplicaSet` of the Deployment `workload`, which has its name and a hash.
 fn is_of(event: &DynamicObject, workload: &str) -> bool {
     let name = event.data["involvedObject"]["name"].as_str().unwrap_or_default();
     name.strip_prefix(workload).and_then(|rest| rest.strip_prefix('-')).is_some_and(|hash| !hash.contains('-'))
