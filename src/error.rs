@@ -258,6 +258,13 @@ impl Error {
         Self::new(Kind::Cancelled, detail).remedy("send it again if it is still wanted")
     }
 
+    /// There are as many sessions of clients as there may be.
+    #[must_use]
+    pub fn too_many_sessions(most: usize) -> Self {
+        Self::new(Kind::LimitReached, format!("there are {most} sessions already"))
+            .remedy("end sessions, or raise the setting mcp.max_sessions")
+    }
+
     /// Adds what the caller can do about it.
     #[must_use]
     pub fn remedy(mut self, remedy: impl Into<String>) -> Self {

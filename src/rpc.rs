@@ -26,6 +26,8 @@ pub const MISSING_CAPABILITY: i32 = -32021;
 /// No such revision here (2026-07-28).
 pub const UNSUPPORTED_VERSION: i32 = -32022;
 
+/// Whoever finds no room for a session is told to come again after so many seconds.
+pub const COME_AGAIN: &str = "5";
 /// What is said to several messages in one body, where they are not taken.
 pub const NO_BATCHES: &str =
     "batches are not taken outside of sessions of revision 2025-03-26, as later ones have none; send each message by itself";

@@ -2,7 +2,6 @@
 //! them, and there are not too many of them.
 
 use std::collections::HashMap;
-use std::future::ready;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,7 +22,7 @@ use crate::error::{Error, Kind};
 use crate::pages;
 use crate::problem::{Problem, status};
 use crate::rpc;
-use crate::rpc::batch::{self, Asked};
+use crate::rpc::batch::{self, Answers};
 use crate::server::RequestId;
 
 const SESSION: &str = "mcp-session-id";
@@ -31,9 +30,6 @@ const SESSION: &str = "mcp-session-id";
 const UNREAD: &str = "fail to deserialize request body";
 /// Longest sentence of the library that is passed on.
 const MAX_SENTENCE: usize = 4096;
-
-/// Whoever finds no room for a session is told to come again after so many seconds.
-const COME_AGAIN: &str = "5";
 
 /// Lets requests in.
 #[derive(Clone)]
@@ -94,28 +90,18 @@ async fn several(parts: Parts, body: &Bytes, next: Next) -> Response {
         Ok(messages) => messages,
         Err(why) => return message::refusal(rpc::INVALID_REQUEST, &why),
     };
-    let mut asked = Vec::new();
-    let refused = |answer: Response| Asked { id: None, answer: ready(answer).boxed() };
+    let mut answers = Answers::default();
     for text in messages {
         let text = body.slice_ref(text.get().as_bytes());
         if let Some(wrong) = message::refused(&text).or_else(|| message::misasked(&text)) {
-            asked.push(refused(wrong));
+            answers.refuse(wrong);
             continue;
         }
         let id = message::id_of_request(&text);
         let (request, next) = (Request::from_parts(parts.clone(), Body::from(text)), next.clone());
-        let answer = async move { in_our_words(next.run(request).await).await };
-        if id.is_some() {
-            asked.push(Asked { id, answer: answer.boxed() });
-            continue;
-        }
-        // It is brought where it belongs before any request is, and has no answer unless it is refused.
-        let answer = answer.await;
-        if !answer.status().is_success() {
-            asked.push(refused(answer));
-        }
+        answers.add(id, async move { in_our_words(next.run(request).await).await }.boxed()).await;
     }
-    batch::together(asked).await
+    answers.together().await
 }
 
 impl Door {
@@ -166,9 +152,8 @@ impl Door {
             // Only requests without a session may open one, and those of the revision without sessions name their method.
             let may_open = *method == Method::POST && !headers.contains_key("mcp-method");
             if may_open && self.sessions.sessions.read().await.len() >= self.max_sessions {
-                let error = Error::new(Kind::LimitReached, format!("there are {} sessions already", self.max_sessions));
-                let mut refused = refuse(error.remedy("end sessions, or raise the setting mcp.max_sessions"), None);
-                refused.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static(COME_AGAIN));
+                let mut refused = refuse(Error::too_many_sessions(self.max_sessions), None);
+                refused.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static(rpc::COME_AGAIN));
                 return Err(refused);
             }
             return Ok(());

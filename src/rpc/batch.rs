@@ -2,6 +2,7 @@
 //! to them put together. Leaves out what each is answered. The bridge has a way of its own, which copies nothing and whose
 //! streams can be resumed.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
 use std::pin::pin;
@@ -79,26 +80,53 @@ impl<'de> Deserialize<'de> for Messages<'de> {
     }
 }
 
-/// A message of a batch that may get an answer.
-pub struct Asked {
-    /// The id of a request, JSON; none for what is answered only when it is refused.
-    pub id: Option<String>,
-    /// What it is answered.
-    pub answer: BoxFuture<'static, Response<Body>>,
+/// The answers to the messages of a batch, in the making.
+#[derive(Default)]
+pub struct Answers(Vec<Asked>);
+
+impl Answers {
+    /// A message is answered with this, as it is none that could be taken.
+    pub fn refuse(&mut self, answer: Response<Body>) {
+        self.0.push(Asked { id: None, answer: std::future::ready(answer).boxed() });
+    }
+
+    /// A message is answered so; `id`, JSON, is that of a request. What is no request is brought where it belongs before any
+    /// request is, and has no answer unless it is refused.
+    pub async fn add(&mut self, id: Option<String>, answer: BoxFuture<'static, Response<Body>>) {
+        if id.is_some() {
+            self.0.push(Asked { id, answer });
+            return;
+        }
+        let answer = answer.await;
+        if !answer.status().is_success() {
+            self.refuse(answer);
+        }
+    }
+
+    /// The answer to the batch.
+    pub async fn together(self) -> Response<Body> {
+        together(self.0).await
+    }
 }
 
+/// A message of a batch that may get an answer.
+struct Asked {
+    /// The id of a request, JSON; none for what is answered only when it is refused.
+    id: Option<String>,
+    /// What it is answered.
+    answer: BoxFuture<'static, Response<Body>>,
+}
+
+/// The method of a message; the last, where it is there twice, as for who reads it next.
 fn method(message: &RawValue) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Head {
-        method: Option<String>,
-    }
-    serde_json::from_str::<Head>(message.get()).ok()?.method
+    let members: BTreeMap<String, &RawValue> = serde_json::from_str(message.get()).ok()?;
+    serde_json::from_str(members.get("method")?.get()).ok()
 }
 
 /// The answer to a batch, of those to its requests: one JSON text when there is nothing but answers and all come soon, else
 /// a stream of events. What refuses one request and is no message, and so was said of what they have in common, is the
 /// answer to all. A request whose answer ends before it is there is answered with an error.
-pub async fn together(asked: Vec<Asked>) -> Response<Body> {
+async fn together(asked: Vec<Asked>) -> Response<Body> {
     let each = asked.into_iter().map(|Asked { id, answer }| owed(id, answer.map(said).flatten_stream().boxed()));
     let mut all: SelectAll<BoxStream<'static, Said>> = each.collect();
     let mut patience = pin!(tokio::time::sleep(PATIENCE));
@@ -255,6 +283,7 @@ mod tests {
             ("[]".to_owned(), "no messages"),
             (format!("[{}]", vec!["1"; MOST + 1].join(",")), "more than 100"),
             (r#"[{"method":"ping"},{"id":1,"method":"initi\u0061lize"}]"#.to_owned(), "initialize"),
+            (r#"[{"id":1,"method":"ping","method":"initialize"}]"#.to_owned(), "initialize"),
             ("{}".to_owned(), "no batch"),
             ("[1".to_owned(), "no batch"),
         ] {

@@ -10,7 +10,7 @@ use http::{Response, StatusCode};
 use super::raw::Message;
 use super::{Caller, Hub, refusal, upstream};
 use crate::rpc;
-use crate::rpc::batch::{self, Asked};
+use crate::rpc::batch::{self, Answers};
 
 impl Hub {
     pub(super) async fn take_batch(self: &Arc<Self>, caller: Caller, text: &Bytes) -> Response<Body> {
@@ -29,32 +29,17 @@ impl Hub {
             Ok(messages) => messages,
             Err(why) => return refuse(&why),
         };
-        let mut asked = Vec::new();
-        let refused = |answer: Response<Body>| Asked { id: None, answer: std::future::ready(answer).boxed() };
+        let mut answers = Answers::default();
         for text in messages {
             let Some(message) = Message::parse(text.get().as_bytes()) else {
-                asked.push(refused(refuse("this is no JSON-RPC 2.0 message")));
+                answers.refuse(refuse("this is no JSON-RPC 2.0 message"));
                 continue;
             };
-            // Where a member is there twice, this one counts.
-            if message.method.as_deref() == Some("initialize") {
-                asked.push(refused(refuse("initialize cannot be part of a batch; send it by itself")));
-                continue;
-            }
             let id = message.method.as_ref().and(message.id.as_ref()).map(|id| id.get().to_owned());
             let (hub, caller) = (Arc::clone(self), caller.clone());
-            let answer = async move { hub.take_in_session(caller, message).await };
-            if id.is_some() {
-                asked.push(Asked { id, answer: answer.boxed() });
-            } else {
-                // It is brought where it belongs before any request is, and has no answer unless it is refused.
-                let answer = answer.await;
-                if !answer.status().is_success() {
-                    asked.push(refused(answer));
-                }
-            }
+            answers.add(id, async move { hub.take_in_session(caller, message).await }.boxed()).await;
         }
-        batch::together(asked).await
+        answers.together().await
     }
 }
 

@@ -19,14 +19,11 @@ use super::session::{Session, stateless_meta};
 use super::target::Target;
 use super::upstream::{self, Unanswered};
 use super::{Caller, Hub, KEEP_ALIVE, accepted, json as json_answer, merge, not_allowed, refusal};
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::lifecycle::Tasks;
 use crate::problem::Problem;
 use crate::rpc;
 use crate::rpc::events::{KEEP_ALIVE as COMMENT, event};
-
-/// Whoever finds no room for a session is told to come again after so many seconds.
-const COME_AGAIN: &str = "5";
 
 /// All sessions.
 #[derive(Debug)]
@@ -329,13 +326,12 @@ impl Hub {
 
 /// The answer to who wants one session more than there may be.
 fn no_room(id: &Raw, most: usize) -> Response<Body> {
-    let error = Error::new(Kind::LimitReached, format!("there are {most} sessions already"))
-        .remedy("end sessions, or raise the setting mcp.max_sessions");
+    let error = Error::too_many_sessions(most);
     let text = error.to_string();
     let data = serde_json::to_value(Problem::from(error)).ok();
     let text = super::raw::error(Some(id), rpc::INTERNAL_ERROR, &text, data.as_ref());
     let mut response = json_answer(StatusCode::TOO_MANY_REQUESTS, text);
-    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(COME_AGAIN));
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(rpc::COME_AGAIN));
     response
 }
 

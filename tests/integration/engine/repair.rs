@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mcp_manager::domain::quantity::Span;
 use mcp_manager::domain::spec::{Mount, MountSource, Probe, RestartPolicy, ServiceSpec};
-use mcp_manager::domain::status::{Desired, Phase, ReplicaState, ServiceState};
+use mcp_manager::domain::status::{Desired, Phase, Replica, ReplicaState, ServiceState};
 use mcp_manager::error::Kind;
 use reqwest::Method;
 
@@ -43,6 +43,25 @@ async fn a_container_that_somebody_stops_is_started_again() {
 /// Podman 4 may take the network of a container away that it is just starting, when another one ends at that moment.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_that_has_lost_its_network_is_started_again() {
+    is_started_again_after(async |manager, _| {
+        let pid = pid(manager).await.to_string();
+        podman(&["unshare", "nsenter", "--target", &pid, "--net", "/usr/sbin/ip", "link", "delete", "eth0"]).await;
+    })
+    .await;
+}
+
+/// The engine starts a process for each container that takes the connections to its published port.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_whose_port_nobody_serves_any_more_is_started_again() {
+    is_started_again_after(async |_, replica| {
+        let listener = listener_at(replica.address.unwrap().port());
+        rustix::process::kill_process(listener, rustix::process::Signal::KILL).unwrap();
+    })
+    .await;
+}
+
+/// That a container which nobody reaches any more after this is started again, whatever its restart policy.
+async fn is_started_again_after(harm: impl AsyncFn(&Manager, &Replica)) {
     let Some(installation) = Installation::new().await else { return };
     let manager = Manager::start(&installation).await;
     let check = |probe| {
@@ -55,31 +74,7 @@ async fn a_container_that_has_lost_its_network_is_started_again() {
     let within = Probe::Command(vec!["/mcp-echo".into(), "--version".into()]);
     for probe in [Probe::Http("/health".into()), Probe::Tcp, within] {
         let before = create(&manager, check(probe)).await.replicas[0].clone();
-        let pid = pid(&manager).await.to_string();
-        podman(&["unshare", "nsenter", "--target", &pid, "--net", "/usr/sbin/ip", "link", "delete", "eth0"]).await;
-        let again = |service: &ServiceState| is_running(service) && service.replicas[0].started_at > before.started_at;
-        let after = manager.service(&name("echo"), "it was started again", again).await;
-        assert_eq!((&after.replicas[0].id, after.replicas[0].restarts), (&before.id, 1));
-        assert!(call(&after, Method::GET, "/echo/hi").await.unwrap().status().is_success());
-        manager.backend.remove(&name("echo"), true).await.unwrap();
-    }
-    create(&manager, spec(&installation)).await;
-    finish(manager, installation).await;
-}
-
-/// The engine starts a process for each container that takes the connections to its published port.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_container_whose_port_nobody_serves_any_more_is_started_again() {
-    let Some(installation) = Installation::new().await else { return };
-    let manager = Manager::start(&installation).await;
-    let within = Probe::Command(vec!["/mcp-echo".into(), "--version".into()]);
-    for probe in [Probe::Http("/health".into()), Probe::Tcp, within] {
-        let mut wanted = probed(spec(&installation), probe);
-        wanted.health_check.interval = Span(500);
-        wanted.restart_policy = RestartPolicy::No;
-        let before = create(&manager, wanted).await.replicas[0].clone();
-        let listener = listener_at(before.address.unwrap().port());
-        rustix::process::kill_process(listener, rustix::process::Signal::KILL).unwrap();
+        harm(&manager, &before).await;
         let again = |service: &ServiceState| is_running(service) && service.replicas[0].started_at > before.started_at;
         let after = manager.service(&name("echo"), "it was started again", again).await;
         assert_eq!((&after.replicas[0].id, after.replicas[0].restarts), (&before.id, 1));
