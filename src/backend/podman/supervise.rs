@@ -320,7 +320,13 @@ mod tests {
         let (served, _) = listener.accept().await.unwrap();
         assert_eq!(connections(&socket), 1);
         drop((client, served));
-        assert_eq!(connections(&socket), 0);
+        // A process that another test is starting holds what this one holds until it becomes its program.
+        let closed = async {
+            while connections(&socket) > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), closed).await.unwrap();
     }
 
     #[tokio::test]
