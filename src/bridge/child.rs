@@ -3,7 +3,7 @@
 
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use super::Context;
 use super::frame::{Line, Lines};
 use super::log::log;
 use super::reaper::{Ended, Process};
+use super::stragglers::Mark;
 use super::{remote, stragglers};
 use crate::error::{Error, Result};
 
@@ -38,7 +39,7 @@ pub trait Hears: Send + Sync {
 #[derive(Debug)]
 pub struct Child {
     process: Process,
-    mark: String,
+    mark: Option<Mark>,
     input: Mutex<Vec<u8>>,
     wake: Notify,
     closing: AtomicBool,
@@ -55,14 +56,12 @@ impl Child {
     /// `LimitReached` or `StartFailed`.
     pub fn start(context: &Arc<Context>, hears: impl FnOnce(&Arc<Self>) -> Arc<dyn Hears>) -> Result<Arc<Self>> {
         if context.options.sse_server.is_some() {
-            let child = Self::new(context, context.program.process(context)?, String::new(), false);
+            let child = Self::new(context, context.program.process(context)?, None, false);
             let hears = hears(&child);
             context.tasks.spawn("stream of the server", remote::converse(Arc::clone(context), Arc::clone(&child), hears));
             return Ok(child);
         }
-        let (mut command, mark) = command(context);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let (process, mut spawned) = context.processes.spawn(&mut command)?;
+        let (process, mut spawned, mark) = spawn(context, Stdio::piped())?;
         let mut open = || {
             let missing = || std::io::Error::other("a pipe is missing");
             let input = pipe::Sender::from_owned_fd(OwnedFd::from(spawned.stdin.take().ok_or_else(missing)?))?;
@@ -74,8 +73,7 @@ impl Child {
             process.signal(Signal::KILL);
             Error::internal("the pipes of the server cannot be used", error)
         })?;
-        context.metrics.children_started.add(1);
-        let child = Self::new(context, process, mark, true);
+        let child = Self::new(context, process, Some(mark), true);
         let hears = hears(&child);
         context.tasks.spawn("input of a child", Arc::clone(&child).write(input));
         context.tasks.spawn("output of a child", Arc::clone(&child).read(output, context.options.max_message, hears));
@@ -83,7 +81,7 @@ impl Child {
         Ok(child)
     }
 
-    fn new(context: &Context, process: Process, mark: String, own: bool) -> Arc<Self> {
+    fn new(context: &Context, process: Process, mark: Option<Mark>, own: bool) -> Arc<Self> {
         Arc::new(Self {
             process,
             mark,
@@ -172,7 +170,9 @@ impl Child {
             self.process.signal(signal);
         }
         self.process.wait().await;
-        stragglers::end(&self.mark, self.inherits).await;
+        if let Some(mark) = &self.mark {
+            stragglers::end(mark, self.inherits).await;
+        }
     }
 
     async fn write(self: Arc<Self>, mut pipe: pipe::Sender) {
@@ -239,13 +239,18 @@ impl Child {
     }
 }
 
-/// The server's command, and the mark by which its descendants are found.
-pub(super) fn command(context: &Context) -> (Command, String) {
-    static STARTED: AtomicU64 = AtomicU64::new(0);
-    let mark = format!("{}-{}", std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
+/// Starts the server's command with this input; the mark is on all that it starts.
+///
+/// # Errors
+/// `LimitReached` or `StartFailed`.
+pub(super) fn spawn(context: &Context, input: Stdio) -> Result<(Process, std::process::Child, Mark)> {
+    let mark = Mark::unique();
     let mut words = context.options.command.iter();
     let mut command = Command::new(words.next().map_or_else(Default::default, Clone::clone));
-    command.args(words).env_remove(super::options::KEY_VARIABLE).env(stragglers::MARK, &mark);
+    command.args(words).env_remove(super::options::KEY_VARIABLE);
+    command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
     crate::memory::keep_from(&mut command);
-    (command, mark)
+    let (process, spawned) = context.processes.spawn(&mut command, &mark)?;
+    context.metrics.children_started.add(1);
+    Ok((process, spawned, mark))
 }

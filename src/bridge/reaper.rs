@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions};
 use tokio::sync::watch;
 
+use super::stragglers::{self, Mark};
 use crate::error::{Error, Kind, Result};
 
 /// How a process ended.
@@ -101,11 +102,11 @@ impl Processes {
         self.orphans
     }
 
-    /// Starts a process as leader of a new group.
+    /// Starts a process as leader of a new group; the mark is on it and on all that it starts.
     ///
     /// # Errors
     /// `LimitReached`, or `StartFailed` with the cause in its detail.
-    pub fn spawn(&self, command: &mut Command) -> Result<(Process, std::process::Child)> {
+    pub fn spawn(&self, command: &mut Command, mark: &Mark) -> Result<(Process, std::process::Child)> {
         use std::os::unix::process::CommandExt as _;
         // Held until the process is known, so that its end is not missed.
         let mut known = self.known();
@@ -113,11 +114,13 @@ impl Processes {
             let detail = format!("{} processes of the server are running, which is the limit", known.len());
             return Err(Error::new(Kind::LimitReached, detail));
         }
+        mark.put_on(command);
         let child = command.process_group(0).spawn().map_err(|error| {
             let program = command.get_program().to_string_lossy();
             Error::new(Kind::StartFailed, format!("the server could not be started: {program}: {error}")).because(error)
         })?;
         let pid = Pid::from_child(&child);
+        mark.put_on_process(pid);
         let (sender, ended) = watch::channel(None);
         known.insert(pid, sender);
         Ok((Process { pid, ended }, child))
@@ -143,7 +146,7 @@ impl Processes {
         let any = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         if self.orphans && orphans && matches!(rustix::process::waitid(WaitId::All, any), Ok(Some(_))) {
             // Asked one by one, because waiting for any process could take the status of a known one.
-            for pid in super::stragglers::children_of_this_process() {
+            for pid in stragglers::children_of_this_process() {
                 if !known.contains_key(&pid) {
                     let _alive = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG);
                 }

@@ -21,6 +21,7 @@ use super::events::Events;
 use super::frame::Line;
 use super::reaper::Process;
 use super::scan::{Kind, scan};
+use super::stragglers::Mark;
 use super::{Context, stragglers};
 use crate::error::{Error, Result};
 use crate::rpc;
@@ -33,7 +34,7 @@ type Http = Client<HttpConnector, Full<Bytes>>;
 #[derive(Debug)]
 struct Running {
     process: Process,
-    mark: String,
+    mark: Mark,
     http: Http,
 }
 
@@ -53,10 +54,7 @@ impl Program {
         if let Some(running) = running.as_ref().filter(|running| running.process.ended().is_none()) {
             return Ok(running.process.clone());
         }
-        let (mut command, mark) = child::command(context);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let (process, spawned) = context.processes.spawn(&mut command)?;
-        context.metrics.children_started.add(1);
+        let (process, spawned, mark) = child::spawn(context, Stdio::null())?;
         let pipes = spawned.stdout.map(OwnedFd::from).into_iter().chain(spawned.stderr.map(OwnedFd::from));
         for pipe in pipes {
             let pipe = pipe::Receiver::from_owned_fd(pipe).map_err(|error| {

@@ -1,29 +1,79 @@
-//! Processes that a server left behind by leaving its process group: they carry a mark in their environment, which
-//! every descendant inherits, and are found in `/proc`. Leaves out the group itself, which the reaper ends.
+//! Processes that a server left behind by leaving its process group: they carry marks which every descendant inherits,
+//! and are found in `/proc`. Leaves out the group itself, which the reaper ends.
 
 use std::fs;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Resource, Rlimit, Signal};
 
 /// The variable that marks all descendants of one child of the bridge.
-pub const MARK: &str = "MCP_BRIDGE_CHILD";
+const VARIABLE: &str = "MCP_BRIDGE_CHILD";
+
+/// The beginning of the line of `/proc/PID/limits` whose upper limit marks those that have cleared their environment. It
+/// bounds what a process of real-time priority may do without a pause, in microseconds: the marks stand for more than
+/// 100,000 years.
+const LIMIT: &str = "Max realtime timeout";
+
+/// What tells the descendants of one child of the bridge from all other processes: a variable and a limit.
+#[derive(Debug, Clone)]
+pub struct Mark {
+    variable: Arc<str>,
+    limit: u64,
+}
+
+impl Mark {
+    /// One that no other child of any bridge on this machine has.
+    #[must_use]
+    pub fn unique() -> Self {
+        static STARTED: AtomicU64 = AtomicU64::new(0);
+        let (bridge, child) = (std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
+        let limit = (1 << 62) | (u64::from(bridge) << 32) | (child & u64::from(u32::MAX));
+        Self { variable: format!("{bridge}-{child}").into(), limit }
+    }
+
+    /// Gives the variable to what the command will start.
+    pub fn put_on(&self, command: &mut Command) {
+        command.env(VARIABLE, &*self.variable);
+    }
+
+    /// Gives the limit to a process that has just been started. Where that is forbidden, the variable is left.
+    pub fn put_on_process(&self, pid: Pid) {
+        let limit = Rlimit { current: Some(self.limit), maximum: Some(self.limit) };
+        if let Err(error) = rustix::process::prlimit(Some(pid), Resource::Rttime, limit) {
+            tracing::debug!(%error, "what the server starts is known by its environment alone");
+        }
+    }
+
+    fn is_on(&self, pid: Pid) -> bool {
+        let file = |name: &str| fs::read(format!("/proc/{}/{name}", pid.as_raw_nonzero())).unwrap_or_default();
+        let variable = format!("{VARIABLE}={}", self.variable);
+        file("environ").split(|&byte| byte == 0).any(|entry| entry == variable.as_bytes())
+            || upper_limit(&String::from_utf8_lossy(&file("limits"))) == Some(self.limit)
+    }
+}
+
+/// The upper limit that marks, of the text of `/proc/PID/limits`.
+fn upper_limit(limits: &str) -> Option<u64> {
+    let values = limits.lines().find_map(|line| line.strip_prefix(LIMIT))?;
+    values.split_ascii_whitespace().nth(1)?.parse().ok()
+}
 
 /// Ends every process that carries this mark. With `inherited` only descendants of this process are looked at, which are
 /// all there can be where it inherits orphans. The look takes milliseconds on a machine with many processes, so it has a
 /// thread of its own.
-pub async fn end(mark: &str, inherited: bool) {
-    let mark = mark.to_owned();
+pub async fn end(mark: &Mark, inherited: bool) {
+    let mark = mark.clone();
     if let Err(error) = tokio::task::spawn_blocking(move || end_now(&mark, inherited)).await {
         tracing::debug!(%error, "nobody looked for what a server left behind");
     }
 }
 
-fn end_now(mark: &str, inherited: bool) {
-    let wanted = format!("{MARK}={mark}");
+fn end_now(mark: &Mark, inherited: bool) {
     let descendants = if inherited { descendants_of_this_process() } else { None };
     for pid in descendants.unwrap_or_else(|| processes().collect()) {
-        let environment = fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero())).unwrap_or_default();
-        if environment.split(|&byte| byte == 0).any(|variable| variable == wanted.as_bytes()) {
+        if mark.is_on(pid) {
             // It may have ended by itself meanwhile.
             let _gone = rustix::process::kill_process(pid, Signal::KILL);
         }

@@ -8,6 +8,7 @@ use super::client::{Client, Query, service_path};
 use super::exit::{Code, Outcome, Trouble};
 use super::output::{Judgement, Output, Value, age, one_line};
 use crate::domain::status::{Health, Phase, Replica, ReplicaState};
+use crate::manager::label_entry;
 use crate::manager::views::{ServiceDetail, ServiceList, ServiceSummary};
 
 /// So many services are asked for at the same time.
@@ -30,7 +31,7 @@ pub async fn list(client: &Client, output: &Output, list: &List) -> Outcome {
     query.extend(list.status.clone().map(|status| ("status", status)));
     query.extend(list.template.clone().map(|template| ("template", template)));
     if !list.label.is_empty() {
-        query.push(("label", list.label.join(",")));
+        query.push(("label", list.label.iter().map(String::as_str).map(label_entry).collect::<Vec<_>>().join(",")));
     }
     let services = all(client, query).await?;
     if output.json {

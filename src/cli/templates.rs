@@ -14,7 +14,7 @@ use super::request::shown;
 use crate::domain::template::{is_template_name, json_schema};
 use crate::error::{Error, FieldError};
 use crate::manager::{TemplateDetail, TemplateList};
-use crate::registry::{MAX_FILE_SIZE, check_file, files_in, given_already};
+use crate::registry::{MAX_FILE_SIZE, check_file, files_in, given_already, read_in};
 
 /// `mcp-manager template ls`.
 pub async fn list(client: &Client, output: &Output) -> Outcome {
@@ -124,7 +124,10 @@ fn contents(path: &Path) -> Vec<Content> {
             let error = FieldError::new("", "the directory has no template files", "a template file is named NAME.json");
             vec![(path.to_owned(), Err(vec![error]))]
         }
-        Ok(names) => names.iter().flat_map(|name| contents(&path.join(name))).collect(),
+        Ok(names) => {
+            let content = |name: &String| (path.join(name), read_in(path, name).map_err(|error| vec![error]));
+            names.iter().map(content).collect()
+        }
         Err(error) => vec![(path.to_owned(), Err(fault(&error)))],
     }
 }

@@ -47,7 +47,7 @@ pub use images::{ImageList, OnProgress, PullRequest};
 pub use logs::{LogPage, LogRequest, tail};
 pub use packages::{PackageAnswer, PackageRequest, PackageSettings};
 pub use plan::Purpose;
-pub use read::{ListQuery, ListRequest};
+pub use read::{ListQuery, ListRequest, label_entry};
 pub use request::{PatchRequest, ServiceRequest};
 pub use system::{Check, SystemHealth, SystemInfo};
 pub use templates::{TemplateCheck, TemplateList};

@@ -39,7 +39,8 @@ pub struct ListRequest {
     pub status: Option<String>,
     /// Only services from this template, `NAME` or `NAME@VERSION`.
     pub template: Option<String>,
-    /// Only services with these labels, comma-separated: `KEY` or `KEY=VALUE`.
+    /// Only services with these labels, comma-separated: `KEY` or `KEY=VALUE`. In a value, `\,` is a comma and `\\` a
+    /// backslash.
     pub label: Option<String>,
     /// Services on a page, 1 to 500.
     #[param(minimum = 1, maximum = 500)]
@@ -57,10 +58,10 @@ impl ListRequest {
         if !errors.is_empty() {
             return Err(Error::invalid("the request is not valid", fields::bounded(errors)));
         }
-        let labels = self.label.iter().flat_map(|list| list.split(',')).filter(|text| !text.is_empty());
+        let labels = self.label.iter().flat_map(|list| labels_of(list)).filter(|text| !text.is_empty());
         let labels = labels.map(|text| match text.split_once('=') {
             Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
-            None => (text.to_owned(), None),
+            None => (text, None),
         });
         let labels = labels.collect();
         // Like an empty status or label, an empty name asks for nothing in particular.
@@ -90,6 +91,27 @@ impl ListRequest {
         }
         (phases, errors)
     }
+}
+
+/// A label's selector as one entry of [`ListRequest::label`].
+#[must_use]
+pub fn label_entry(selector: &str) -> String {
+    selector.replace('\\', r"\\").replace(',', r"\,")
+}
+
+/// The entries of [`ListRequest::label`]. A backslash that stands before nothing special is one.
+fn labels_of(list: &str) -> Vec<String> {
+    let mut entries = vec![String::new()];
+    let mut rest = list.chars().peekable();
+    while let Some(character) = rest.next() {
+        let escaped = if character == '\\' { rest.next_if(|next| matches!(next, ',' | '\\')) } else { None };
+        match (entries.last_mut(), escaped) {
+            (_, None) if character == ',' => entries.push(String::new()),
+            (Some(entry), escaped) => entry.push(escaped.unwrap_or(character)),
+            (None, _) => {}
+        }
+    }
+    entries
 }
 
 /// Which services a list shows.

@@ -2,10 +2,8 @@
 
 use serde_json::Value;
 
+pub use crate::domain::spec::REDACTED;
 use crate::domain::spec::ServiceSpec;
-
-/// What stands in the place of a secret value.
-pub const REDACTED: &str = "[redacted]";
 
 const SECRET_PARTS: [&str; 10] =
     ["SECRET", "TOKEN", "PASSWORD", "PASSWD", "PASSPHRASE", "APIKEY", "API_KEY", "PRIVATE_KEY", "CREDENTIAL", "ACCESS_KEY"];

@@ -1,5 +1,6 @@
 //! What callers ask for, read from JSON with every wrong field reported.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
@@ -72,10 +73,16 @@ impl ServiceRequest {
     }
 
     fn read_as(document: &Value, path_name: Option<&ServiceName>, is_whole: bool) -> Result<Self> {
-        let object = as_object(document)?;
+        let mut object = Cow::Borrowed(as_object(document)?);
+        let mut twice = Vec::new();
         let is_named_twice = object.contains_key("service_name") && object.contains_key("name");
-        let (header, spec) = fields::read_both::<Header, SpecInput>(object, &spec::PARTS);
-        let errors = [header.errors, spec.errors].concat();
+        if is_named_twice {
+            // Both are one field: with the two of them nothing beside them could be read.
+            object.to_mut().remove("name");
+            twice.push(FieldError::new("service_name", "is given twice, as 'name' too", "give it once"));
+        }
+        let (header, spec) = fields::read_both::<Header, SpecInput>(&object, &spec::PARTS);
+        let errors = [twice, header.errors, spec.errors].concat();
         let mut unread = spec.unread;
         unread.extend(header.unread);
         let wrong = Unreadable { errors, unread, is_whole };
@@ -136,7 +143,7 @@ impl ServiceRequest {
     }
 }
 
-/// A change to some fields of a service.
+/// A change to some fields of a service; a field that is null says nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PatchRequest {

@@ -45,6 +45,12 @@ pub fn files_in(dir: &Path) -> std::io::Result<BTreeSet<String>> {
     scan::candidates(dir)
 }
 
+/// What is in a file of a templates directory, as much of it as tells whether it is too large; why it would not be read
+/// otherwise.
+pub fn read_in(dir: &Path, name: &str) -> Result<Vec<u8>, FieldError> {
+    scan::read_in(dir, name)
+}
+
 /// What a file of that name and content would give in a templates directory; all that is wrong with it otherwise.
 pub fn check_file(content: &[u8], file_name: &str) -> Result<Template, Vec<FieldError>> {
     scan::parse(content, file_name).map_err(|broken| broken.errors)

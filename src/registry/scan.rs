@@ -299,6 +299,14 @@ fn inside(root: &Path, name: &str) -> Result<(Stamp, PathBuf), Option<FieldError
     Ok((Stamp::of(&metadata), path))
 }
 
+/// The content of the file `name` of a directory.
+pub(super) fn read_in(dir: &Path, name: &str) -> Result<Vec<u8>, FieldError> {
+    let gone = || FieldError::new("", "the file is gone", "look again");
+    let root = fs::canonicalize(dir).map_err(|_| gone())?;
+    let (_, path) = inside(&root, name).map_err(|error| error.unwrap_or_else(gone))?;
+    read_file(&path)
+}
+
 /// The content of a file, as much of it as tells whether it is too large.
 fn read_file(path: &Path) -> Result<Vec<u8>, FieldError> {
     let fault = |error: io::Error| {

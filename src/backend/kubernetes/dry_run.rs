@@ -19,10 +19,8 @@ use super::world::Objects;
 use super::{kinds, names};
 use crate::backend::{Change, Plan, PlannedAction, PlannedObject};
 use crate::domain::name::ServiceName;
+use crate::domain::spec::REDACTED;
 use crate::error::{Error, Kind, Result};
-
-/// What stands in the place of values of a Secret.
-const REPLACED: &str = "[redacted]";
 
 /// The plan of a change to a service, or of a new one.
 pub(super) async fn plan(shared: &Shared, name: &ServiceName, change: Change) -> Result<Plan> {
@@ -162,7 +160,7 @@ fn planned(action: PlannedAction, resource: &ApiResource, mut object: DynamicObj
     metadata.owner_references = None;
     metadata.annotations.get_or_insert_default().remove(names::RECORD);
     if let Some(data) = object.data.get_mut("data").and_then(Value::as_object_mut).filter(|_| resource.kind == "Secret") {
-        data.values_mut().for_each(|value| *value = REPLACED.into());
+        data.values_mut().for_each(|value| *value = REDACTED.into());
     }
     let name = object.metadata.name.clone().unwrap_or_default();
     let definition = serde_json::to_value(object).ok();

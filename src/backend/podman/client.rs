@@ -85,7 +85,8 @@ pub(super) struct PullReport {
 #[serde(default)]
 pub(super) struct PulledBytes {
     pub(super) current: u64,
-    pub(super) total: u64,
+    /// -1 where the registry does not say how much there is.
+    pub(super) total: i64,
 }
 
 /// How a command inside a container ended.

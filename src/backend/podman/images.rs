@@ -148,27 +148,29 @@ async fn pull(engine: &Engine, wanted: &Wanted<'_>) -> Result<Fetched> {
     fetched
 }
 
-/// The layers of an image that is being pulled, as far as the engine has begun with them.
+/// The layers of an image that is being pulled, as far as the engine has begun with them: how much of each has come, and
+/// of how much, if the registry says so.
 #[derive(Default)]
-struct Parts(HashMap<String, (u64, u64)>);
+struct Parts(HashMap<String, (u64, Option<u64>)>);
 
 impl Parts {
     /// How far the pull is after one more report.
     fn after(&mut self, report: PullReport) -> Progress {
-        if report.bytes.total > 0 {
-            self.0.insert(report.id, (report.bytes.current, report.bytes.total));
+        if report.bytes.total != 0 {
+            self.0.insert(report.id, (report.bytes.current, u64::try_from(report.bytes.total).ok()));
         } else if report.status == "Download complete"
             && let Some((current, total)) = self.0.get_mut(&report.id)
         {
-            *current = *total;
+            *current = *total.get_or_insert(*current);
         }
-        let (done, total) = self.0.values().fold((0, 0), |(done, total), part| (done + part.0, total + part.1));
-        let message = match (done, total) {
-            (_, 0) => "asking the registry",
-            (done, total) if done < total => "downloading",
-            _ => "unpacking",
+        let done = self.0.values().map(|part| part.0).sum();
+        let total = self.0.values().map(|part| part.1).sum::<Option<u64>>().filter(|total| *total > 0);
+        let message = match total {
+            None if self.0.is_empty() => "asking the registry",
+            Some(total) if done >= total => "unpacking",
+            _ => "downloading",
         };
-        Progress { message: message.to_owned(), done, total: (total > 0).then_some(total) }
+        Progress { message: message.to_owned(), done, total }
     }
 }
 
@@ -217,6 +219,17 @@ mod tests {
         assert_eq!((one.done, one.total), (120, Some(150)), "a layer's last bytes are not reported");
         let all = after(r#"{"status":"Download complete","progressDetail":{},"id":"b"}"#);
         assert_eq!((all.done, all.total, all.message.as_str()), (150, Some(150), "unpacking"));
+    }
+
+    #[test]
+    fn a_layer_whose_size_the_registry_does_not_say_leaves_the_whole_open_until_it_is_there() {
+        let mut parts = Parts::default();
+        let mut after = |line: &str| parts.after(serde_json::from_str(line).unwrap());
+        after(r#"{"status":"Downloading","progressDetail":{"current":10,"total":100},"id":"a"}"#);
+        let open = after(r#"{"status":"Downloading","progressDetail":{"current":20,"total":-1},"id":"b"}"#);
+        assert_eq!((open.done, open.total, open.message.as_str()), (30, None, "downloading"));
+        let known = after(r#"{"status":"Download complete","progressDetail":{},"id":"b"}"#);
+        assert_eq!((known.done, known.total, known.message.as_str()), (30, Some(120), "downloading"));
     }
 
     #[test]

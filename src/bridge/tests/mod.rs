@@ -58,7 +58,7 @@ for line in sys.stdin:
         elif name == 'slow': time.sleep(a['s']); say({'jsonrpc':'2.0','id':i,'result':{'slow':True}})
         elif name == 'close': os.close(1); time.sleep(60)
         elif name == 'grandchild':
-            g = subprocess.Popen(['sleep', '600'], start_new_session=a.get('away', False)); say({'jsonrpc':'2.0','id':i,'result':{'pid':g.pid}})
+            g = subprocess.Popen(['sleep', '600'], start_new_session=a.get('away', False), env={'PATH': os.environ['PATH']} if a.get('bare') else None); say({'jsonrpc':'2.0','id':i,'result':{'pid':g.pid}})
         elif name == 'deep': raw('{"jsonrpc":"2.0","id":%s,"result":%s%s}' % (json.dumps(i), '[' * a['depth'], ']' * a['depth']))
         elif name == 'big': time.sleep(a.get('s', 0)); say({'jsonrpc':'2.0','id':i,'result':{'text':'x' * a['size']}})
         elif name == 'ask' and era == 'legacy':

@@ -38,9 +38,10 @@ async fn every_session_has_a_server_of_its_own_that_ends_with_it() {
     assert_ne!(first, second);
     let grandchild = running.call(&one, "grandchild", json!({})).await["result"]["pid"].clone();
     let away = running.call(&one, "grandchild", json!({"away": true})).await["result"]["pid"].clone();
+    let bare = running.call(&one, "grandchild", json!({"away": true, "bare": true})).await["result"]["pid"].clone();
     let deleted = running.send("DELETE", "/mcp", &[("mcp-session-id", &one)], "").await;
     assert_eq!(deleted.status, 200);
-    until("the end of all processes of the session", || ![&first, &grandchild, &away].into_iter().any(is_alive)).await;
+    until("the end of all processes of the session", || ![&first, &grandchild, &away, &bare].into_iter().any(is_alive)).await;
     assert_eq!(running.post(&one, &call(json!(1), "pid", json!({})).to_string()).await.status, 404);
     assert_eq!(running.call(&two, "pid", json!({})).await["result"]["pid"], second);
     running.end().await;

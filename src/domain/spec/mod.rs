@@ -200,6 +200,9 @@ impl Default for ServiceSpec {
 /// Port on which the bridge listens for a server that does not.
 pub const BRIDGE_PORT: u16 = 8000;
 
+/// What is shown in the place of a secret value.
+pub const REDACTED: &str = "[redacted]";
+
 impl ServiceSpec {
     /// Port at which the service is reached inside its container: the bridge's, where there is one. Beside a server that
     /// listens itself the bridge takes a port of its own.

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use serde::Deserializer;
 
 use super::spelling::FOR_A_SHELL;
-use super::{PortNumber, ServiceSpec, Words};
+use super::{PortNumber, REDACTED, ServiceSpec, Words};
 use crate::domain::fields::{MAX_ERRORS, whole};
 use crate::domain::quantity::{Bytes, MilliCpu, Span};
 use crate::domain::shown;
@@ -28,6 +28,10 @@ pub(super) const INTERVAL: RangeInclusive<Span> = Span(100)..=HOUR;
 pub(super) const PROBE_TIMEOUT: RangeInclusive<Span> = Span(10)..=HOUR;
 pub(super) const START: RangeInclusive<Span> = Span(100)..=HOUR;
 pub(super) const UP_TO_AN_HOUR: RangeInclusive<Span> = Span(0)..=HOUR;
+/// Who sends back what was shown would lose the secret.
+pub(super) const WITHHELD: &str = "holds what is shown in the place of a secret";
+pub(super) const WITHHELD_REMEDY: &str = "give the value itself; a change (PATCH) that leaves it out keeps it";
+
 const HOUR: Span = Span(3_600_000);
 
 /// Readers of the numbers among these.
@@ -137,6 +141,7 @@ impl Check {
         let Words(words) = words?;
         let right = words.len() <= MAX_ENTRIES && words.iter().all(|word| word.len() <= MAX_TEXT && !word.contains('\0'));
         self.that(right, field, "has too many or too long words, or a NUL character", "use at most 1000 words of 32 KiB");
+        self.that(!words.iter().any(|word| word.contains(REDACTED)), field, WITHHELD, WITHHELD_REMEDY);
         Some(words)
     }
 

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::rules::{Check, MAX_ENTRIES, MAX_TEXT, NAME_REMEDY, is_plain_name, is_variable};
-use super::{EnvironmentValue, Variables};
+use super::rules::{Check, MAX_ENTRIES, MAX_TEXT, NAME_REMEDY, WITHHELD, WITHHELD_REMEDY, is_plain_name, is_variable};
+use super::{EnvironmentValue, REDACTED, Variables};
 use crate::domain::shown;
 use crate::error::{Error, FieldError};
 
@@ -28,6 +28,7 @@ impl Check {
             match expand(&value, &allowed, variables) {
                 Ok(value) => {
                     self.that(!value.contains('\0'), &field, "has a NUL character", "remove it");
+                    self.that(!value.contains(REDACTED), &field, WITHHELD, WITHHELD_REMEDY);
                     read.insert(name, value);
                 }
                 Err((message, remedy)) => self.wrong(field, message, remedy),

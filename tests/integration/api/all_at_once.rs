@@ -58,6 +58,9 @@ async fn a_name_given_twice_hides_nothing() {
     let body = r#"{"service_name":"A B","image":"x","prot":1,"port":1,"port":2,"replicas":0}"#;
     let (status, answer) = send(Method::POST, "/containers", body).await;
     assert_eq!((status, fields(&answer)), (422, vec!["port", "prot", "replicas", "service_name"]), "{answer:#}");
+    let body_of_both = r#"{"name":"a","service_name":"b","template":"echo","replicas":0}"#;
+    let (status, answer) = send(Method::POST, "/containers", body_of_both).await;
+    assert_eq!((status, fields(&answer)), (422, vec!["replicas", "service_name"]), "{answer:#}");
     let (status, answer) = send(Method::PUT, "/containers/a", r#"{"image":"x","image":"y"}"#).await;
     assert_eq!((status, fields(&answer)), (422, vec!["image"]), "{answer:#}");
     let (_, answer) = send(Method::PATCH, "/containers/a", r#"{"replicas":1,"replicas":0,"prot":1}"#).await;

@@ -43,7 +43,10 @@ async fn thirty_creations_at_once_are_all_there() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn max_containers_holds_under_concurrency() {
-    let product = Product::start(Options::memory().with("MAX_CONTAINERS", "7")).await;
+    if !podman::ready().await {
+        return;
+    }
+    let product = Product::start(Options::podman().with("MAX_CONTAINERS", "7")).await;
     let bodies: Vec<_> =
         (0..20).map(|number| json!({"service_name": format!("echo-{number}"), "template": "echo", "replicas": 2})).collect();
     let answers = futures_util::future::join_all(bodies.iter().map(|body| product.post("/containers", body))).await;
@@ -57,6 +60,8 @@ async fn max_containers_holds_under_concurrency() {
     assert_eq!(status, 429, "growing counts, too");
     let (status, _) = product.send(Method::PATCH, &format!("/containers/{running}"), &json!({"replicas": 3})).await;
     assert_eq!(status, 200);
+    let owned = podman::owned_by(&product.options.instance).await;
+    assert_eq!(owned.iter().filter(|one| one.starts_with("container ")).count(), 7, "{owned:?}");
     product.finish().await;
 }
 

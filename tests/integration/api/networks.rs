@@ -1,5 +1,6 @@
 //! The network that services share, on rootless Podman.
 
+use reqwest::Method;
 use serde_json::json;
 
 use crate::support::machine::{Part, offered};
@@ -24,5 +25,24 @@ async fn a_service_reaches_another_one_by_its_name() {
     product.until("asking", "it finds nobody", |service| service["status"] == "unhealthy").await;
     product.create_echo(&other, json!({})).await;
     product.until("asking", "it has reached the other one", |service| service["status"] == "running").await;
+    product.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_network_is_made_when_it_is_missing_also_while_the_manager_runs() {
+    if !podman::ready().await {
+        return;
+    }
+    let network = podman::unique("network");
+    let product = Product::start(Options::podman().with("MCP_NETWORK", &network)).await;
+    for _ in 0..2 {
+        let service = product.create_echo("echo", json!({})).await;
+        assert_eq!(service["status"], "running", "{service:#}");
+        let inspected = podman::podman(&["network", "inspect", "--format", "{{.DNSEnabled}}", &network]).await;
+        assert_eq!(inspected.trim(), "true", "with names for services");
+        assert_eq!(product.call(Method::DELETE, "/containers/echo").await.0, 204);
+        // Somebody tidies up.
+        podman::podman(&["network", "rm", &network, &format!("{network}-egress")]).await;
+    }
     product.finish().await;
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::support::podman::{self, owned_by};
 use crate::support::product::{Options, Product};
-use crate::support::registry::{Registry, architectures};
+use crate::support::registry::{Registry, SLOW, architectures};
 
 /// Asks for a service of this image.
 async fn create(product: &Product, image: &str, more: Value) -> (u16, Value) {
@@ -108,6 +108,37 @@ async fn always_asks_the_registry_each_time_and_missing_takes_what_is_there() {
         let new = new.get_or_insert_with(|| registry.publish("public/image:1", "new", architectures().0));
         let expected = if takes_new { new.as_str() } else { old.as_str() };
         assert_eq!(made_of(&product, &[old.as_str(), new.as_str()]).await, [expected], "{policy}");
+        assert_eq!(product.call(Method::DELETE, "/containers/pulled").await.0, 204);
+    }
+    product.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pull_tells_how_far_it_is_until_the_image_is_there() {
+    if !podman::ready().await {
+        return;
+    }
+    let registry = Registry::start().await;
+    let product = Product::start(registry.options()).await;
+    for (name, sized) in [("slow/image:1", true), ("unsized/image:1", false)] {
+        registry.publish(name, name, architectures().0);
+        let body = json!({"service_name": "pulled", "image": registry.reference(name), "stop_timeout": "1s"});
+        let (status, service) = product.post("/containers?wait=none", &body).await;
+        assert_eq!(status, 202, "{service:#}");
+        let begun = |service: &Value| service["progress"]["done"].as_u64().is_some_and(|done| done > 0);
+        let pulling = product.until("pulled", "a part of the image has come", begun).await;
+        let (done, total) = (pulling["progress"]["done"].as_u64().unwrap(), pulling["progress"]["total"].as_u64());
+        assert_eq!(
+            (&pulling["status"], &pulling["progress"]["message"]),
+            (&"pulling".into(), &"downloading".into()),
+            "{pulling:#}"
+        );
+        assert_eq!(total.is_some_and(|total| total > SLOW as u64 && done < total), sized, "{pulling:#}");
+        assert_eq!(total.is_some(), sized, "{pulling:#}");
+        let later = product.until("pulled", "more has come", |service| service["progress"]["done"].as_u64() != Some(done)).await;
+        assert!(later["progress"].is_null() || later["progress"]["done"].as_u64() > Some(done), "{later:#}");
+        let running = product.until("pulled", "it runs", |service| service["status"] == "running").await;
+        assert!(running["progress"].is_null(), "{running:#}");
         assert_eq!(product.call(Method::DELETE, "/containers/pulled").await.0, 204);
     }
     product.finish().await;

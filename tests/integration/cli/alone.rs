@@ -4,6 +4,7 @@ use std::net::TcpListener;
 
 use serde_json::Value;
 
+use crate::support::PATIENCE;
 use crate::support::command::User;
 
 fn user() -> User {
@@ -98,6 +99,22 @@ async fn a_template_file_that_cannot_be_checked_keeps_no_other_from_being_checke
     assert_eq!(list[2]["errors"][0]["message"], "the file is larger than 1 MiB", "as the manager says it: {list:#}");
     let ran = user.run("template validate --output table missing.json templates/c.json").await;
     assert!(ran.stdout.contains("templates/c.json: ok, c@0"), "{ran:#?}");
+}
+
+#[tokio::test]
+async fn what_the_manager_would_not_read_in_a_directory_is_told_and_keeps_nobody_waiting() {
+    let user = user();
+    let directory = user.home.path().join("templates");
+    std::fs::create_dir(&directory).unwrap();
+    std::fs::write(user.home.path().join("outside.json"), r#"{"image": "x:1"}"#).unwrap();
+    std::os::unix::fs::symlink("../outside.json", directory.join("link.json")).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(directory.join("pipe.json")).status().unwrap().success());
+    let ran = tokio::time::timeout(PATIENCE, user.run("template validate --json templates")).await.expect("it ends");
+    assert_eq!(ran.code, 2, "{ran:#?}");
+    let list: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:#?}"));
+    let told = [&list[0]["errors"][0]["message"], &list[1]["errors"][0]["message"]];
+    let leads_out = "the file is a symbolic link that leads out of the templates directory";
+    assert_eq!(told, [leads_out, "it is not a regular file"], "{list:#}");
 }
 
 #[tokio::test]

@@ -9,12 +9,16 @@ use tokio::io::AsyncWriteExt as _;
 async fn a_service_lives_through_the_command_line() {
     let product = Product::start(Options::memory()).await;
     let user = User::of_product(&product);
-    let created = user.document("run echo --replicas 2 --env A=1 --label team=a --memory 32m").await;
+    let created = user.document("run echo --replicas 2 --env A=1 --label team=a --label 'on=call,duty\\' --memory 32m").await;
     assert_eq!(created["status"], "running", "{created:#}");
     assert_eq!(created["template"]["name"], "echo", "the template of that name is meant");
     assert_eq!((&created["spec"]["environment"]["A"], &created["spec"]["memory_limit"]), (&"1".into(), &"32m".into()));
     assert_eq!(user.done("ls --quiet").await, "echo\n");
     assert_eq!(user.document("ls --label team=b").await.as_array().map(Vec::len), Some(0));
+    for (label, found) in [("on=call,duty\\", 1), ("on=call", 0), ("on", 1), ("on,team", 0)] {
+        let list = user.document(&format!("ls --label team=a --label '{label}'")).await;
+        assert_eq!(list.as_array().map(Vec::len), Some(found), "{label}");
+    }
     assert_eq!(user.document("ps echo").await.as_array().map(Vec::len), Some(2));
     assert_eq!(user.document("scale echo 3").await["ready_replicas"], 3);
     assert_eq!(user.document("stop echo").await[0]["status"], "stopped");

@@ -10,7 +10,9 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::support::command::{Ran, User};
+use crate::support::podman;
 use crate::support::product::{Options, Product};
+use crate::support::registry::{Registry, architectures};
 
 /// A terminal of so many columns: the end that programs write to, and the end that shows it.
 fn terminal(columns: u16) -> (OwnedFd, File) {
@@ -96,13 +98,22 @@ async fn what_a_service_was_given_does_nothing_to_the_terminal_and_keeps_its_lin
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn waiting_shows_progress_on_a_terminal_and_nothing_elsewhere() {
-    let product = Product::start(Options::memory()).await;
+async fn waiting_shows_a_bar_while_an_image_comes_on_a_terminal_and_nothing_elsewhere() {
+    if !podman::ready().await {
+        return;
+    }
+    let registry = Registry::start().await;
+    registry.publish("slow/image:1", "slow", architectures().0);
+    let product = Product::start(registry.options()).await;
     let user = User::of_product(&product);
-    let (shown, code) = on_terminal(&user, "run echo", 100).await;
-    assert_eq!(code, 0, "{shown}");
-    let result = format!("echo is running at http://echo.localhost:{}", product.port);
-    assert!(shown.contains(&result), "{shown:?}");
+    let run = format!("run echo --image {}", registry.reference("slow/image:1"));
+    let (shown, code) = on_terminal(&user, &run, 100).await;
+    assert_eq!(code, 0, "{shown}\n{}", product.log());
+    for part in ["echo pulling: downloading", "[█", " KiB/1.00 MiB "] {
+        assert!(shown.contains(part), "{part}: {shown:?}");
+    }
+    // What it drew while it waited is gone when the result is there.
+    assert!(shown.rsplit("\u{1b}[2K").next().unwrap().contains("echo is running ("), "{shown:?}");
     let (quiet, _) = on_terminal(&user, "stop --quiet echo", 100).await;
     assert_eq!(quiet, "echo\n");
     let ran = user.run("start echo").await;

@@ -2,15 +2,19 @@
 //! It speaks plain HTTP, which the engine of a product takes from it once told so.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -20,9 +24,12 @@ use super::product::Options;
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const USER: &str = "somebody";
 
+/// What the layer of an image of a `slow` repository holds beside its program.
+pub const SLOW: usize = 1 << 20;
+
 /// A running one; it ends, and its images leave the engine, with the value. First segments of repositories say how it
 /// treats them: `private` wants a login, `denied` is 403 and `busy` 429, each with the reason, `bare-STATUS` is that status
-/// without one; all others are everybody's.
+/// without one, `slow` and `unsized` take seconds to give a layer of [`SLOW`] bytes and more, the second without saying how many; all others are everybody's.
 pub struct Registry {
     address: SocketAddr,
     shelves: Arc<Shelves>,
@@ -76,7 +83,10 @@ impl Registry {
     /// Puts an image there, `REPOSITORY:TAG`, whose only program waits until it is ended. `mark` tells it from others under
     /// the same name; its id.
     pub fn publish(&self, name: &str, mark: &str, architecture: &str) -> String {
-        let layer = layer();
+        let slow = ["slow/", "unsized/"].iter().any(|first| name.starts_with(first));
+        // A layer that the engine has of another image would not be asked for.
+        let padding: Vec<u8> = format!("{name} of {} ", self.address).bytes().cycle().take(if slow { SLOW } else { 0 }).collect();
+        let layer = layer(&padding);
         let layer_digest = self.keep(layer.clone());
         let config = json!({
             "architecture": architecture, "os": "linux", "rootfs": {"type": "layers", "diff_ids": [layer_digest]},
@@ -157,7 +167,11 @@ fn answer(shelves: &Shelves, request: &Request) -> Response {
     match shelves.blobs.lock().unwrap().get(&digest) {
         Some(blob) => {
             let headers = [("content-type", content_type), ("docker-content-digest", digest.as_str())];
-            (headers, blob.clone()).into_response()
+            match first {
+                "slow" if blob.len() > SLOW => (headers, [(header::CONTENT_LENGTH, blob.len())], slowly(blob)).into_response(),
+                "unsized" if blob.len() > SLOW => (headers, slowly(blob)).into_response(),
+                _ => (headers, blob.clone()).into_response(),
+            }
         }
         None => refused(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", "manifest unknown"),
     }
@@ -186,14 +200,27 @@ fn refused(status: StatusCode, code: &str, message: &str) -> Response {
     (status, axum::Json(json!({"errors": [{"code": code, "message": message}]}))).into_response()
 }
 
-/// A file system whose one program is `/wait`.
-fn layer() -> Vec<u8> {
+/// A body of so many bytes in a hundred pieces, of which twenty come each second.
+fn slowly(blob: &[u8]) -> Body {
+    let pieces: Vec<Vec<u8>> = blob.chunks(blob.len().div_ceil(100)).map(<[u8]>::to_vec).collect();
+    Body::from_stream(futures_util::stream::iter(pieces).then(|piece| async move {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        Ok::<_, Infallible>(piece)
+    }))
+}
+
+/// A file system whose one program is `/wait`, with a file that holds `padding` if there is any.
+fn layer(padding: &[u8]) -> Vec<u8> {
     let program = program();
     let mut head = tar::Header::new_ustar();
     head.set_mode(0o755);
     head.set_size(program.len() as u64);
     let mut archive = tar::Builder::new(Vec::new());
     archive.append_data(&mut head, "wait", program.as_slice()).unwrap();
+    if !padding.is_empty() {
+        head.set_size(padding.len() as u64);
+        archive.append_data(&mut head, "padding", padding).unwrap();
+    }
     archive.into_inner().unwrap()
 }
 
