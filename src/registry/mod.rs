@@ -106,7 +106,7 @@ impl Registry {
     }
 
     /// Whether a service started from `reference` would now start differently: its template has a newer version, was
-    /// changed or is gone.
+    /// changed or is gone, but not with the directory.
     #[must_use]
     pub fn is_outdated(&self, reference: &TemplateReference) -> bool {
         self.list().is_outdated(reference)
@@ -177,7 +177,8 @@ impl Registry {
             let remedy = "give the manager the right to list it, or set MCP_MANAGER_TEMPLATES_DIR to a directory";
             Error::new(Kind::Invalid, message).remedy(remedy).because(error)
         })?;
-        self.publish(scanner.templates());
+        let templates = scanner.templates();
+        self.publish(if there { templates } else { templates.out_of_sight(self.list()) });
         Ok(there)
     }
 

@@ -11,6 +11,19 @@ use crate::error::{Error, FieldError, Kind, Result};
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Templates {
     entries: Vec<Entry>,
+    directory: Directory,
+}
+
+/// Whether the directory is there.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Directory {
+    /// It is.
+    There,
+    /// It has never been there.
+    #[default]
+    Never,
+    /// It is gone; what it held then.
+    Gone(Arc<Templates>),
 }
 
 /// What one template file gives.
@@ -40,7 +53,19 @@ impl Templates {
                 .then_with(|| compare_versions(&version(right), &version(left)))
                 .then_with(|| left.file.cmp(&right.file))
         });
-        Self { entries }
+        Self { entries, directory: Directory::There }
+    }
+
+    /// The same while the directory is not there, after `before`: what is in it is out of sight then, which is no change of
+    /// it.
+    #[must_use]
+    pub(super) fn out_of_sight(self, before: Arc<Self>) -> Self {
+        let directory = match &before.directory {
+            Directory::There => Directory::Gone(before),
+            Directory::Never => Directory::Never,
+            Directory::Gone(held) => Directory::Gone(held.clone()),
+        };
+        Self { directory, ..self }
     }
 
     /// Every template file.
@@ -66,9 +91,15 @@ impl Templates {
         self.usable().filter(move |template| template.name == name).map(|template| template.version.as_str())
     }
 
-    /// Whether a service started from `reference` would now start differently.
+    /// Whether a service started from `reference` would now start differently. While the directory is gone, what it last
+    /// held is what counts; nothing is known where it never was there.
     #[must_use]
     pub fn is_outdated(&self, reference: &TemplateReference) -> bool {
+        match &self.directory {
+            Directory::There => {}
+            Directory::Never => return false,
+            Directory::Gone(held) => return held.is_outdated(reference),
+        }
         let TemplateReference { name, version, digest, pinned } = reference;
         let present = if *pinned { self.get(&format!("{name}@{version}")) } else { self.get(name) };
         present.map_or(true, |template| template.version != *version || template.digest != *digest)

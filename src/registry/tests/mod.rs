@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{MAX_FILES, Registry, Settings, TemplateSummary, Templates};
+use crate::domain::template::TemplateReference;
 use crate::error::{Kind, Result};
 use crate::lifecycle::Tasks;
 use crate::telemetry::Metrics;
@@ -240,6 +241,33 @@ async fn a_directory_that_comes_goes_and_comes_back_is_followed() {
     until(&registry, "another directory in its place is read", |now| image(now, "echo").as_deref() == Some("echo:2")).await;
     rig.write("echo.json", flat("echo", "1", "echo:3"));
     until(&registry, "and watched", |now| image(now, "echo").as_deref() == Some("echo:3")).await;
+}
+
+#[tokio::test]
+async fn services_are_compared_with_what_a_directory_held_that_is_gone_and_with_nothing_where_it_never_was() {
+    let rig = Rig::new();
+    rig.write("echo.json", flat("echo", "2", "echo:2"));
+    rig.write("other.json", flat("other", "1", "other:1"));
+    let registry = rig.open().await;
+    let (now, other) = (registry.get("echo").unwrap().reference(), registry.get("other").unwrap().reference());
+    let older = TemplateReference { version: "1".to_owned(), ..now.clone() };
+    let flags = |registry: &Registry| [&now, &older, &other].map(|reference| registry.is_outdated(reference));
+    fs::remove_file(rig.dir().join("other.json")).unwrap();
+    until(&registry, "a file is gone from a directory that is there", |now| now.get("other").is_err()).await;
+    assert_eq!(flags(&registry), [false, true, true]);
+
+    let away = rig.root.path().join("away");
+    fs::rename(rig.dir(), &away).unwrap();
+    until(&registry, "the directory is gone", |now| now.get("echo").is_err()).await;
+    assert_eq!(flags(&registry), [false, true, true], "nothing is known to have changed");
+    let late = rig.open().await;
+    assert_eq!(flags(&late), [false; 3], "it has never been there for this one");
+    fs::write(away.join("echo.json"), flat("echo", "2", "echo:3")).unwrap();
+    fs::rename(&away, rig.dir()).unwrap();
+    for registry in [&registry, &late] {
+        until(registry, "the directory is back, with a change", |now| now.get("echo").is_ok()).await;
+        assert_eq!(flags(registry), [true; 3]);
+    }
 }
 
 #[tokio::test]

@@ -52,6 +52,38 @@ async fn a_changed_file_is_taken_at_once_and_a_broken_one_keeps_the_last_good_ve
 }
 
 #[tokio::test]
+async fn a_service_is_not_outdated_because_the_whole_directory_of_templates_is_out_of_sight() {
+    let product = Product::start(Options::memory()).await;
+    let dir = product.templates();
+    let away = dir.with_extension("away");
+    for name in ["kept", "removed"] {
+        std::fs::write(dir.join(format!("{name}.json")), json!({"name": name, "image": "localhost/demo:1"}).to_string()).unwrap();
+        eventually("it is listed", async || named(&product.get("/templates").await.1, name).is_some()).await;
+        let (status, created) = product.post("/containers", &json!({"service_name": name, "template": name})).await;
+        assert_eq!(status, 201, "{created:#}");
+    }
+    std::fs::remove_file(dir.join("removed.json")).unwrap();
+    product.until("removed", "its template was removed", |service| service["template_outdated"] == true).await;
+
+    std::fs::rename(&dir, &away).unwrap();
+    eventually("the directory is missed, with the templates in it", async || {
+        let (_, list) = product.get("/templates").await;
+        let said = named(&list, "").is_some_and(|entry| entry["errors"].to_string().contains("does not exist"));
+        said && named(&list, "kept").is_none()
+    })
+    .await;
+    let outdated = async |name: &str| product.get(&format!("/containers/{name}")).await.1["template_outdated"].clone();
+    assert_eq!((outdated("kept").await, outdated("removed").await), (json!(false), json!(true)));
+
+    std::fs::rename(&away, &dir).unwrap();
+    eventually("the directory is back", async || named(&product.get("/templates").await.1, "kept").is_some()).await;
+    assert_eq!((outdated("kept").await, outdated("removed").await), (json!(false), json!(true)));
+    std::fs::remove_file(dir.join("kept.json")).unwrap();
+    product.until("kept", "its template was removed, too", |service| service["template_outdated"] == true).await;
+    product.finish().await;
+}
+
+#[tokio::test]
 async fn templates_can_be_written_read_and_deleted_over_the_api() {
     let product = Product::start(Options::memory()).await;
     let template = json!({"name": "demo", "version": "1.0", "image": "localhost/demo:1", "port": 80});
