@@ -125,7 +125,9 @@ impl Template {
         template.digest = template.made_of();
         if errors.len() <= fields::MAX_ERRORS {
             errors.extend(spec::believed(template.header_violations(), &unread));
-            errors.extend(template.spec_violations(object, &unread));
+            let violations = template.spec_violations(object, &unread);
+            let hidden = template.hidden_violations(object, &violations);
+            errors.extend(violations.into_iter().chain(hidden));
         }
         if errors.is_empty() { Ok(template) } else { Err(fields::bounded(errors)) }
     }
@@ -194,6 +196,24 @@ impl Template {
                 _ if in_secrets(request) || in_secrets(&self.spec) => Ok(()),
                 Some(false) => Err("is empty and "),
                 None => Err(""),
+    /// Rules that members outside of `default_config` break, each by itself, beside those that are `told` already: it may
+    /// lie on top of them, and they are wrong all the same.
+    fn hidden_violations(&self, object: &Map<String, Value>, told: &[FieldError]) -> Vec<FieldError> {
+        if !object.get(NESTED).is_some_and(Value::is_object) {
+            return Vec::new();
+        }
+        let mut errors = Vec::new();
+        for member in fields::field_names::<SpecInput>().iter().filter(|member| object.contains_key(**member)) {
+            let alone = fields::read_part::<SpecInput>(object, &|key| key == *member, &spec::PARTS);
+            let mut input = alone.value;
+            input.leave_to_others();
+            errors.extend(spec::violations_anywhere(input, &self.allowed_env, &alone.unread));
+        }
+        let is_new = |error: &FieldError| !error.field.is_empty() && told.iter().all(|told| told.field != error.field);
+        errors.retain(is_new);
+        errors
+    }
+
             }
         };
         let lacking = self.required_env_vars.iter().filter_map(|name| Some((name, given(name).err()?)));

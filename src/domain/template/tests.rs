@@ -72,6 +72,24 @@ fn an_error_in_a_map_of_volumes_has_the_line_of_its_entry() {
 }
 
 #[test]
+fn what_default_config_lies_on_top_of_keeps_the_rules_too() {
+    let wrong = |document: Value| {
+        let errors = Template::from_document(&document, Some("x")).err().unwrap_or_default();
+        errors.into_iter().map(|error| error.field).collect::<Vec<_>>()
+    };
+    let inside = json!({"image": "i", "replicas": 2, "health_check": {"path": "/a"}, "port": 80, "networks": ["a"]});
+    let outside =
+        json!({"image": "a b", "replicas": 0, "health_check_path": "a", "networks": ["a", "b c"], "default_config": inside});
+    assert_eq!(wrong(outside), ["image", "health_check_path", "networks[1]", "replicas"]);
+    // Rules about several members are about those that count.
+    let outside = json!({"replicas": 5, "health_check_path": "/a", "autoscaling": {"max": 3},
+        "default_config": {"image": "i", "port": 80, "replicas": 1, "ports": {"80": 80}, "autoscaling": {"max": 1}}});
+    assert_eq!(wrong(outside), Vec::<String>::new());
+    let twice = json!({"replicas": 0, "environment": {"A B": 1}, "default_config": {"image": "i"}});
+    assert_eq!(wrong(twice), ["environment.A B", "replicas"], "each is told once");
+}
+
+#[test]
 fn lists_are_replaced_with_what_is_wrong_in_them() {
     let wrong = |document: Value| {
         let errors = Template::from_document(&document, Some("x")).unwrap_err();
