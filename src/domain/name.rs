@@ -14,6 +14,12 @@ pub const MAX_LENGTH: usize = 40;
 /// Names that hosts of the installation itself use.
 pub const RESERVED: [&str; 4] = ["localhost", "traefik", "api", "manager"];
 
+/// A pattern of such names, for schemas; the reserved ones fit it, too.
+#[must_use]
+pub fn pattern() -> String {
+    format!("^[a-z0-9]([a-z0-9-]{{0,{}}}[a-z0-9])?$", MAX_LENGTH - 2)
+}
+
 /// The name of a service: 1 to 40 characters of `a-z`, `0-9` and `-`, starting and ending with a letter or digit.
 ///
 /// Parsing is the only way to get one, so a name can stand in host names, labels and container names as it is.

@@ -210,6 +210,11 @@ macro_rules! quantity_serde {
                 stringify!($type).into()
             }
 
+            /// Answers say it as text only, under its name.
+            fn inline_schema() -> bool {
+                true
+            }
+
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
                 schemars::json_schema!({
                     "type": ["string", "number"], "minimum": 0, "pattern": $pattern,

@@ -57,6 +57,8 @@ pub fn spec_document() -> impl Strategy<Value = Value> {
         ("transport", vec![json!("http"), json!("stdio"), json!("streamable-http"), json!("sse")]),
         ("session_mode", vec![json!("shared"), json!("per_session")]),
         ("replicas", vec![json!(1), json!(3)]),
+        ("autoscaling", vec![json!({"max": 4}), json!({"min": 1, "max": 3, "cpu_percent": 50, "scale_down_after": "1m"})]),
+        ("kubernetes", vec![json!({"tolerations": [{"key": "a", "operator": "Exists"}], "affinity": {"nodeAffinity": {}}})]),
         ("pull_policy", vec![json!("missing"), json!("IfNotPresent")]),
         ("start_timeout", vec![json!("30s")]),
         ("stop_timeout", vec![json!(0)]),

@@ -7,13 +7,21 @@
 use std::collections::BTreeSet;
 
 use schemars::JsonSchema;
+use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use super::fields;
+use super::spec::schema;
 use super::spec::{self, Defaults, EnvironmentValue, ServiceSpec, SpecInput, member};
 use crate::error::{Error, FieldError, Result};
+
+/// Longest names, versions, descriptions and capabilities in bytes.
+const MAX_NAME: usize = 63;
+const MAX_VERSION: usize = 64;
+const MAX_DESCRIPTION: usize = 4096;
+const MAX_CAPABILITY: usize = 256;
 
 /// What a template says about itself, beside how to run it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
@@ -23,24 +31,28 @@ pub struct TemplateHeader {
     #[serde(rename = "$schema", default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<String>,
     /// Name of the template: lower-case letters, digits, '-', '_' and '.'; the file's name when absent.
-    #[schemars(regex(pattern = "^[a-z0-9][a-z0-9_.-]{0,62}$"))]
+    #[schemars(regex(pattern = format!("^[a-z0-9][a-z0-9_.-]{{0,{}}}$", MAX_NAME - 1)))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Version, e.g. `1.2.0`. Several versions may stand side by side; the newest is the default.
-    #[schemars(regex(pattern = "^[0-9A-Za-z._+-]{1,64}$"))]
+    #[schemars(regex(pattern = format!("^[0-9A-Za-z._+-]{{1,{MAX_VERSION}}}$")))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// One sentence for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::line(MAX_DESCRIPTION))]
     pub description: Option<String>,
     /// Environment variables that a service must be given, with a value that is not empty, here or in the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::variables)]
     pub required_env_vars: Option<Vec<String>>,
     /// Variables of the manager's own environment that values may reference as `${NAME}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::variables)]
     pub allowed_env: Option<Vec<String>>,
     /// What the server can do, in words for people and agents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::lines(MAX_CAPABILITY))]
     pub capabilities: Option<Vec<String>>,
     /// How to run it (nested shape).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -153,22 +165,22 @@ impl Template {
             errors.push(FieldError::new("version", "is not a version", remedy));
         }
         let plain = |text: &str, length: usize| text.len() <= length && !text.chars().any(char::is_control);
-        if self.description.as_deref().is_some_and(|text| !plain(text, 4096)) {
+        if self.description.as_deref().is_some_and(|text| !plain(text, MAX_DESCRIPTION)) {
             let remedy = "write one line of at most 4096 bytes";
             errors.push(FieldError::new("description", "is too long or has control characters", remedy));
         }
         let mut list = |field: &str, list: &[String], right: &dyn Fn(&str) -> bool, remedy: &str| {
-            if list.len() > 1000 {
+            if list.len() > spec::MAX_ENTRIES {
                 errors.push(FieldError::new(field, "has more than 1000 entries", "use fewer"));
             }
-            for (index, _) in list.iter().take(1000).enumerate().filter(|(_, text)| !right(text)) {
+            for (index, _) in list.iter().take(spec::MAX_ENTRIES).enumerate().filter(|(_, text)| !right(text)) {
                 errors.push(FieldError::new(format!("{field}[{index}]"), "cannot be used", remedy));
             }
         };
         let variable = "write the name of an environment variable";
         list("required_env_vars", &self.required_env_vars, &spec::is_variable, variable);
         list("allowed_env", &self.allowed_env, &spec::is_variable, variable);
-        list("capabilities", &self.capabilities, &|text| plain(text, 256) && !text.is_empty(), "write a short word");
+        list("capabilities", &self.capabilities, &|text| plain(text, MAX_CAPABILITY) && !text.is_empty(), "write a short word");
         errors
     }
 
@@ -184,18 +196,6 @@ impl Template {
         errors
     }
 
-    /// The required variables that `request` leaves without a value.
-    #[must_use]
-    pub fn lacks(&self, request: &SpecInput) -> Vec<FieldError> {
-        let given = |name: &str| {
-            let in_secrets = |input: &SpecInput| input.secrets.as_ref().is_some_and(|secrets| secrets.contains_key(name));
-            let value = |input: &SpecInput| input.environment.as_ref()?.get(name).map(|EnvironmentValue(text)| !text.is_empty());
-            // A value of the request hides the template's.
-            match value(request).or_else(|| value(&self.spec)) {
-                Some(true) => Ok(()),
-                _ if in_secrets(request) || in_secrets(&self.spec) => Ok(()),
-                Some(false) => Err("is empty and "),
-                None => Err(""),
     /// Rules that members outside of `default_config` break, each by itself, beside those that are `told` already: it may
     /// lie on top of them, and they are wrong all the same.
     fn hidden_violations(&self, object: &Map<String, Value>, told: &[FieldError]) -> Vec<FieldError> {
@@ -214,6 +214,18 @@ impl Template {
         errors
     }
 
+    /// The required variables that `request` leaves without a value.
+    #[must_use]
+    pub fn lacks(&self, request: &SpecInput) -> Vec<FieldError> {
+        let given = |name: &str| {
+            let in_secrets = |input: &SpecInput| input.secrets.as_ref().is_some_and(|secrets| secrets.contains_key(name));
+            let value = |input: &SpecInput| input.environment.as_ref()?.get(name).map(|EnvironmentValue(text)| !text.is_empty());
+            // A value of the request hides the template's.
+            match value(request).or_else(|| value(&self.spec)) {
+                Some(true) => Ok(()),
+                _ if in_secrets(request) || in_secrets(&self.spec) => Ok(()),
+                Some(false) => Err("is empty and "),
+                None => Err(""),
             }
         };
         let lacking = self.required_env_vars.iter().filter_map(|name| Some((name, given(name).err()?)));
@@ -273,48 +285,43 @@ fn stands_nested(object: &Map<String, Value>, path: &str) -> bool {
 /// Whether `text` may name a template.
 #[must_use]
 pub fn is_template_name(text: &str) -> bool {
-    (1..=63).contains(&text.len())
+    (1..=MAX_NAME).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte))
         && text.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric)
 }
 
 fn is_version(text: &str) -> bool {
-    (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-+_".contains(&byte))
+    (1..=MAX_VERSION).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-+_".contains(&byte))
 }
 
 /// The JSON Schema of a template document (draft 2020-12), in both shapes.
 #[must_use]
 pub fn json_schema() -> Value {
-    schema_in(&schemars::generate::SchemaSettings::draft2020_12())
+    let mut generator = SchemaSettings::draft2020_12().into_generator();
+    let mut schema = schema_with(&mut generator);
+    schema["$schema"] = SchemaSettings::draft2020_12().meta_schema.into();
+    schema["$id"] = "urn:mcp-manager:template".into();
+    schema["title"] = "mcp-manager template".into();
+    schema["$defs"] = generator.take_definitions(true).into();
+    schema
 }
 
 /// The same without references and without a name, to stand inside of another schema.
 #[must_use]
 pub fn inline_json_schema() -> schemars::Schema {
-    let mut schema =
-        schema_in(&schemars::generate::SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true));
-    if let Value::Object(object) = &mut schema {
-        for word in ["$schema", "$id", "title"] {
-            object.remove(word);
-        }
-    }
-    schema.try_into().unwrap_or_default()
+    let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+    schema_with(&mut settings.into_generator()).try_into().unwrap_or_default()
 }
 
-fn schema_in(settings: &schemars::generate::SchemaSettings) -> Value {
-    let generator = || settings.clone().into_generator();
-    let header = generator().into_root_schema_for::<TemplateHeader>().to_value();
-    let spec = generator().into_root_schema_for::<SpecInput>().to_value();
-    let mut schema = header;
-    for part in ["properties", "$defs"] {
-        if let (Some(Value::Object(into)), Some(Value::Object(from))) = (schema.get_mut(part), spec.get(part)) {
-            into.extend(from.clone());
-        }
+/// The same for a document that has the definitions of `generator`.
+pub fn schema_with(generator: &mut SchemaGenerator) -> Value {
+    let mut schema = TemplateHeader::json_schema(generator).to_value();
+    let spec = SpecInput::json_schema(generator).to_value();
+    if let (Some(Value::Object(into)), Some(Value::Object(from))) = (schema.get_mut("properties"), spec.get("properties")) {
+        into.extend(from.clone());
     }
-    schema["title"] = "mcp-manager template".into();
     schema["description"] = "How to run one kind of service.".into();
-    schema["$id"] = "urn:mcp-manager:template".into();
-    let has_image = json!({"required": ["image"]});
+    let has_image = json!({"type": "object", "required": ["image"], "properties": {"image": {"type": "string"}}});
     schema["anyOf"] = json!([has_image, {"required": [NESTED], "properties": {NESTED: has_image}}]);
     schema
 }

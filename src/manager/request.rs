@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use crate::domain::fields;
-use crate::domain::name::ServiceName;
+use crate::domain::name::{self, ServiceName};
 use crate::domain::quantity::{Bytes, MilliCpu};
 use crate::domain::spec::{self, EnvironmentValue, SpecInput, also_named};
 use crate::error::{Error, FieldError, Result};
@@ -20,12 +20,11 @@ use crate::error::{Error, FieldError, Result};
 pub struct ServiceRequest {
     /// Name of the service: 1 to 40 lower-case letters, digits and '-'. Its URL is `http://NAME.localhost`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = "^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"))]
-    #[schema(example = "echo", max_length = 40, pattern = "^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
+    #[schemars(example = &"echo", transform = spec::says(json!({"pattern": name::pattern(), "not": {"enum": name::RESERVED}})))]
     pub service_name: Option<String>,
     /// Template it is started from, `NAME` or `NAME@VERSION`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(example = "echo")]
+    #[schemars(example = &"echo")]
     pub template: Option<String>,
     /// How to run it; on top of the template, where there is one.
     #[serde(flatten)]
@@ -149,22 +148,23 @@ impl ServiceRequest {
 pub struct PatchRequest {
     /// How many containers run it.
     #[serde(default, deserialize_with = "spec::replicas", skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 1, maximum = 100)]
-    #[schemars(range(min = 1, max = 100))]
+    #[schemars(transform = spec::within(spec::REPLICAS))]
     pub replicas: Option<u32>,
     /// Limit of memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = spec::within(spec::MEMORY))]
     pub memory_limit: Option<Bytes>,
     /// Limit of CPU time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = spec::within(spec::CPU))]
     pub cpu_limit: Option<MilliCpu>,
     /// Limit of processes and threads.
     #[serde(default, deserialize_with = "spec::pids", skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 1)]
-    #[schemars(range(min = 1))]
+    #[schemars(transform = spec::within(spec::PIDS))]
     pub pids_limit: Option<u32>,
     /// Limit of the container's writable layer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = spec::within(spec::STORAGE))]
     pub storage_limit: Option<Bytes>,
     /// Environment variables to set; `null` removes one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

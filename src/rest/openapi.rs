@@ -9,17 +9,20 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
+use schemars::generate::SchemaSettings;
 use serde_json::Value;
 use utoipa::OpenApi as _;
-use utoipa::openapi::schema::Schema;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{OpenApi, RefOr, Server};
+use utoipa::openapi::{OpenApi, Server};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::Api;
 use super::problem::{Problem, ProblemDocument};
+use crate::domain::spec::SpecInput;
 use crate::domain::status::ServiceEvent;
+use crate::domain::template;
 use crate::error::{Error, Kind};
+use crate::manager::{PatchRequest, ServiceRequest};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -50,17 +53,23 @@ pub fn base() -> OpenApi {
     document
 }
 
-/// The document with what deriving it gets wrong: a body of several parts (`allOf`) whose parts each allow no fields but
-/// their own would allow nothing at all. That unknown fields are errors is said by the answers.
-pub fn corrected(mut document: OpenApi) -> Value {
-    for part in ["SpecInput", "TemplateHeader"] {
-        let schema = document.components.as_mut().and_then(|components| components.schemas.get_mut(part));
-        if let Some(RefOr::T(Schema::Object(object))) = schema {
-            object.additional_properties = None;
-        }
-    }
+/// The document with the schemas of what is written to the manager as they are published elsewhere: OpenAPI 3.1 speaks
+/// JSON Schema, and what is derived for it alone would know less.
+pub fn corrected(document: OpenApi) -> Value {
     // Plain values always serialise.
     let mut document = serde_json::to_value(document).unwrap_or_default();
+    let settings = SchemaSettings::draft2020_12().with(|settings| settings.definitions_path = "/components/schemas".into());
+    let mut generator = settings.into_generator();
+    let request = generator.subschema_for::<ServiceRequest>();
+    drop((request, generator.subschema_for::<PatchRequest>(), generator.subschema_for::<SpecInput>()));
+    let template = template::schema_with(&mut generator);
+    if let Value::Object(schemas) = &mut document["components"]["schemas"] {
+        schemas.remove("TemplateHeader");
+        schemas.extend(generator.take_definitions(true));
+        schemas.insert("TemplateDocument".to_owned(), template);
+    }
+    // Unknown fields are errors.
+    document["components"]["schemas"]["ServiceRequest"]["additionalProperties"] = false.into();
     super::tools::describe(&mut document);
     document
 }
@@ -95,13 +104,22 @@ async fn ours(request: Request, next: Next) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use serde_json::{Value, json};
+
+    use crate::domain::samples::spec_document;
+    use crate::manager::ServiceRequest;
 
     /// Whether the document allows this body where the schema of that name is wanted.
     fn allows(schema: &str, body: &Value) -> bool {
+        validator(schema).is_valid(body)
+    }
+
+    fn validator(schema: &str) -> jsonschema::Validator {
         let mut document = crate::rest::openapi_document();
         document["$ref"] = format!("#/components/schemas/{schema}").into();
-        jsonschema::validator_for(&document).unwrap().is_valid(body)
+        jsonschema::validator_for(&document).unwrap()
     }
 
     #[test]
@@ -114,5 +132,36 @@ mod tests {
         assert!(allows("TemplateDocument", &json!({"name": "a", "default_config": {"image": "x"}, "capabilities": ["c"]})));
         assert!(!allows("TemplateDocument", &json!({"name": 1})));
         assert!(allows("PatchRequest", &json!({"replicas": 2, "environment": {"A": null}})));
+        assert!(allows("PatchRequest", &json!({"memory_limit": 67_108_864})));
+    }
+
+    #[test]
+    fn the_document_refuses_what_the_rules_refuse() {
+        for body in [
+            json!({"service_name": "manager"}),
+            json!({"service_name": "a", "prot": 80}),
+            json!({"service_name": "a", "health_check": {"retries": 101}}),
+            json!({"service_name": "a", "cap_add": ["SYS_ADMIN"]}),
+            json!({"service_name": "a", "autoscaling": {"min": 1}}),
+            json!({"service_name": "a", "volumes": [{}]}),
+        ] {
+            assert!(!allows("ServiceRequest", &body), "{body}");
+        }
+        assert!(!allows("TemplateDocument", &json!({"name": "a", "image": null})));
+        assert!(!allows("TemplateDocument", &json!({"name": "a", "default_config": {"image": "x", "prot": 80}})));
+        assert!(!allows("PatchRequest", &json!({"replicas": 101})) && !allows("PatchRequest", &json!({"cpu_limit": 0})));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_document_allows_whatever_the_reader_of_requests_takes(mut body in spec_document()) {
+            static VALIDATOR: LazyLock<jsonschema::Validator> = LazyLock::new(|| validator("ServiceRequest"));
+            body["template"] = "echo".into();
+            body["name"] = "demo".into();
+            if ServiceRequest::read(&body, None).is_ok_and(|request| request.wrong_anywhere().is_empty()) {
+                let errors: Vec<_> = VALIDATOR.iter_errors(&body).map(|error| error.to_string()).collect();
+                assert!(errors.is_empty(), "{body}: {errors:?}");
+            }
+        }
     }
 }

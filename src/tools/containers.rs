@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::{Call, read};
 use crate::domain::name::ServiceName;
-use crate::domain::spec::EnvironmentValue;
+use crate::domain::spec::{self, EnvironmentValue};
 use crate::domain::status::{Progress, ReplicaStats};
 use crate::error::{FieldError, Result};
 pub(super) use crate::manager::views::{
@@ -132,7 +132,7 @@ pub(super) struct Scale {
     #[schemars(required)]
     name: Option<String>,
     /// How many replicas run it.
-    #[schemars(required, range(min = 1, max = 100))]
+    #[schemars(required, transform = spec::within(spec::REPLICAS))]
     replicas: Option<u32>,
     /// When to answer: at once (`none`), when its processes run (`started`), or when it is healthy (`healthy`, the default).
     wait: Option<Wait>,

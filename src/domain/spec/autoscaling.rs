@@ -5,28 +5,32 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::rules::{self, Check};
+use super::schema::{requires, within};
 use crate::domain::quantity::Span;
 
 /// Load at which a replica counts as busy, in percent of its CPU limit.
 const CPU_PERCENT: u32 = 80;
-/// A cluster remembers loads no longer.
-const LONGEST_BEFORE_SCALING_DOWN: Span = Span(3_600_000);
 
 /// Autoscaling as written.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(transform = requires("max"))]
 pub struct AutoscalingInput {
     /// Fewest replicas (default: `replicas`, or 1).
     #[serde(default, deserialize_with = "rules::replicas", skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = within(rules::REPLICAS))]
     pub min: Option<u32>,
     /// Most replicas; `MAX_CONTAINERS` counts these.
     #[serde(default, deserialize_with = "rules::replicas", skip_serializing_if = "Option::is_none")]
+    #[schemars(required, transform = within(rules::REPLICAS))]
     pub max: Option<u32>,
     /// Load that each replica should bear, in percent of its CPU limit, 1 to 100 (default 80).
     #[serde(default, deserialize_with = "rules::cpu_percent", skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = within(rules::CPU_PERCENT))]
     pub cpu_percent: Option<u32>,
     /// How long the load must have been lower before replicas go, up to `1h` (default `5m`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = within(rules::UP_TO_AN_HOUR))]
     pub scale_down_after: Option<Span>,
 }
 
@@ -64,7 +68,8 @@ impl Check {
         self.that((min..=max).contains(&replicas) || min > max, "replicas", "is not within 'autoscaling'", "leave it out");
         let cpu_percent = self.within("autoscaling.cpu_percent", input.cpu_percent.unwrap_or(CPU_PERCENT), rules::CPU_PERCENT);
         let scale_down_after = input.scale_down_after.unwrap_or_else(scale_down_after);
-        let most = LONGEST_BEFORE_SCALING_DOWN;
+        // A cluster remembers loads no longer.
+        let most = *rules::UP_TO_AN_HOUR.end();
         self.that(scale_down_after <= most, "autoscaling.scale_down_after", "is too long", &format!("use {most} or less"));
         (Some(Autoscaling { min, max, cpu_percent, scale_down_after }), replicas)
     }

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use super::autoscaling::AutoscalingInput;
 use super::placement::Placement;
 use super::rules;
+use super::schema::{self, within};
 use super::spelling::{EnvironmentValue, PortNumber, Volumes, Words, health_command};
 use super::values::{PullPolicy, RestartPolicy, SessionMode, Transport};
 use crate::domain::quantity::{Bytes, MilliCpu, Span};
@@ -21,22 +22,28 @@ use crate::domain::quantity::{Bytes, MilliCpu, Span};
 pub struct HealthCheckInput {
     /// Path that answers with a status below 400 when the service is healthy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::url_path)]
     pub path: Option<String>,
     /// Command that ends with status 0 inside the container when the service is healthy: a list of words, or one text. A
     /// text with operators of the shell (`curl -f http://localhost/ || exit 1`) is given to `/bin/sh -c`.
     #[serde(default, alias = "cmd", deserialize_with = "health_command", skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::some_words)]
     pub command: Option<Words>,
     /// Time between two checks (default: the setting `HEALTH_CHECK_INTERVAL`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = within(rules::INTERVAL))]
     pub interval: Option<Span>,
     /// Time a check may take (default 5 s, or the interval divided by `retries` where that is shorter, but at least 1 s).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = within(rules::PROBE_TIMEOUT))]
     pub timeout: Option<Span>,
     /// Failures in a row that make it unhealthy (default 3).
     #[serde(default, deserialize_with = "rules::retries", skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = within(rules::RETRIES))]
     pub retries: Option<u32>,
     /// Time after the start in which failures do not count (default 30 s).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = within(rules::UP_TO_AN_HOUR))]
     pub start_period: Option<Span>,
 }
 
@@ -139,6 +146,7 @@ fn merge<V: Clone>(below: &mut Option<BTreeMap<String, V>>, above: Option<&BTree
 
 spec_input! {
     /// Image reference, e.g. `docker.io/library/nginx:latest`.
+    #[schemars(transform = schema::image)]
     image: String,
     /// Replaces the image's entrypoint.
     entrypoint: Words,
@@ -147,71 +155,85 @@ spec_input! {
     /// Arguments after the command.
     args: Words,
     /// Working directory inside the container.
+    #[schemars(transform = schema::working_dir)]
     working_dir: String,
     /// User, or user:group, inside the container.
+    #[schemars(transform = schema::user)]
     user: String,
     /// Port on which the service listens inside the container.
-    #[schemars(range(min = 1))]
-    #[schema(minimum = 1)]
     #[serde(deserialize_with = "rules::port")]
+    #[schemars(transform = within(rules::PORTS))]
     port: u16,
     /// Container ports published on fixed loopback ports of the host: `{"80": 8080}`.
+    #[schemars(transform = schema::ports)]
     ports: BTreeMap<String, PortNumber>,
     /// Environment variables. `${NAME}` stands for the manager's own variable where the template's `allowed_env` names it.
+    #[schemars(transform = schema::environment)]
     environment: BTreeMap<String, EnvironmentValue>,
     /// Environment variables filled from secrets: `{"API_KEY": "name-of-secret"}`.
+    #[schemars(transform = schema::secrets)]
     secrets: BTreeMap<String, String>,
     /// Mounted host directories and named volumes.
     volumes: Volumes,
     /// In-memory directories and their sizes: `{"/run": "16m"}`.
+    #[schemars(transform = schema::tmpfs)]
     tmpfs: BTreeMap<String, Bytes>,
     /// Limit of memory (default: the setting `DEFAULT_MEMORY_LIMIT`).
+    #[schemars(transform = within(rules::MEMORY))]
     memory_limit: Bytes,
     /// Limit of CPU time (default: the setting `DEFAULT_CPU_LIMIT`).
+    #[schemars(transform = within(rules::CPU))]
     cpu_limit: MilliCpu,
     /// Limit of processes and threads (default 256).
-    #[schemars(range(min = 1))]
-    #[schema(minimum = 1)]
     #[serde(deserialize_with = "rules::pids")]
+    #[schemars(transform = within(rules::PIDS))]
     pids_limit: u32,
     /// Limit of the container's writable layer.
+    #[schemars(transform = within(rules::STORAGE))]
     storage_limit: Bytes,
     /// What happens when the service ends by itself.
     restart_policy: RestartPolicy,
     /// How its health is found out.
     health_check: HealthCheckInput,
     /// Short for `health_check.path`.
+    #[schemars(transform = schema::url_path)]
     health_check_path: String,
     /// Short for `health_check.interval`.
+    #[schemars(transform = within(rules::INTERVAL))]
     health_check_interval: Span,
     /// Labels of your own.
+    #[schemars(transform = schema::labels)]
     labels: BTreeMap<String, EnvironmentValue>,
     /// A network it is attached to besides the manager's own.
+    #[schemars(transform = schema::network)]
     network: String,
     /// Networks it is attached to besides the manager's own.
+    #[schemars(transform = schema::networks)]
     networks: Vec<String>,
     /// How clients talk to it.
     transport: Transport,
     /// Whether clients share one process of a stdio server.
     session_mode: SessionMode,
     /// How many containers run it.
-    #[schemars(range(min = 1, max = 100))]
-    #[schema(minimum = 1, maximum = 100)]
     #[serde(deserialize_with = "rules::replicas")]
+    #[schemars(transform = within(rules::REPLICAS))]
     replicas: u32,
     /// Replicas by load, in a cluster.
     autoscaling: AutoscalingInput,
     /// When its image is pulled.
     pull_policy: PullPolicy,
     /// How long a start may take (default 60 s).
+    #[schemars(transform = within(rules::START))]
     start_timeout: Span,
     /// How long it may take to stop by itself before it is killed (default 10 s).
+    #[schemars(transform = within(rules::UP_TO_AN_HOUR))]
     stop_timeout: Span,
     /// Read-only root file system (default true).
     read_only: bool,
     /// Processes cannot gain privileges (default true).
     no_new_privileges: bool,
     /// Linux capabilities to keep; all others are dropped.
+    #[schemars(transform = schema::capabilities)]
     cap_add: Vec<String>,
     /// May open connections to the outside (default false).
     egress: bool,

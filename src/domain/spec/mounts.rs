@@ -8,8 +8,8 @@ use super::{Defaults, Volumes};
 use crate::domain::quantity::Bytes;
 use crate::domain::shown;
 
-const MAX_VOLUMES: usize = 100;
-const MAX_PATH: usize = 4096;
+pub(super) const MAX_VOLUMES: usize = 100;
+pub(super) const MAX_PATH: usize = 4096;
 
 /// What `/tmp` gets when the spec does not say: the root file system is read-only, and most programs need some place.
 const DEFAULT_TMPFS: (&str, Bytes) = ("/tmp", Bytes(64 << 20));

@@ -9,6 +9,12 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::rules::Check;
+use super::schema;
+
+/// What a toleration may say, and the kinds of affinity.
+pub(super) const OPERATORS: [&str; 2] = ["Equal", "Exists"];
+pub(super) const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
+pub(super) const AFFINITIES: [&str; 3] = ["nodeAffinity", "podAffinity", "podAntiAffinity"];
 
 /// Which nodes of a cluster a service may run on. Other backends pass it by.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
@@ -23,6 +29,7 @@ pub struct Placement {
     /// `nodeAffinity`, `podAffinity` and `podAntiAffinity` as pods have them.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     #[schema(value_type = Object)]
+    #[schemars(transform = schema::affinity)]
     pub affinity: Map<String, Value>,
 }
 
@@ -35,12 +42,14 @@ pub struct Toleration {
     pub key: Option<String>,
     /// `Equal` (the default) or `Exists`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::operator)]
     pub operator: Option<String>,
     /// Value of the taint, with `Equal`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
     /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`; each when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::effect)]
     pub effect: Option<String>,
 }
 
@@ -51,13 +60,13 @@ impl Check {
         for (index, toleration) in placement.tolerations.iter().enumerate() {
             let field = |name: &str| format!("kubernetes.tolerations[{index}].{name}");
             let one_of = |value: &Option<String>, allowed: &[&str]| value.as_deref().is_none_or(|value| allowed.contains(&value));
-            let operators = one_of(&toleration.operator, &["Equal", "Exists"]);
+            let operators = one_of(&toleration.operator, &OPERATORS);
             self.that(operators, &field("operator"), "is not known", "use Equal or Exists");
-            let effects = one_of(&toleration.effect, &["NoSchedule", "PreferNoSchedule", "NoExecute"]);
+            let effects = one_of(&toleration.effect, &EFFECTS);
             self.that(effects, &field("effect"), "is not known", "use NoSchedule, PreferNoSchedule or NoExecute");
         }
         for kind in placement.affinity.keys() {
-            let known = ["nodeAffinity", "podAffinity", "podAntiAffinity"].contains(&kind.as_str());
+            let known = AFFINITIES.contains(&kind.as_str());
             let remedy = "use nodeAffinity, podAffinity and podAntiAffinity";
             self.that(known, &format!("kubernetes.affinity.{}", crate::domain::shown(kind)), "is not known", remedy);
         }

@@ -15,13 +15,17 @@ use crate::error::FieldError;
 
 /// Limits of memory: from what the engines accept to what no machine has.
 pub const MEMORY: RangeInclusive<Bytes> = Bytes(6 << 20)..=Bytes(64 << 40);
-pub(super) const STORAGE: RangeInclusive<Bytes> = Bytes(1 << 20)..=Bytes(1 << 50);
+/// Limits of the writable layer, likewise.
+pub const STORAGE: RangeInclusive<Bytes> = Bytes(1 << 20)..=Bytes(1 << 50);
 pub(super) const TMPFS: RangeInclusive<Bytes> = Bytes(4 << 10)..=Bytes(64 << 40);
 /// Limits of CPU time, likewise.
 pub const CPU: RangeInclusive<MilliCpu> = MilliCpu(10)..=MilliCpu(4_096_000);
 /// Limits of processes, likewise.
 pub const PIDS: RangeInclusive<u32> = 1..=4_194_304;
-pub(super) const REPLICAS: RangeInclusive<u32> = 1..=100;
+/// Numbers of replicas.
+pub const REPLICAS: RangeInclusive<u32> = 1..=100;
+/// Ports.
+pub(super) const PORTS: RangeInclusive<u16> = 1..=u16::MAX;
 pub(super) const RETRIES: RangeInclusive<u32> = 1..=100;
 pub(super) const CPU_PERCENT: RangeInclusive<u32> = 1..=100;
 pub(super) const INTERVAL: RangeInclusive<Span> = Span(100)..=HOUR;
@@ -52,14 +56,22 @@ readers! {
 
 /// Reads a port.
 pub(super) fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
-    whole(deserializer, 1..=u16::MAX)
+    whole(deserializer, PORTS)
 }
 
 /// Most entries of a map or list.
-pub(super) const MAX_ENTRIES: usize = 1000;
+pub(in crate::domain) const MAX_ENTRIES: usize = 1000;
 
 /// Longest single text in bytes.
 pub(super) const MAX_TEXT: usize = 32 << 10;
+
+/// Longest references to images, paths that are asked for health, users, names of volumes and the like, and names of
+/// variables, in bytes.
+pub(super) const MAX_IMAGE: usize = 512;
+pub(super) const MAX_URL_PATH: usize = 2048;
+pub(super) const MAX_USER: usize = 128;
+pub(super) const MAX_NAME: usize = 63;
+pub(super) const MAX_VARIABLE: usize = 256;
 
 /// Largest spec in bytes of JSON: it is kept in labels, and every look at the service carries it.
 const MAX_SPEC: usize = 256 << 10;
@@ -68,10 +80,11 @@ pub(super) const NAME_REMEDY: &str =
     "use letters, digits, '.', '_' and '-', starting with a letter or digit, 63 characters at most";
 
 /// Network names that engines take for something else than a network.
-const NETWORK_MODES: [&str; 9] = ["bridge", "container", "default", "host", "none", "ns", "pasta", "private", "slirp4netns"];
+pub(super) const NETWORK_MODES: [&str; 9] =
+    ["bridge", "container", "default", "host", "none", "ns", "pasta", "private", "slirp4netns"];
 
 /// Capabilities that act inside the container's own namespaces only; `SYS_ADMIN`, `NET_ADMIN` and the like are not to be had.
-const ALLOWED_CAPABILITIES: [&str; 11] = [
+pub(super) const ALLOWED_CAPABILITIES: [&str; 11] = [
     "CHOWN",
     "DAC_OVERRIDE",
     "FOWNER",
@@ -162,7 +175,7 @@ impl Check {
     }
 
     pub(super) fn url_path(&mut self, field: &str, path: &str) {
-        let right = path.starts_with('/') && path.len() <= 2048 && path.bytes().all(|byte| byte.is_ascii_graphic());
+        let right = path.starts_with('/') && path.len() <= MAX_URL_PATH && path.bytes().all(|byte| byte.is_ascii_graphic());
         self.that(right, field, "is not a path", "start it with '/', e.g. /health");
     }
 
@@ -174,7 +187,7 @@ impl Check {
 
     pub(super) fn user(&mut self, user: Option<String>) -> Option<String> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-:".contains(&byte);
-        let right = user.as_ref().is_none_or(|user| (1..=128).contains(&user.len()) && user.bytes().all(allowed));
+        let right = user.as_ref().is_none_or(|user| (1..=MAX_USER).contains(&user.len()) && user.bytes().all(allowed));
         self.that(right, "user", "is not a user", "write a name or number, or both USER:GROUP, e.g. 1000:1000");
         user
     }
@@ -252,14 +265,14 @@ pub fn too_large(spec: &ServiceSpec) -> Option<FieldError> {
 
 /// A name as engines take it for volumes, networks and secrets.
 pub(super) fn is_plain_name(text: &str) -> bool {
-    (1..=63).contains(&text.len())
+    (1..=MAX_NAME).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
         && text.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric)
 }
 
 /// The name of an environment variable or a label.
 pub(in crate::domain) fn is_variable(text: &str) -> bool {
-    (1..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'=')
+    (1..=MAX_VARIABLE).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'=')
 }
 
 /// Whether `text` is an image reference: `[HOST[:PORT]/]PATH[:TAG][@DIGEST]`. Whether it exists is found out by pulling it.
@@ -287,7 +300,7 @@ pub fn is_image(text: &str) -> bool {
             && !part.contains("..")
             && (may_be_host || !part.bytes().any(|byte| byte.is_ascii_uppercase()))
     };
-    text.len() <= 512
+    text.len() <= MAX_IMAGE
         && parts.iter().enumerate().all(right_part)
         && tag.is_none_or(|tag| {
             tag.len() <= 128 && tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)) && !tag.is_empty()

@@ -9,7 +9,7 @@ use crate::domain::shown;
 /// How clients talk to a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[schemars(transform = also_spelled(&["streamable-http", "streamable_http"]))]
+#[schemars(rename = "TransportInput", transform = also_spelled(&["streamable-http", "streamable_http"]))]
 pub enum Transport {
     /// HTTP: a plain web service, or MCP over Streamable HTTP.
     #[default]
@@ -35,7 +35,7 @@ pub enum SessionMode {
 /// When an image is pulled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[schemars(transform = also_spelled(&["if_not_present", "IfNotPresent"]))]
+#[schemars(rename = "PullPolicyInput", transform = also_spelled(&["if_not_present", "IfNotPresent"]))]
 pub enum PullPolicy {
     /// Each time a service is created or changed.
     Always,

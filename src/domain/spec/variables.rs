@@ -10,7 +10,7 @@ use crate::error::{Error, FieldError};
 const VARIABLE_REMEDY: &str = "use ASCII letters, digits and signs other than '=', without spaces, 256 at most";
 
 /// Prefix of the labels by which the manager knows what is its own.
-const OWN_LABELS: &str = "io.mcp-manager.";
+pub(super) const OWN_LABELS: &str = "io.mcp-manager.";
 
 impl Check {
     pub(super) fn environment(
