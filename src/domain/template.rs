@@ -306,11 +306,15 @@ pub fn json_schema() -> Value {
     schema
 }
 
-/// The same without references and without a name, to stand inside of another schema.
+/// The same without references and without a name, to stand inside of another schema, and without saying all fields
+/// twice: agents pay for every word of it.
 #[must_use]
 pub fn inline_json_schema() -> schemars::Schema {
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
-    schema_with(&mut settings.into_generator()).try_into().unwrap_or_default()
+    let mut schema = schema_with(&mut settings.into_generator());
+    let description = "How to run it (nested shape): the fields of a spec that may also stand beside it.";
+    schema["properties"][NESTED] = json!({"type": ["object", "null"], "description": description});
+    schema.try_into().unwrap_or_default()
 }
 
 /// The same for a document that has the definitions of `generator`.
