@@ -23,8 +23,8 @@ set -euo pipefail
 
 schemathesis_release=4.32.5
 conformance_release=0.2.0-alpha.12
-# Clients of MCP in which the tests drive real servers.
-python_client=mcp==2.3.0
+# Clients of MCP in which the tests drive real servers, and the client of HTTP that the documents' examples use.
+python_clients=(mcp==2.3.0 httpx==0.28.1)
 node_clients=(@modelcontextprotocol/sdk@1.32.2 @modelcontextprotocol/client@2.4.0 @modelcontextprotocol/inspector@2.12.0)
 
 failures=() omissions=() filters=() strictly=() programs=()
@@ -110,7 +110,7 @@ get_node_tools() {
   else
     leave_out "MCP's conformance suite" "npm could not install it, see $cache/logs/npm-conformance.log"
   fi
-  if ensure_npm_packages "$clients" "${node_clients[@]}" && ensure_python_client "$clients"; then
+  if ensure_npm_packages "$clients" "${node_clients[@]}" && ensure_python_clients "$clients"; then
     ln -sf "$node" "$clients/node"
     export MCP_TEST_CLIENTS=$clients
   else
@@ -118,15 +118,15 @@ get_node_tools() {
   fi
 }
 
-# ensure_python_client FOLDER: in an environment of its own, since its needs differ from those of other tools.
-ensure_python_client() {
+# ensure_python_clients FOLDER: in an environment of their own, since their needs differ from those of other tools.
+ensure_python_clients() {
   local folder=$1/python
-  [ "$(cat "$folder/.installed" 2>/dev/null)" = "$python_client" ] && return
+  [ "$(cat "$folder/.installed" 2>/dev/null)" = "${python_clients[*]}" ] && return
   rm -rf "$folder"
   /usr/bin/python3 -m venv "$folder" || return 1
-  with_progress "installing $python_client" "$cache/logs/python-client.log" \
-    "$folder/bin/pip" install --disable-pip-version-check "$python_client" || return 1
-  echo "$python_client" >"$folder/.installed"
+  with_progress "installing ${python_clients[*]}" "$cache/logs/python-client.log" \
+    "$folder/bin/pip" install --disable-pip-version-check "${python_clients[@]}" || return 1
+  echo "${python_clients[*]}" >"$folder/.installed"
 }
 
 # use_hub: the stand-in for Docker Hub where there is one; tests never ask the real one.

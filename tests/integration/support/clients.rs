@@ -1,4 +1,5 @@
-//! Other people's MCP clients as programs (`tests/clients/`), which drive a server and say what went wrong.
+//! Other people's clients as programs: those of MCP (`tests/clients/`), which drive a server and say what went wrong, and
+//! Python's httpx.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -43,6 +44,11 @@ pub async fn drive(clients: &str, url: &str, calls: &Value) -> Vec<String> {
         }
     }
     wrong
+}
+
+/// What this Python printed, where httpx is to be had, or what it said as it failed.
+pub async fn python(clients: &str, source: &str) -> Result<String, String> {
+    run(clients, &[format!("{clients}/python/bin/python"), "-c".to_owned()], &[source]).await
 }
 
 /// What the program printed, or what it said as it failed.

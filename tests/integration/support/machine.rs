@@ -25,7 +25,8 @@ pub enum Part {
     Schemathesis,
     /// MCP's conformance suite. Value: path of the program.
     Conformance,
-    /// Clients of MCP. Value: a folder with the program `node`, its `node_modules`, and the Python environment `python`.
+    /// Clients of MCP, and Python's httpx. Value: a folder with the program `node`, its `node_modules`, and the Python
+    /// environment `python`.
     Clients,
 }
 
