@@ -1,121 +1,19 @@
-//! The real Traefik in front of the product, with the shipped configuration; only ports and folders differ.
+//! The real Traefik in front of the product, with the routes that the manager serves to its HTTP provider.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use reqwest::Client;
+use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
 use crate::support::machine::{Part, offered};
 use crate::support::mcp::Session;
 use crate::support::podman;
 use crate::support::product::{Options, Product};
+use crate::support::traefik::{Files, Traefik, shipped};
 use crate::support::{eventually, free_port, http_client, stretched};
-
-/// A running Traefik.
-pub(super) struct Traefik {
-    _process: Child,
-    pub(super) web: u16,
-    secure: u16,
-    dashboard: u16,
-    client: Client,
-    log: std::path::PathBuf,
-}
-
-impl Traefik {
-    /// Starts Traefik with the shipped files, on free ports, in front of `product`.
-    pub(super) async fn start(program: &str, product: &Product, provider: u16) -> Self {
-        Self::start_with(program, product, provider, false).await
-    }
-
-    /// Likewise, with all over TLS if so wanted, as `tls.yml.example` says.
-    async fn start_with(program: &str, product: &Product, provider: u16, tls: bool) -> Self {
-        let shipped = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/traefik"));
-        let folder = product.folder.path().join("traefik");
-        std::fs::create_dir_all(folder.join("dynamic")).unwrap();
-        let (web, secure, dashboard) = (free_port(), free_port(), free_port());
-        let replaced = |file: &str, changes: &[(&str, String)]| {
-            let mut text = std::fs::read_to_string(shipped.join(file)).unwrap();
-            for (from, to) in changes {
-                assert!(text.contains(from), "{file} has no {from}");
-                text = text.replace(from, to);
-            }
-            std::fs::write(folder.join(file), text).unwrap();
-        };
-        let dynamic = folder.join("dynamic").display().to_string();
-        replaced(
-            "traefik.yml",
-            &[
-                ("\":80\"", format!("\"127.0.0.1:{web}\"")),
-                ("\":443\"", format!("\"127.0.0.1:{secure}\"")),
-                ("127.0.0.1:8080", format!("127.0.0.1:{dashboard}")),
-                ("127.0.0.1:8082", format!("127.0.0.1:{provider}")),
-                ("traefik/dynamic", dynamic),
-                ("pollInterval: 1s", "pollInterval: 200ms".to_owned()),
-            ],
-        );
-        if tls {
-            let file = folder.join("traefik.yml");
-            let redirect = "{redirections: {entryPoint: {to: websecure, scheme: https}}}";
-            let text = std::fs::read_to_string(&file).unwrap();
-            let (before, after) = text.split_once("  web:\n").unwrap();
-            std::fs::write(file, format!("{before}  web:\n    http: {redirect}\n{after}")).unwrap();
-        }
-        replaced("dynamic/manager.yml", &[("127.0.0.1:8000", format!("127.0.0.1:{}", product.port))]);
-        // Of the shipped limits only what may pass at once, so that the speed of this machine does not count.
-        let limits =
-            if tls { vec![("average: 100", "average: 1".to_owned()), ("burst: 200", "burst: 200".to_owned())] } else { vec![] };
-        replaced("dynamic/middlewares.yml", &limits);
-        let path = folder.join("log");
-        let log = std::fs::File::create(&path).unwrap();
-        let process = Command::new(program)
-            .arg(format!("--configFile={}", folder.join("traefik.yml").display()))
-            .envs(tls.then_some(("MCP_ENTRYPOINT", "websecure")))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let client = http_client().build().unwrap();
-        let traefik = Self { _process: process, web, secure, dashboard, client, log: path };
-        eventually("Traefik answers", async || {
-            let ping = traefik.client.get(format!("http://127.0.0.1:{dashboard}/ping")).send().await;
-            ping.is_ok_and(|answer| answer.status() == 200)
-        })
-        .await;
-        traefik
-    }
-
-    /// Status and body of a request by host name.
-    pub(super) async fn get(&self, host: &str, path: &str) -> (u16, Value) {
-        let request = self.client.get(format!("http://127.0.0.1:{}{path}", self.web)).header("host", host);
-        let answer = request.timeout(Duration::from_secs(10)).send().await.unwrap();
-        (answer.status().as_u16(), answer.json().await.unwrap_or(Value::Null))
-    }
-
-    /// What it knows of services, as text.
-    async fn services(&self) -> String {
-        let answer = self.client.get(format!("http://127.0.0.1:{}/api/http/services", self.dashboard)).send().await.unwrap();
-        answer.text().await.unwrap()
-    }
-
-    /// Which replicas answer, and how often, over so many requests.
-    async fn answers(&self, requests: usize) -> BTreeMap<String, usize> {
-        let mut seen = BTreeMap::new();
-        for _ in 0..requests {
-            let (status, answer) = self.get("echo.localhost", "/echo/hi").await;
-            assert_eq!(status, 200, "{answer}");
-            *seen.entry(answer["instance"].as_str().unwrap().to_owned()).or_default() += 1;
-        }
-        seen
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_manager_that_is_killed_and_started_again_fails_no_call() {
@@ -140,7 +38,7 @@ async fn a_manager_that_is_killed_and_started_again_fails_no_call() {
     let direct = format!("http://{}/mcp", replicas[0]);
     // An answer alone may have come by way of the manager, where Traefik leads while the service is not healthy yet.
     eventually("Traefik leads to the replicas", async || {
-        let services = traefik.services().await;
+        let services = traefik.known("services").await;
         replicas.iter().all(|replica| services.contains(replica))
     })
     .await;
@@ -254,10 +152,10 @@ async fn traefik_shares_the_load_over_healthy_replicas_and_leads_to_the_manager(
         kept.len() > 1 && lost.len() > 1
     })
     .await;
-    let (status, _) = product.send(reqwest::Method::PATCH, "/containers/echo", &json!({"replicas": 1})).await;
+    let (status, _) = product.send(Method::PATCH, "/containers/echo", &json!({"replicas": 1})).await;
     assert_eq!(status, 200);
     eventually("Traefik leads to one replica only", async || {
-        let services = traefik.services().await;
+        let services = traefik.known("services").await;
         gone.iter().all(|address| !services.contains(address))
     })
     .await;
@@ -271,7 +169,7 @@ async fn traefik_shares_the_load_over_healthy_replicas_and_leads_to_the_manager(
     }
 
     // A service without a healthy replica, and a name that nobody has, are answered for by the manager.
-    let (status, _) = product.send(reqwest::Method::POST, "/containers/echo/stop", &json!({})).await;
+    let (status, _) = product.send(Method::POST, "/containers/echo/stop", &json!({})).await;
     assert_eq!(status, 200);
     eventually("Traefik has dropped the route", async || traefik.get("echo.localhost", "/echo/hi").await.0 == 503).await;
     let (_, refused) = traefik.get("echo.localhost", "/echo/hi").await;
@@ -295,7 +193,7 @@ async fn over_tls_http_is_sent_on_and_what_the_middlewares_and_the_metrics_promi
         .with("MCP_MANAGER_SERVER_TRAEFIK_PROVIDER_LISTEN", listen)
         .with("MCP_MANAGER_SERVER_TRAEFIK_ENTRYPOINTS", "websecure");
     let product = Product::start(options).await;
-    let traefik = Traefik::start_with(&program, &product, provider, true).await;
+    let traefik = Traefik::start_with_tls(&program, &product, provider).await;
     product.create_echo("echo", json!({})).await;
     // Head and body as a client gets them that follows redirects and takes Traefik's own certificate.
     let fetch = async |url: &str, more: &[&str]| {
@@ -332,6 +230,50 @@ async fn over_tls_http_is_sent_on_and_what_the_middlewares_and_the_metrics_promi
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn pages_of_the_origins_that_are_named_may_call_the_manager_behind_traefik_and_no_others() {
+    let Some(program) = offered(Part::Traefik) else { return };
+    // As the comment in middlewares.yml says: the same variable for both.
+    let origins = ("CORS_ORIGINS", "https://app.example, https://other.example:8443");
+    let product = Product::start(Options::memory().with(origins.0, origins.1)).await;
+    let traefik = Files::shipped(&product).run(&program, &[origins]).await;
+    eventually("Traefik leads to the manager", async || traefik.get("localhost", "/api/mcp/health").await.0 == 200).await;
+    let send = async |method: Method, origin: &str, headers: &[(&str, &str)], body: Value| {
+        let url = format!("http://127.0.0.1:{}/api/mcp/containers", traefik.web);
+        let request = traefik.client.request(method, url).header("host", "localhost").header("origin", origin);
+        let request = if body.is_null() { request } else { request.json(&body) };
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        let answer = request.send().await.unwrap();
+        let header = |name: &str| {
+            let values = answer.headers().get_all(name).iter().map(|value| value.to_str().unwrap().to_lowercase());
+            values.collect::<Vec<_>>().join("; ")
+        };
+        let allowed = ["origin", "methods", "headers"].map(|what| header(&format!("access-control-allow-{what}")));
+        (answer.status().as_u16(), allowed, header("vary"))
+    };
+    let wanted = ["content-type", "x-api-key", "authorization", "mcp-session-id", "mcp-protocol-version", "last-event-id"];
+    let ask = [("access-control-request-method", "POST"), ("access-control-request-headers", &wanted.join(","))];
+    for (name, known) in [("https://app.example", "one"), ("https://other.example:8443", "two")] {
+        let (status, [origin, methods, headers], _) = send(Method::OPTIONS, name, &ask, Value::Null).await;
+        assert_eq!((status, origin.as_str()), (200, name));
+        assert!(["get", "post", "put", "patch", "delete"].iter().all(|method| methods.contains(method)), "{methods}");
+        assert!(wanted.iter().all(|header| headers.contains(header)), "{headers}");
+        let (status, [origin, ..], vary) =
+            send(Method::POST, name, &[], json!({"service_name": known, "template": "echo"})).await;
+        assert_eq!((status, origin.as_str()), (201, name), "and the page may then do it");
+        assert!(vary.contains("origin"), "an answer kept for one origin is not another's: {vary}");
+    }
+    for name in ["https://strange.example", "https://app.example.org", "http://app.example", "null"] {
+        let (_, [origin, ..], _) = send(Method::OPTIONS, name, &ask, Value::Null).await;
+        assert_eq!(origin, "", "a browser asks for {name} and is not let in");
+        let (status, [origin, ..], _) = send(Method::GET, name, &[], Value::Null).await;
+        assert_eq!((status, origin.as_str()), (200, ""), "a browser keeps this from {name}");
+        let (status, ..) = send(Method::POST, name, &[], json!({"service_name": "stranger", "template": "echo"})).await;
+        assert_eq!(status, 403);
+    }
+    product.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn forward_auth_lets_pass_whom_the_service_asked_lets_pass() {
     let Some(program) = offered(Part::Traefik) else { return };
     let provider = free_port();
@@ -351,7 +293,7 @@ async fn forward_auth_lets_pass_whom_the_service_asked_lets_pass() {
     let server = tokio::spawn(async { axum::serve(listener, verify).await });
 
     // As the example says.
-    let example = include_str!("../../../traefik/forward-auth.yml.example");
+    let example = shipped("forward-auth.yml.example");
     assert!(example.contains("127.0.0.1:4181"));
     eventually("Traefik leads to the manager", async || traefik.get("localhost", "/api/mcp/health").await.0 == 200).await;
     let folder = product.folder.path().join("traefik/dynamic");

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
-use super::traefik::Traefik;
 use crate::support::machine::{Part, offered};
 use crate::support::product::{Options, Product};
+use crate::support::traefik::Traefik;
 use crate::support::{PATIENCE, eventually, free_port, http_client, podman};
 
 /// Between two checks. So long that a busy machine, which is late by some of it, breaks no promise of two of them.
