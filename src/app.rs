@@ -251,7 +251,9 @@ fn known_secret(found: Result<SecretValue>) -> Result<Option<String>> {
 }
 
 fn podman_settings(config: &Config, routing: &routing::Settings) -> podman::Settings {
-    let (secrets, routing) = (config.secret_source(), routing.clone());
+    let secrets = config.secret_source();
+    // All of a service's containers are there, whatever other networks they are on.
+    let routing = routing::Settings { network: Some(config.backend.network.clone()), ..routing.clone() };
     let credentials_file = config.backend.registry_credentials_file.clone();
     podman::Settings {
         socket: config.backend.socket.clone(),

@@ -9,6 +9,10 @@ use super::Settings;
 use crate::domain::name::ServiceName;
 use crate::domain::spec::{Probe, ServiceSpec};
 
+/// The label that says by which of its networks a container is reached. A service may say it itself, as Traefik may be on
+/// a network of its own choice only.
+const NETWORK: &str = "traefik.docker.network";
+
 /// The labels of one service; the same for each of its replicas, which Traefik joins into one service by its name.
 ///
 /// A service without a port gets the one label that keeps Traefik away from it.
@@ -21,7 +25,8 @@ pub fn traefik_labels(name: &ServiceName, spec: &ServiceSpec, settings: &Setting
         return labels;
     };
     set("enable".into(), "true".into());
-    if let Some(network) = &settings.network {
+    let named = spec.labels.keys().any(|label| label.eq_ignore_ascii_case(NETWORK));
+    if let Some(network) = settings.network.as_ref().filter(|_| !named) {
         set("docker.network".into(), network.clone());
     }
     let router = format!("http.routers.{name}");
@@ -62,6 +67,18 @@ mod tests {
             traefik_labels(&name, &spec, &Settings::default()),
             traefik_labels(&name, &spec_with_health, &settings),
         ]);
+    }
+
+    #[test]
+    fn a_service_that_names_the_network_by_which_it_is_reached_keeps_it() {
+        let settings = Settings { network: Some("mcp-network".into()), ..Settings::default() };
+        let of = |label: &str| {
+            let labels = BTreeMap::from([(label.to_owned(), "front".to_owned())]);
+            let spec = ServiceSpec { port: Some(8000), labels, ..ServiceSpec::default() };
+            traefik_labels(&"echo".parse().unwrap(), &spec, &settings).get(NETWORK).cloned()
+        };
+        assert_eq!([of("traefik.docker.network"), of("Traefik.Docker.Network")], [None, None]);
+        assert_eq!(of("traefik.docker.lbswarm").as_deref(), Some("mcp-network"));
     }
 
     #[test]

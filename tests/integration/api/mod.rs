@@ -63,6 +63,7 @@ mod streams;
 mod templates;
 mod tools;
 mod traefik;
+mod traefik_labels;
 mod two_managers;
 mod unhealthy;
 mod volumes;
