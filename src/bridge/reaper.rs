@@ -102,7 +102,8 @@ impl Processes {
         self.orphans
     }
 
-    /// Starts a process as leader of a new group; the mark is on it and on all that it starts.
+    /// Starts a process as leader of a new group; the mark is on it and on all that it starts, its limit from the
+    /// moment on in which the program runs.
     ///
     /// # Errors
     /// `LimitReached`, or `StartFailed` with the cause in its detail.

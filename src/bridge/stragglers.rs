@@ -24,7 +24,7 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// One that no other child of any bridge on this machine has.
+    /// One that nobody else has among the processes that this bridge looks at: where it looks at all, its own id is in it.
     #[must_use]
     pub fn unique() -> Self {
         static STARTED: AtomicU64 = AtomicU64::new(0);

@@ -274,7 +274,9 @@ fn stands_nested(object: &Map<String, Value>, path: &str) -> bool {
         let value = object.get(member(path))?;
         let entry = path.split_once('.').map(|(_, entry)| entry);
         // Maps are merged by key, so both places may have the member, and one of them the entry.
-        Some(entry.is_some_and(|entry| value.get(entry).is_some()))
+        // Names of entries are told as they are shown.
+        let has = |entry: &str| value.as_object().is_some_and(|map| map.keys().any(|key| super::shown(key) == entry));
+        Some(entry.is_some_and(has))
     };
     match (inside(nested), inside(object)) {
         (Some(entry), Some(other)) => entry || !other,

@@ -89,7 +89,7 @@ impl ServiceRequest {
         let mut request = Self { service_name, template, spec: spec.value, wrong };
         let Unreadable { errors, unread, .. } = &mut request.wrong;
         match (path_name, &request.service_name) {
-            (Some(path), Some(body)) if path.as_str() != body => {
+            (Some(path), Some(body)) if path.as_str() != body && !is_named_twice => {
                 let message = format!("says '{}', the address says '{path}'", body.escape_debug());
                 errors.push(FieldError::new("service_name", message, "leave it out, or make them agree"));
             }

@@ -34,7 +34,7 @@ pub(super) const START: RangeInclusive<Span> = Span(100)..=HOUR;
 pub(super) const UP_TO_AN_HOUR: RangeInclusive<Span> = Span(0)..=HOUR;
 /// Who sends back what was shown would lose the secret.
 pub(super) const WITHHELD: &str = "holds what is shown in the place of a secret";
-pub(super) const WITHHELD_REMEDY: &str = "give the value itself; a change (PATCH) that leaves it out keeps it";
+pub(super) const WITHHELD_REMEDY: &str = "give the value itself; PATCH changes a service without naming it";
 
 const HOUR: Span = Span(3_600_000);
 

@@ -58,6 +58,9 @@ async fn a_name_given_twice_hides_nothing() {
     let body = r#"{"service_name":"A B","image":"x","prot":1,"port":1,"port":2,"replicas":0}"#;
     let (status, answer) = send(Method::POST, "/containers", body).await;
     assert_eq!((status, fields(&answer)), (422, vec!["port", "prot", "replicas", "service_name"]), "{answer:#}");
+    let both = json!({"name": "a", "service_name": "b", "template": "echo"});
+    let (status, answer) = product.send(Method::PUT, "/containers/a", &both).await;
+    assert_eq!((status, fields(&answer)), (422, vec!["service_name"]), "one mistake, told once: {answer:#}");
     let body_of_both = r#"{"name":"a","service_name":"b","template":"echo","replicas":0}"#;
     let (status, answer) = send(Method::POST, "/containers", body_of_both).await;
     assert_eq!((status, fields(&answer)), (422, vec!["replicas", "service_name"]), "{answer:#}");
@@ -139,5 +142,29 @@ async fn a_required_variable_needs_a_value() {
     assert_eq!(product.send(Method::PUT, "/containers/a", &body).await.0, 201);
     let (status, answer) = product.send(Method::PATCH, "/containers/a", &json!({"environment": {"TOKEN": ""}})).await;
     assert_eq!((status, fields(&answer)), (422, vec!["environment.TOKEN"]), "{answer:#}");
+    product.finish().await;
+}
+
+#[tokio::test]
+async fn what_is_shown_in_the_place_of_a_secret_cannot_be_sent_back_by_mistake() {
+    let product = Product::start(Options::memory()).await;
+    let secret = crate::support::podman::unique("secret");
+    let sent = json!({"environment": {"API_KEY": secret, "PLAIN": "1"}, "args": [format!("--token={secret}"), "serve"]});
+    let created = product.create_echo("echo", sent).await;
+    let shown = &created["spec"];
+    assert_eq!((&shown["environment"]["API_KEY"], &shown["args"][0]), (&json!("[redacted]"), &json!("--token=[redacted]")));
+    let back = json!({"template": "echo", "environment": shown["environment"], "args": shown["args"]});
+    let (status, answer) = product.send(Method::PUT, "/containers/echo", &back).await;
+    assert_eq!((status, fields(&answer)), (422, vec!["args", "environment.API_KEY"]), "{answer:#}");
+    let everywhere = json!({"image": "x", "command": ["a", "[redacted]"], "entrypoint": "b [redacted]",
+        "health_check": {"command": ["c", "--key=[redacted]"]}, "environment": {"URL": "http://u:[redacted]@h"}});
+    let (status, answer) = product.send(Method::PUT, "/containers/other", &everywhere).await;
+    let places = vec!["command", "entrypoint", "environment.URL", "health_check.command"];
+    assert_eq!((status, fields(&answer)), (422, places), "{answer:#}");
+    let change = json!({"environment": shown["environment"]});
+    let (status, answer) = product.send(Method::PATCH, "/containers/echo", &change).await;
+    assert_eq!((status, fields(&answer)), (422, vec!["environment.API_KEY"]), "{answer:#}");
+    let (status, changed) = product.send(Method::PATCH, "/containers/echo", &json!({"environment": {"PLAIN": "2"}})).await;
+    assert_eq!((status, changed["outcome"].as_str()), (200, Some("changed")), "{changed:#}");
     product.finish().await;
 }

@@ -34,6 +34,7 @@ async fn the_network_is_made_when_it_is_missing_also_while_the_manager_runs() {
         return;
     }
     let network = podman::unique("network");
+    let _networks = Networks([network.clone(), format!("{network}-egress")]);
     let product = Product::start(Options::podman().with("MCP_NETWORK", &network)).await;
     for _ in 0..2 {
         let service = product.create_echo("echo", json!({})).await;
@@ -45,4 +46,13 @@ async fn the_network_is_made_when_it_is_missing_also_while_the_manager_runs() {
         podman::podman(&["network", "rm", &network, &format!("{network}-egress")]).await;
     }
     product.finish().await;
+}
+
+/// Networks that go with the test, if they are there.
+struct Networks([String; 2]);
+
+impl Drop for Networks {
+    fn drop(&mut self) {
+        let _gone = std::process::Command::new("podman").args(["network", "rm", "--force"]).args(&self.0).output();
+    }
 }

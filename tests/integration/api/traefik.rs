@@ -235,7 +235,9 @@ async fn pages_of_the_origins_that_are_named_may_call_the_manager_behind_traefik
     // As the comment in middlewares.yml says: the same variable for both.
     let origins = ("CORS_ORIGINS", "https://app.example, https://other.example:8443");
     let product = Product::start(Options::memory().with(origins.0, origins.1)).await;
-    let traefik = Files::shipped(&product).run(&program, &[origins]).await;
+    let files = Files::shipped(&product);
+    files.change("traefik.yml", &[("127.0.0.1:8082", format!("127.0.0.1:{}", free_port()))]);
+    let traefik = files.run(&program, &[origins]).await;
     eventually("Traefik leads to the manager", async || traefik.get("localhost", "/api/mcp/health").await.0 == 200).await;
     let send = async |method: Method, origin: &str, headers: &[(&str, &str)], body: Value| {
         let url = format!("http://127.0.0.1:{}/api/mcp/containers", traefik.web);
