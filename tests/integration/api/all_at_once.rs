@@ -152,10 +152,10 @@ async fn what_is_shown_in_the_place_of_a_secret_cannot_be_sent_back_by_mistake()
     let sent = json!({"environment": {"API_KEY": secret, "PLAIN": "1"}, "args": [format!("--token={secret}"), "serve"]});
     let created = product.create_echo("echo", sent).await;
     let shown = &created["spec"];
-    assert_eq!((&shown["environment"]["API_KEY"], &shown["args"][0]), (&json!("[redacted]"), &json!("--token=[redacted]")));
-    let back = json!({"template": "echo", "environment": shown["environment"], "args": shown["args"]});
+    assert_eq!((&shown["environment"]["API_KEY"], &shown["command"][0]), (&json!("[redacted]"), &json!("--token=[redacted]")));
+    let back = json!({"template": "echo", "environment": shown["environment"], "command": shown["command"]});
     let (status, answer) = product.send(Method::PUT, "/containers/echo", &back).await;
-    assert_eq!((status, fields(&answer)), (422, vec!["args", "environment.API_KEY"]), "{answer:#}");
+    assert_eq!((status, fields(&answer)), (422, vec!["command", "environment.API_KEY"]), "{answer:#}");
     let everywhere = json!({"image": "x", "command": ["a", "[redacted]"], "entrypoint": "b [redacted]",
         "health_check": {"command": ["c", "--key=[redacted]"]}, "environment": {"URL": "http://u:[redacted]@h"}});
     let (status, answer) = product.send(Method::PUT, "/containers/other", &everywhere).await;
