@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::support::machine::{Part, offered};
 use crate::support::podman::{self, owned_by, podman as run};
-use crate::support::product::{Options, Product, signal};
+use crate::support::product::{Options, Product, signal, stand_still};
 use crate::support::{eventually, http_client, processes, stretched};
 
 async fn answers(product: &Product, name: &str) -> bool {
@@ -158,7 +158,7 @@ struct Standing(Vec<i32>);
 impl Standing {
     fn still(processes: Vec<i32>) -> Self {
         for process in &processes {
-            signal(*process, Signal::STOP);
+            stand_still(*process);
         }
         Self(processes)
     }

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::support::mcp::Session;
 use crate::support::podman::{self, owned_by};
-use crate::support::product::{Options, Product, signal};
+use crate::support::product::{Options, Product, signal, stand_still};
 use crate::support::{eventually, http_client};
 
 async fn deleted(product: &Product, name: &str) -> bool {
@@ -42,7 +42,7 @@ async fn a_manager_that_slept_through_a_deletion_does_not_bring_the_service_back
     let other = one.beside().await;
     one.create_echo("echo", json!({"replicas": 2})).await;
     other.until("echo", "it runs", |service| service["status"] == "running").await;
-    signal(other.pid(), Signal::STOP);
+    stand_still(other.pid());
     assert_eq!(one.call(Method::DELETE, "/containers/echo").await.0, 204);
     signal(other.pid(), Signal::CONT);
     is_gone_for_good(&one, &other).await;
@@ -86,7 +86,7 @@ async fn a_manager_that_fell_asleep_over_a_creation_does_not_bring_the_service_b
         let body = json!({"service_name": "echo", "template": "echo"});
         assert_eq!(other.post("/containers?wait=none", &body).await.0, 202);
         tokio::time::sleep(Duration::from_millis(milliseconds)).await;
-        signal(other.pid(), Signal::STOP);
+        stand_still(other.pid());
         one.until("echo", "it runs", |service| service["status"] == "running").await;
         let (status, answer) = one.call(Method::DELETE, "/containers/echo").await;
         assert_eq!(status, 204, "{answer}\n{}", one.log());
@@ -108,7 +108,7 @@ async fn a_name_that_was_given_anew_while_a_manager_slept_is_the_new_service_to_
     one.create_echo("echo", json!({})).await;
     assert_eq!(one.send(Method::PATCH, "/containers/echo", &json!({"replicas": 2})).await.0, 200);
     other.until("echo", "both run", |service| service["status"] == "running" && service["instances"][1].is_object()).await;
-    signal(other.pid(), Signal::STOP);
+    stand_still(other.pid());
     assert_eq!(one.call(Method::DELETE, "/containers/echo").await.0, 204);
     let anew = one.create_echo("echo", json!({"environment": {"WHICH": "second"}})).await;
     signal(other.pid(), Signal::CONT);
@@ -155,7 +155,7 @@ async fn a_container_that_ended_is_started_again_by_one_manager_and_by_another_w
     podman::podman(&["kill", "--signal", "KILL", &format!("{}-echo-1-1", one.options.instance)]).await;
     one.until("echo", "it runs again", restarted).await;
     other.until("echo", "the other one has seen it", running).await;
-    signal(one.pid(), Signal::STOP);
+    stand_still(one.pid());
     podman::podman(&["kill", "--signal", "KILL", &format!("{}-echo-1-1", one.options.instance)]).await;
     other.until("echo", "it is down", |service| service["status"] != "running").await;
     other.until("echo", "it runs again", running).await;

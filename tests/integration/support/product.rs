@@ -257,6 +257,23 @@ impl Product {
     }
 }
 
+/// Makes a process stand still. The signal alone only asks for that: on a busy machine a thread that is woken by a request
+/// goes on, and answers it, before the one that the signal wakes gets its turn.
+pub fn stand_still(pid: i32) {
+    signal(pid, rustix::process::Signal::STOP);
+    let tasks = std::path::PathBuf::from(format!("/proc/{pid}/task"));
+    let stands = |task: std::fs::DirEntry| {
+        // The state follows the name, which may hold anything, in parentheses. A thread that has ended is none.
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['T', 't', 'Z', 'X']))
+    };
+    let last = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !std::fs::read_dir(&tasks).is_ok_and(|tasks| tasks.flatten().all(stands)) {
+        assert!(std::time::Instant::now() < last, "process {pid} does not stand still");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
 /// Sends a signal to a process of this test.
 pub fn signal(pid: i32, signal: rustix::process::Signal) {
     rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
