@@ -261,12 +261,13 @@ tests() {
   local log=$cache/logs/tests.log program
   # Most tests wait for something most of the time: for an engine, a health check, a build.
   export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))}
-  export CARGO_MANIFEST_DIR=$checkout INSTA_WORKSPACE_ROOT=$checkout INSTA_UPDATE=no RUST_BACKTRACE=${RUST_BACKTRACE:-1}
-  mapfile -t hand_over < <(compgen -e | grep -E '^(MCP_TEST_.*|INSTA_.*|PROPTEST_.*|CARGO_MANIFEST_DIR|CONTAINERS_REGISTRIES_CONF|RUST_BACKTRACE|RUST_TEST_THREADS|CI)$')
+  export INSTA_WORKSPACE_ROOT=$checkout INSTA_UPDATE=no RUST_BACKTRACE=${RUST_BACKTRACE:-1}
+  mapfile -t hand_over < <(compgen -e | grep -E '^(MCP_TEST_.*|INSTA_.*|PROPTEST_.*|CONTAINERS_REGISTRIES_CONF|RUST_BACKTRACE|RUST_TEST_THREADS|CI)$')
   clean_podman
   for program in "${programs[@]}"; do
     step "running $(basename "$program") as $target"
-    as_target env --chdir="$checkout" "$program" ${filters[@]+"${filters[@]}"} 2>&1 | tee -a "$log" ||
+    # Cargo itself must not see that variable: what depends on it would be built anew, before the next run once more.
+    as_target env --chdir="$checkout" CARGO_MANIFEST_DIR="$checkout" "$program" ${filters[@]+"${filters[@]}"} 2>&1 | tee -a "$log" ||
       failures+=("tests in $(basename "$program")")
   done
   if [ -n "$(recalled user)" ] && [ -n "${MCP_TEST_PODMAN:-}" ]; then
