@@ -17,6 +17,7 @@ mod state;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::serve::ListenerExt as _;
 use clap::Parser;
@@ -38,6 +39,9 @@ struct Arguments {
     /// What `requestState` is signed with, at least 32 bytes; replicas of one service share it. Without it a key is made
     #[arg(long, env = "STATE_KEY", hide_env_values = true)]
     state_key: Option<String>,
+    /// Answer `resources/list` only after so many seconds, as servers do that look far for what they have
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    late_resources: u64,
 }
 
 // One thread: the work is tiny, and a server of the usual kind has no more.
@@ -45,7 +49,7 @@ struct Arguments {
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let key = arguments.state_key.map_or_else(|| rand::random::<[u8; 32]>().to_vec(), String::into_bytes);
-    let state = Arc::new(State::new(key)?);
+    let state = Arc::new(State::new(key, Duration::from_secs(arguments.late_resources))?);
     match arguments.http {
         None => {
             match Server::new(state).serve(rmcp::transport::io::stdio_pipes()).await {

@@ -122,6 +122,7 @@ impl ServerHandler for Server {
         _: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
+        tokio::time::sleep(self.state.late_resources).await;
         let resources = ListResourcesResult::with_all_items(catalogue::resources());
         Ok(resources.with_ttl_ms(FRESH_MS).with_cache_scope(CacheScope::Public))
     }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rmcp::model::{RequestStateCodec, RequestStateError, ResourceUpdatedNotificationParam};
 use rmcp::{Peer, RoleServer};
@@ -32,6 +33,8 @@ pub struct State {
     pub touched: AtomicU64,
     /// Seals and opens `requestState`.
     pub sealed: RequestStateCodec,
+    /// How long finding the resources takes.
+    pub late_resources: Duration,
     changes: broadcast::Sender<Change>,
     sessions: Mutex<Vec<Session>>,
 }
@@ -48,12 +51,13 @@ struct Session {
 
 impl State {
     /// With the key that `requestState` is signed with, which must be long enough.
-    pub fn new(key: Vec<u8>) -> Result<Self, RequestStateError> {
+    pub fn new(key: Vec<u8>, late_resources: Duration) -> Result<Self, RequestStateError> {
         Ok(Self {
             extra_tool: AtomicBool::new(false),
             extra_prompt: AtomicBool::new(false),
             touched: AtomicU64::new(0),
             sealed: RequestStateCodec::try_new(key)?,
+            late_resources,
             changes: broadcast::channel(64).0,
             sessions: Mutex::default(),
         })

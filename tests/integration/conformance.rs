@@ -12,11 +12,11 @@ use tokio::process::Command;
 use crate::support::bridged::{Bridged, conformance_server};
 use crate::support::clients::drive;
 use crate::support::conformance::{assert_conforms, run};
-use crate::support::http_client;
 use crate::support::machine::{Part, offered};
 use crate::support::mcp::stateless;
 use crate::support::podman::{self, podman};
 use crate::support::product::{Options, Product};
+use crate::support::{eventually, http_client};
 
 #[tokio::test]
 async fn the_example_server_conforms_by_itself() {
@@ -109,11 +109,37 @@ async fn every_client_gets_on_with_a_server_that_asks_questions_among_others() {
     podman(&["rmi", "--force", &image]).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_takes_long_keeps_no_other_list_of_its_service_from_being_shown() {
+    if !podman::ready().await {
+        return;
+    }
+    let product = Product::start(Options::podman().alone()).await;
+    // Longer than the manager waits for what it asks on its own.
+    let image = serve_with(&product, "slow", &["--late-resources", "12"]).await;
+    let all = format!("{}/mcp/all", product.url);
+    let names = async |method: &str, member: &str| {
+        let answer = stateless(&product.client, &all, method, json!({})).await;
+        answer.result()[member].as_array().unwrap().len()
+    };
+    eventually("its tools are there", async || names("tools/list", "tools").await > 0).await;
+    assert!(names("prompts/list", "prompts").await > 0);
+    assert!(names("resources/templates/list", "resourceTemplates").await > 0);
+    assert_eq!(names("resources/list", "resources").await, 0, "they cannot be known yet");
+    eventually("its resources are there", async || names("resources/list", "resources").await > 0).await;
+    product.finish().await;
+    podman(&["rmi", "--force", &image]).await;
+}
+
 /// Makes an image of the conformance server, and a service of it; gives the image's name.
 async fn serve(product: &Product, name: &str) -> String {
+    serve_with(product, name, &[]).await
+}
+
+async fn serve_with(product: &Product, name: &str, args: &[&str]) -> String {
     let image = format!("localhost/{}:latest", podman::unique(name));
     build(&image, &conformance_server()).await;
-    let body = json!({"service_name": name, "image": image, "pull_policy": "never", "transport": "stdio"});
+    let body = json!({"service_name": name, "image": image, "pull_policy": "never", "transport": "stdio", "args": args});
     let (status, answer) = product.post("/containers", &body).await;
     assert_eq!((status, answer["status"].as_str()), (201, Some("running")), "{answer:#}\n{}", product.log());
     image

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use serde_json::json;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -182,8 +183,7 @@ impl Catalog {
         loop {
             // Listening begins before looking, so that no change falls between the two.
             let mut listening = listen(line, about).await;
-            let offer = line.offer(about).await?;
-            self.put(service, offer, follower);
+            self.look(service, line, about, follower).await?;
             let Some(answers) = &mut listening else {
                 tokio::time::sleep(LOOK_AGAIN).await;
                 continue;
@@ -205,6 +205,36 @@ impl Catalog {
         }
     }
 
+    /// Looks at all lists, and notes each as it comes. The first failure is told when all have ended: what has been found is
+    /// known then, and what was known of the others stays, since a server that is slow for a while has not lost its tools.
+    async fn look(
+        &self,
+        service: &ServiceName,
+        line: &Line,
+        about: &Object,
+        follower: &CancellationToken,
+    ) -> Result<(), Unknown> {
+        let capabilities = about.object("capabilities").unwrap_or_default();
+        let instructions = about.text("instructions");
+        let (mut lists, mut failed) = (line.lists(about), None);
+        self.put(service, follower, |before| {
+            let lists = before.map(|before| before.lists.only_of(&capabilities)).unwrap_or_default();
+            Offer { capabilities, instructions, lists }
+        });
+        while let Some(list) = lists.next().await {
+            match list {
+                Ok((list, items)) => self.put(service, follower, |before| {
+                    let mut offer = before.cloned().unwrap_or_default();
+                    offer.lists.put(list, items);
+                    offer
+                }),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        self.note(service, follower, |entry| entry.looked = true);
+        failed.map_or(Ok(()), |error| Err(error.into()))
+    }
+
     /// Notes something about a service, for all who wait for news of it.
     fn note(&self, service: &ServiceName, follower: &CancellationToken, change: impl FnOnce(&mut Entry)) {
         if follower.is_cancelled() {
@@ -216,16 +246,15 @@ impl Catalog {
         self.version.send_modify(|_| ());
     }
 
-    /// Notes what a look has found. What was known before stays known while looks fail, since a server that is slow for a
-    /// while has not lost its tools.
-    fn put(&self, service: &ServiceName, offer: Offer, follower: &CancellationToken) {
-        let (now, mut before) = (offer.lists.clone(), None);
+    /// Notes what a look has found, made of what was known before.
+    fn put(&self, service: &ServiceName, follower: &CancellationToken, offer: impl FnOnce(Option<&Offer>) -> Offer) {
+        let mut change = None;
         self.note(service, follower, |entry| {
-            entry.looked = true;
-            before = Some(entry.offer.replace(Arc::new(offer)));
+            let now = Arc::new(offer(entry.offer.as_deref()));
+            change = Some((entry.offer.replace(Arc::clone(&now)), now));
         });
-        if let Some(before) = before {
-            self.changed(&before.map(|before| before.lists.clone()).unwrap_or_default(), &now);
+        if let Some((before, now)) = change {
+            self.changed(&before.map(|before| before.lists.clone()).unwrap_or_default(), &now.lists);
         }
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::stream::{FuturesUnordered, Stream};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::json;
 
@@ -20,6 +21,9 @@ pub(super) const SESSIONS: [&str; 4] = ["2025-11-25", "2025-06-18", "2025-03-26"
 
 /// Longest wait for an answer to what the manager asks on its own.
 pub(super) const LIMIT: Duration = Duration::from_secs(5);
+
+/// Longest wait for a page of a list. Nobody waits for it but those who list a service that has just appeared.
+const LIST_LIMIT: Duration = Duration::from_secs(30);
 
 /// A service whose lists have more pages is not read on.
 const MAX_PAGES: usize = 100;
@@ -51,7 +55,65 @@ pub(super) struct Lists {
     pub(super) templates: Vec<Item>,
 }
 
+/// One of the lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ListOf {
+    Tools,
+    Prompts,
+    Resources,
+    Templates,
+}
+
+impl ListOf {
+    const ALL: [Self; 4] = [Self::Tools, Self::Prompts, Self::Resources, Self::Templates];
+
+    /// The capability of who has it.
+    const fn capability(self) -> &'static str {
+        match self {
+            Self::Tools => "tools",
+            Self::Prompts => "prompts",
+            Self::Resources | Self::Templates => "resources",
+        }
+    }
+
+    const fn method(self) -> &'static str {
+        match self {
+            Self::Tools => "tools/list",
+            Self::Prompts => "prompts/list",
+            Self::Resources => "resources/list",
+            Self::Templates => "resources/templates/list",
+        }
+    }
+
+    /// The member of the answer that holds it.
+    const fn member(self) -> &'static str {
+        match self {
+            Self::Templates => "resourceTemplates",
+            other => other.capability(),
+        }
+    }
+}
+
 impl Lists {
+    /// Those that who has these capabilities has.
+    pub(super) fn only_of(&self, capabilities: &Object) -> Self {
+        let mut lists = self.clone();
+        for list in ListOf::ALL.into_iter().filter(|list| !capabilities.has(list.capability())) {
+            lists.put(list, Vec::new());
+        }
+        lists
+    }
+
+    /// Puts one list in the place of what was known of it.
+    pub(super) fn put(&mut self, list: ListOf, items: Vec<Item>) {
+        *match list {
+            ListOf::Tools => &mut self.tools,
+            ListOf::Prompts => &mut self.prompts,
+            ListOf::Resources => &mut self.resources,
+            ListOf::Templates => &mut self.templates,
+        } = items;
+    }
+
     /// The resource of this URI.
     pub(super) fn resource(&self, uri: &str) -> Option<&Item> {
         self.resources.iter().find(|item| item.uri.as_deref() == Some(uri))
@@ -271,21 +333,17 @@ impl Line {
         Ok(items)
     }
 
-    /// What the service offers, given what it said of itself.
-    pub(super) async fn offer(&self, about: &Object) -> Result<Offer, Unanswered> {
+    /// The lists that the service has by its own word, all asked for at once: each comes when it is there, so that one that
+    /// takes long, or cannot be had, holds up none of the others.
+    pub(super) fn lists(&self, about: &Object) -> impl Stream<Item = Result<(ListOf, Vec<Item>), Unanswered>> + use<> {
         let capabilities = about.object("capabilities").unwrap_or_default();
-        let mut lists = Lists::default();
-        if capabilities.has("tools") {
-            lists.tools = self.list("tools/list", "tools").await?;
-        }
-        if capabilities.has("prompts") {
-            lists.prompts = self.list("prompts/list", "prompts").await?;
-        }
-        if capabilities.has("resources") {
-            lists.resources = self.list("resources/list", "resources").await?;
-            lists.templates = self.list("resources/templates/list", "resourceTemplates").await?;
-        }
-        Ok(Offer { capabilities, instructions: about.text("instructions"), lists })
+        let line = Self { limit: LIST_LIMIT, ..self.clone() };
+        let had = ListOf::ALL.into_iter().filter(|list| capabilities.has(list.capability()));
+        had.map(|list| {
+            let line = line.clone();
+            async move { Ok((list, line.list(list.method(), list.member()).await?)) }
+        })
+        .collect::<FuturesUnordered<_>>()
     }
 
     /// Ends the session, if there is one; the service would do so by itself after a while.
