@@ -54,7 +54,7 @@ async fn a_server_that_speaks_the_earlier_eras_only_serves_clients_of_the_newer_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stdio_server_in_a_rootless_container_conforms_through_the_bridge() {
     let (Some(_), Some(suite)) = (offered(Part::Podman), offered(Part::Conformance)) else { return };
-    let _turn = podman::turn(false).await;
+    let _turn = podman::turn(podman::Sharing::All).await;
     let image = format!("localhost/{}:latest", podman::unique("conformance"));
     build(&image, &conformance_server()).await;
     let bridged = Bridged::in_container(&image, &["--user", "1234:1234"]).await;
@@ -75,8 +75,7 @@ async fn a_service_made_by_a_request_conforms_through_the_gateway_by_itself_and_
     bridged.finish().await;
     let own: Vec<String> = names.iter().map(|name| format!("conformance__{name}={name}")).collect();
     let options = Options::podman().with("MCP_MANAGER_AGGREGATE_RENAMED", own.join(","));
-    // Alone: see the sessions' key in the tests of servers that speak stdio.
-    let product = Product::start(options.with("MCP_MANAGER_AGGREGATE_GROUPS", "some=conf*").alone()).await;
+    let product = Product::start(options.with("MCP_MANAGER_AGGREGATE_GROUPS", "some=conf*").with_secrets()).await;
     let image = serve(&product, "conformance").await;
     product.create_echo("echo", json!({})).await;
     assert_conforms(&suite, &format!("{}/mcp/s/conformance", product.url)).await;
@@ -92,7 +91,7 @@ async fn every_client_gets_on_with_a_server_that_asks_questions_among_others() {
     if !podman::ready().await {
         return;
     }
-    let product = Product::start(Options::podman().with("MCP_MANAGER_AGGREGATE_GROUPS", "some=asks+echo").alone()).await;
+    let product = Product::start(Options::podman().with("MCP_MANAGER_AGGREGATE_GROUPS", "some=asks+echo").with_secrets()).await;
     let image = serve(&product, "asks").await;
     product.create_echo("echo", json!({})).await;
     let calls = json!([
@@ -114,7 +113,7 @@ async fn a_list_that_takes_long_keeps_no_other_list_of_its_service_from_being_sh
     if !podman::ready().await {
         return;
     }
-    let product = Product::start(Options::podman().alone()).await;
+    let product = Product::start(Options::podman().with_secrets()).await;
     // Longer than the manager waits for what it asks on its own.
     let image = serve_with(&product, "slow", &["--late-resources", "12"]).await;
     let all = format!("{}/mcp/all", product.url);

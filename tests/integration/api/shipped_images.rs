@@ -15,7 +15,7 @@ use crate::support::product::{Options, Product};
 
 /// Builds images one after the other. What was built before is kept in the engine.
 async fn build(names: &[&str]) {
-    let _turn = podman::turn(false).await;
+    let _turn = podman::turn(podman::Sharing::All).await;
     for name in names {
         let (tag, folder) = (format!("localhost/mcp/{name}:latest"), format!("{}/docker/{name}", env!("CARGO_MANIFEST_DIR")));
         // In the host's network, where this machine reaches the registries of packages.
@@ -25,7 +25,7 @@ async fn build(names: &[&str]) {
 
 /// Makes a service from each template, and calls one of its tools.
 async fn serve(servers: &[(&str, &str, Value, &str)]) {
-    let product = Product::start(Options::podman().alone()).await;
+    let product = Product::start(Options::podman().with_secrets()).await;
     for (name, tool, arguments, expected) in servers {
         let (status, service) = product.post("/containers", &json!({"service_name": name, "template": name})).await;
         assert_eq!((status, service["status"].as_str()), (201, Some("running")), "{service:#}\n{}", product.log());

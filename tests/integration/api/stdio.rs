@@ -37,15 +37,15 @@ async fn echo(session: &Session, text: &str) -> Value {
     answer.result()["content"][0]["text"].clone()
 }
 
-// Each runs alone: every product here has an engine of its own over one store of secrets, which forgets what two engines
-// write at the same moment, and with it the key of session ids. An installation has one engine.
+// Most share the engine with tests that write no secrets: the key of session ids is one. Those that spoil what belongs to
+// the whole engine run alone.
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_speaks_stdio_is_called_by_name_in_both_eras() {
     if !podman::ready().await {
         return;
     }
-    let product = Product::start(Options::podman().alone()).await;
+    let product = Product::start(Options::podman().with_secrets()).await;
     create(&product, "stdio", json!({})).await;
     let (client, url) = by_name(&product, "stdio");
     let session = Session::open(&client, &url).await;
@@ -72,7 +72,7 @@ async fn sessions_reach_the_replica_that_has_them() {
     if !podman::ready().await {
         return;
     }
-    let product = Product::start(Options::podman().alone()).await;
+    let product = Product::start(Options::podman().with_secrets()).await;
     let service = create(&product, "stdio", json!({"replicas": 3, "session_mode": "per_session"})).await;
     let mut owners = std::collections::BTreeSet::new();
     let (client, url) = by_name(&product, "stdio");
@@ -190,7 +190,7 @@ async fn a_server_of_the_old_transport_runs_behind_the_bridge() {
     if !podman::ready().await {
         return;
     }
-    let product = Product::start(Options::podman().alone()).await;
+    let product = Product::start(Options::podman().with_secrets()).await;
     // A bridge that serves clients of 2024-11-05 is a server of theirs.
     let image = format!("localhost/{}:latest", podman::unique("old"));
     let folder = tempfile::tempdir().unwrap();
@@ -220,7 +220,7 @@ async fn a_server_that_does_not_start_says_why_in_its_service() {
     if !podman::ready().await {
         return;
     }
-    let product = Product::start(Options::podman().alone()).await;
+    let product = Product::start(Options::podman().with_secrets()).await;
     let body = json!({
         "service_name": "lost", "image": podman::ECHO_IMAGE, "pull_policy": "never", "transport": "stdio",
         "entrypoint": ["/no/such/program"], "health_check": {"path": "/health", "start_period": "0s", "interval": "1s"},
@@ -237,7 +237,7 @@ async fn a_manager_that_dies_disturbs_no_session() {
     if !podman::ready().await {
         return;
     }
-    let product = Product::start(Options::podman().alone()).await;
+    let product = Product::start(Options::podman().with_secrets()).await;
     let service = create(&product, "stdio", json!({})).await;
     let direct = format!("http://{}/mcp", service["instances"][0]["address"].as_str().unwrap());
     let session = Session::open(&product.client, &direct).await;
@@ -252,7 +252,7 @@ async fn a_session_by_path_is_its_openers_own_and_nobody_passes_for_somebody_els
     if !podman::ready().await {
         return;
     }
-    let (options, keys, _file) = super::access::keyed(Options::podman().alone());
+    let (options, keys, _file) = super::access::keyed(Options::podman().with_secrets());
     let product = Product::start(options).await;
     let key = |role: &str| keys.iter().find(|(is, _)| *is == role).unwrap().1.clone();
     let body = json!({

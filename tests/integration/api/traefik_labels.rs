@@ -68,7 +68,7 @@ async fn traefik_routes_by_the_labels_alone_to_what_runs_and_is_healthy() {
         return;
     }
     let Some(program) = offered(Part::Traefik) else { return };
-    let product = Product::start(Options::podman()).await;
+    let product = Product::start(Options::podman().with_secrets()).await;
     let socket = Socket::open().await;
     let traefik = by_labels(&program, &product, &socket).await;
     // No answer of who is healthy must ever be late, however busy the machine is.

@@ -9,7 +9,7 @@ use mcp_manager::lifecycle::Tasks;
 use mcp_manager::telemetry::Metrics;
 
 use super::Engine;
-use crate::support::podman::{self, ECHO_IMAGE, Sweep, Turn};
+use crate::support::podman::{self, ECHO_IMAGE, Sharing, Sweep, Turn};
 
 /// An installation in the user's engine; its managers run the engine's service themselves.
 pub struct Installation {
@@ -24,10 +24,15 @@ pub struct Installation {
 impl Installation {
     /// A new one; `None` where the machine has no rootless Podman.
     pub async fn new() -> Option<Self> {
+        Self::sharing(Sharing::All).await
+    }
+
+    /// One that shares the engine with fewer tests.
+    pub async fn sharing(sharing: Sharing) -> Option<Self> {
         if !podman::ready().await {
             return None;
         }
-        let turn = podman::turn(false).await;
+        let turn = podman::turn(sharing).await;
         let folder = tempfile::tempdir().unwrap();
         let instance = podman::unique("c");
         let settings = Settings { instance: instance.clone(), ..Settings::new(folder.path().join(&instance)) };

@@ -9,7 +9,7 @@ use mcp_manager::error::Kind;
 use super::{create, fail, finish, pid};
 use crate::contract::podman::Installation;
 use crate::contract::{Engine as _, Manager, name, running, spec};
-use crate::support::podman::podman;
+use crate::support::podman::{Sharing, podman};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_has_no_way_out_unless_it_asks() {
@@ -46,7 +46,7 @@ async fn a_network_of_others_that_leads_outside_is_a_warning() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn secrets_reach_the_container_and_go_with_their_last_user() {
-    let Some(mut installation) = Installation::new().await else { return };
+    let Some(mut installation) = Installation::sharing(Sharing::Secrets).await else { return };
     let value = format!("value {}", installation.settings.instance);
     let known = value.clone();
     installation.settings.secrets = Arc::new(move |name| Ok((name == "token").then(|| known.clone())));

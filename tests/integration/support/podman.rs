@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::process::Command;
-use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tokio::sync::{Mutex, MutexGuard, OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::machine::{Part, offered};
 use super::product::Options;
@@ -11,17 +11,39 @@ use super::product::Options;
 /// Image of the echo server, as the echo template names it.
 pub const ECHO_IMAGE: &str = "localhost/mcp/echo:latest";
 
-/// The right to use the engine: shared with other tests, or alone.
+/// Whom a test shares the engine with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// With any test that shares it, too.
+    All,
+    /// With those that write no secrets: every product here has an engine of its own over one store of secrets, which
+    /// forgets what two engines write at the same moment. An installation has one engine.
+    Secrets,
+    /// With nobody, for tests that count what is in it.
+    Nobody,
+}
+
+/// The right to use the engine.
 #[expect(dead_code, reason = "held, not read")]
 pub enum Turn {
     Shared(RwLockReadGuard<'static, ()>),
+    Secrets(RwLockReadGuard<'static, ()>, MutexGuard<'static, ()>),
     Alone(RwLockWriteGuard<'static, ()>),
 }
 
 /// Waits for a turn.
-pub async fn turn(alone: bool) -> Turn {
+pub async fn turn(sharing: Sharing) -> Turn {
     static ENGINE: RwLock<()> = RwLock::const_new(());
-    if alone { Turn::Alone(ENGINE.write().await) } else { Turn::Shared(ENGINE.read().await) }
+    static SECRETS: Mutex<()> = Mutex::const_new(());
+    match sharing {
+        Sharing::All => Turn::Shared(ENGINE.read().await),
+        Sharing::Secrets => {
+            // In this order: nobody who has a turn waits for another.
+            let secrets = SECRETS.lock().await;
+            Turn::Secrets(ENGINE.read().await, secrets)
+        }
+        Sharing::Nobody => Turn::Alone(ENGINE.write().await),
+    }
 }
 
 /// A name that nothing else on this machine has.

@@ -29,8 +29,8 @@ pub struct Options {
     pub listen: String,
     /// Further environment variables.
     pub environment: Vec<(String, String)>,
-    /// No other test uses the engine meanwhile.
-    pub alone: bool,
+    /// Whom the test shares the engine with.
+    pub sharing: podman::Sharing,
     /// It is not waited for until it is ready.
     pub unready: bool,
 }
@@ -43,7 +43,7 @@ impl Options {
             instance: podman::unique("t"),
             listen: "127.0.0.1:0".to_owned(),
             environment: Vec::new(),
-            alone: false,
+            sharing: podman::Sharing::All,
             unready: false,
         }
     }
@@ -64,7 +64,12 @@ impl Options {
 
     /// With the engine for itself, for tests that count what is in it.
     pub fn alone(self) -> Self {
-        Self { alone: true, ..self }
+        Self { sharing: podman::Sharing::Nobody, ..self }
+    }
+
+    /// For tests that write secrets: whose services speak stdio, for one, since their sessions have a key.
+    pub fn with_secrets(self) -> Self {
+        Self { sharing: podman::Sharing::Secrets, ..self }
     }
 
     pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
@@ -89,7 +94,7 @@ pub struct Product {
 
 impl Product {
     pub async fn start(options: Options) -> Self {
-        let turn = if options.backend == "podman" { Some(podman::turn(options.alone).await) } else { None };
+        let turn = if options.backend == "podman" { Some(podman::turn(options.sharing).await) } else { None };
         Self::in_turn(options, turn).await
     }
 
