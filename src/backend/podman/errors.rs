@@ -198,8 +198,12 @@ fn answered(lower: &str, status: u16) -> bool {
     ["status code from registry", "statuscode:"].iter().any(|words| lower.contains(&format!("{words} {status}")))
 }
 
+/// The engine's words for a layer that it no longer has.
+pub(super) const LOST_LAYER: &str = "layer not known";
+
 /// Ways in which a registry is there and gives no image all the same: the engine's words, ours, and what to do.
-const BROKEN_PULLS: [(&[&str], &str, &str); 7] = [
+const BROKEN_PULLS: [(&[&str], &str, &str); 8] = [
+    (&[LOST_LAYER], "a layer of it went with another image that was removed meanwhile", "try again"),
     (&["timeout", "deadline exceeded"], "the registry did not answer in time", "try again, or check the network"),
     (
         &["server gave http response to https client", "first record does not look like a tls handshake"],

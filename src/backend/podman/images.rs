@@ -118,23 +118,32 @@ impl Images {
     }
 }
 
+/// How often an image is pulled of which the engine loses a layer meanwhile.
+const PULLS: u32 = 5;
+
 async fn pull(engine: &Engine, wanted: &Wanted<'_>) -> Result<Fetched> {
     let reference = full_name(wanted.image);
-    let auth = wanted.credentials.as_ref().map(|credentials| {
-        RegistryAuth::builder().username(&credentials.username).password(&credentials.password).build().serialize()
-    });
-    let mut failure = None;
-    let mut parts = Parts::default();
-    let answer = engine.pull(&reference, auth, |report| match report.error {
-        Some(message) => failure = Some(message),
-        None => (wanted.progress)(parts.after(report)),
-    });
-    match (answer.await, failure) {
-        (_, Some(message)) | (Err(EngineError::Refused { message, .. }), None) => {
-            return Err(errors::pull(wanted.image, &message));
+    for pulls in 1.. {
+        let auth = wanted.credentials.as_ref().map(|credentials| {
+            RegistryAuth::builder().username(&credentials.username).password(&credentials.password).build().serialize()
+        });
+        let mut failure = None;
+        let mut parts = Parts::default();
+        let answer = engine.pull(&reference, auth, |report| match report.error {
+            Some(message) => failure = Some(message),
+            None => (wanted.progress)(parts.after(report)),
+        });
+        match (answer.await, failure) {
+            (_, Some(message)) | (Err(EngineError::Refused { message, .. }), None) => {
+                // The engine had it of another image, which somebody has removed before this one was whole.
+                if pulls == PULLS || !message.contains(errors::LOST_LAYER) {
+                    return Err(errors::pull(wanted.image, &message));
+                }
+                tracing::info!(image = reference, "an image is pulled once more: a layer of it went with another image");
+            }
+            (Err(error), None) => return Err(errors::engine(error, "pull the image")),
+            (Ok(()), None) => break,
         }
-        (Err(error), None) => return Err(errors::engine(error, "pull the image")),
-        (Ok(()), None) => {}
     }
     let image = engine.image::<Image>(&reference).await.map_err(|error| errors::engine(error, "look at the pulled image"))?;
     let missing = || Error::new(Kind::Internal, format!("the image {reference} was pulled and is not there"));

@@ -114,6 +114,24 @@ async fn always_asks_the_registry_each_time_and_missing_takes_what_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_image_whose_layer_goes_with_another_image_while_it_is_pulled_is_there_all_the_same() {
+    if !podman::ready().await {
+        return;
+    }
+    let registry = Registry::start().await;
+    let product = Product::start(registry.options()).await;
+    let [base, image] = ["vanishing/base:1", "vanishing/image:1"].map(|name| registry.reference(name));
+    registry.publish("vanishing/base:1", "base", architectures().0);
+    registry.publish("vanishing/image:1", "image", architectures().0);
+    podman::podman(&["pull", "--quiet", "--tls-verify=false", &base]).await;
+    registry.removes(&base);
+    let (status, service) = create(&product, &image, json!({})).await;
+    assert_eq!((status, service["status"].as_str()), (201, Some("running")), "{service:#}\n{}", product.log());
+    assert!(product.log().contains("a layer of it went with another image"), "{}", product.log());
+    product.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_pull_tells_how_far_it_is_until_the_image_is_there() {
     if !podman::ready().await {
         return;

@@ -29,7 +29,8 @@ pub const SLOW: usize = 1 << 20;
 
 /// A running one; it ends, and its images leave the engine, with the value. First segments of repositories say how it
 /// treats them: `private` wants a login, `denied` is 403 and `busy` 429, each with the reason, `bare-STATUS` is that status
-/// without one, `slow` and `unsized` take seconds to give a layer of [`SLOW`] bytes and more, the second without saying how many; all others are everybody's.
+/// without one, `slow` and `unsized` take seconds to give a layer of [`SLOW`] bytes and more, the second without saying how many; the images of `vanishing` are one and the same but for a layer that `vanishing/base` lacks, see
+/// [`Registry::removes`]; all others are everybody's.
 pub struct Registry {
     address: SocketAddr,
     shelves: Arc<Shelves>,
@@ -45,16 +46,21 @@ struct Shelves {
     tags: Mutex<HashMap<String, String>>,
     /// How often manifests of each repository were asked for.
     asked: Mutex<HashMap<String, u32>>,
+    /// The image that the engine loses when it asks for a layer of `vanishing`.
+    doomed: Mutex<Option<String>>,
 }
 
 impl Registry {
     pub async fn start() -> Self {
         let login = format!("{USER}:{}", podman::unique("secret"));
-        let shelves = Shelves { login, blobs: Mutex::default(), tags: Mutex::default(), asked: Mutex::default() };
-        let shelves = Arc::new(shelves);
+        let (blobs, tags, asked, doomed) = (Mutex::default(), Mutex::default(), Mutex::default(), Mutex::default());
+        let shelves = Arc::new(Shelves { login, blobs, tags, asked, doomed });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let answering = move |State(shelves): State<Arc<Shelves>>, request: Request| async move { answer(&shelves, &request) };
+        let answering = move |State(shelves): State<Arc<Shelves>>, request: Request| async move {
+            shelves.remove_doomed(request.uri().path()).await;
+            answer(&shelves, &request)
+        };
         let router = Router::new().fallback(answering).with_state(shelves.clone());
         let served = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         let folder = tempfile::tempdir().unwrap();
@@ -86,10 +92,17 @@ impl Registry {
         let slow = ["slow/", "unsized/"].iter().any(|first| name.starts_with(first));
         // A layer that the engine has of another image would not be asked for.
         let padding: Vec<u8> = format!("{name} of {} ", self.address).bytes().cycle().take(if slow { SLOW } else { 0 }).collect();
-        let layer = layer(&padding);
-        let layer_digest = self.keep(layer.clone());
+        let layers = match name.split_once(':').map_or(name, |(repository, _)| repository) {
+            "vanishing/base" => vec![layer(self.address.to_string().as_bytes())],
+            vanishing if vanishing.starts_with("vanishing/") => {
+                vec![layer(self.address.to_string().as_bytes()), layer(name.as_bytes())]
+            }
+            _ => vec![layer(&padding)],
+        };
+        let layers: Vec<_> = layers.into_iter().map(|layer| (layer.len(), self.keep(layer))).collect();
         let config = json!({
-            "architecture": architecture, "os": "linux", "rootfs": {"type": "layers", "diff_ids": [layer_digest]},
+            "architecture": architecture, "os": "linux",
+            "rootfs": {"type": "layers", "diff_ids": layers.iter().map(|(_, digest)| digest).collect::<Vec<_>>()},
             "config": {"Entrypoint": ["/wait"], "Labels": {"mark": mark, "registry": self.address.to_string()}},
         });
         let config = config.to_string().into_bytes();
@@ -98,11 +111,19 @@ impl Registry {
         let manifest = json!({
             "schemaVersion": 2, "mediaType": MANIFEST,
             "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": config_digest, "size": config_size},
-            "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": layer_digest, "size": layer.len()}],
+            "layers": layers.iter().map(|(size, digest)| {
+                json!({"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": digest, "size": size})
+            }).collect::<Vec<_>>(),
         });
         let manifest = self.keep(manifest.to_string().into_bytes());
         self.shelves.tags.lock().unwrap().insert(name.to_owned(), manifest);
         config_digest.trim_start_matches("sha256:").to_owned()
+    }
+
+    /// Has this image removed from the engine once the next layer of a `vanishing` image is asked for: the engine has
+    /// decided by then which layers it need not ask for, since it has them of other images.
+    pub fn removes(&self, reference: &str) {
+        *self.shelves.doomed.lock().unwrap() = Some(reference.to_owned());
     }
 
     /// How often manifests of a repository were asked for.
@@ -178,6 +199,19 @@ fn answer(shelves: &Shelves, request: &Request) -> Response {
 }
 
 impl Shelves {
+    async fn remove_doomed(&self, path: &str) {
+        let Some(("vanishing/image", "blobs", digest)) = parts(path) else { return };
+        // What is no layer is JSON.
+        if self.blobs.lock().unwrap().get(digest).is_none_or(|blob| blob.starts_with(b"{")) {
+            return;
+        }
+        let doomed = self.doomed.lock().unwrap().take();
+        if let Some(image) = doomed {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            podman::podman(&["rmi", &image]).await;
+        }
+    }
+
     fn knows(&self, headers: &HeaderMap) -> bool {
         let login = format!("Basic {}", STANDARD.encode(&self.login));
         headers.get(header::AUTHORIZATION).is_some_and(|sent| sent.as_bytes() == login.as_bytes())
