@@ -235,7 +235,7 @@ async fn an_imported_server_runs_with_its_secret_which_nobody_is_shown() {
     }
     let secrets = tempfile::tempdir().unwrap();
     let folder = secrets.path().display().to_string();
-    let options = Options::podman().alone().with("MCP_MANAGER_PACKAGES_BUILD_NETWORK", "host");
+    let options = Options::podman().with_secrets().with("MCP_MANAGER_PACKAGES_BUILD_NETWORK", "host");
     let product = Product::start(options.with("MCP_MANAGER_SECRETS_DIR", &folder)).await;
     let user = User::of_product(&product).with("MCP_MANAGER_SECRETS_DIR", &folder);
     let (name, value) = (unique("clock"), unique("hunter2"));
