@@ -3,6 +3,8 @@
 //! The engine answers most failures with status 500 and a sentence, so the sentence is all there is to tell them apart.
 //! Each pattern below was seen; what matches none keeps the engine's own words.
 
+use std::borrow::Cow;
+
 use super::client::EngineError;
 use super::local_images;
 use crate::domain::spec::{ServiceSpec, unknown_secrets};
@@ -152,6 +154,7 @@ pub(super) fn wrong_architecture(image: &str, found: Option<(&str, &str)>) -> Er
 
 /// A pull that failed, from the registry's and engine's words.
 pub(super) fn pull(image: &str, message: &str) -> Error {
+    let message = &*plain_status(message);
     let lower = message.to_lowercase();
     let has = |patterns: &[&str]| patterns.iter().any(|pattern| lower.contains(pattern));
     let of = |kind, detail: &str, remedy: &str| {
@@ -190,6 +193,16 @@ pub(super) fn pull(image: &str, message: &str) -> Error {
     let (told, remedy) =
         known.map_or(("the registry cannot be reached", "check the network and the registry"), |row| (row.1, row.2));
     of(Kind::RegistryUnavailable, &format!("{told} ({detail})"), remedy)
+}
+
+/// The words of Podman 4 for a registry's answer that gives no reason that clients know; those of Podman 5 are
+/// `error parsing HTTP 403 response body: unexpected end of JSON input: ""`.
+fn plain_status(message: &str) -> Cow<'_, str> {
+    let status = message.split_once("error parsing HTTP ").and_then(|(before, rest)| {
+        let (status, _) = rest.split_once(" response body")?;
+        status.parse::<u16>().ok().map(|status| format!("{before}StatusCode: {status}"))
+    });
+    status.map_or(Cow::Borrowed(message), Cow::Owned)
 }
 
 /// Whether the registry answered with this status: said so when it asked for the registry, and so for the image, if the
@@ -322,6 +335,15 @@ mod tests {
             ("x", "unauthorized: authentication required", "refused access", "REGISTRY_AUTH_FILE"),
             ("x", "reading manifest 1 in r/x: StatusCode: 403, ", "refused access", "REGISTRY_AUTH_FILE"),
             ("x", "reading manifest 1 in r/x: StatusCode: 404, <html>", "does not know it", "tag"),
+            ("x", "error parsing HTTP 403 response body: invalid character '<': \"<\"", "refused access", "REGISTRY_AUTH_FILE"),
+            ("x", "error parsing HTTP 404 response body: unexpected end of JSON input: \"\"", "does not know it", "tag"),
+            ("x", "error parsing HTTP 429 response body: unexpected end of JSON input: \"\"", "fewer requests", "later"),
+            (
+                "x",
+                "error parsing HTTP 418 response body: unexpected end of JSON input: \"\"",
+                "cannot be reached (418)",
+                "network",
+            ),
             ("x", "reading manifest 1 in r/x: StatusCode: 429, \"\"", "fewer requests", "try again later"),
         ];
         for (image, message, told, remedy) in table {
