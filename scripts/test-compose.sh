@@ -57,7 +57,7 @@ finish() {
     here ps --all || true
     here logs --no-color --tail 15 engine mcp-manager || true
   fi
-  if [ -n "${compose:-}" ]; then here down --volumes --timeout 5 >/dev/null 2>&1 || true; fi
+  if [ -n "${compose:-}" ]; then COMPOSE_PROFILES=redis,postgres here down --volumes --timeout 5 >/dev/null 2>&1 || true; fi
   # shellcheck disable=SC2086 # two process ids
   if [ -n "${acme_pids:-}" ]; then kill $acme_pids 2>/dev/null || true; fi
   stop_docker
@@ -68,8 +68,8 @@ finish() {
 trap finish EXIT
 trap 'exit 130' INT TERM
 
-# here ARGUMENT...: Compose in the clean checkout.
-here() { (cd "$folder" && "${compose[@]}" --project-name "$project" "$@"); }
+# here ARGUMENT...: Compose in the clean checkout. Its name and profiles are variables, as .env has them, and no arguments.
+here() { (cd "$folder" && COMPOSE_PROJECT_NAME=$project "${compose[@]}" "$@"); }
 # Published ports of an engine of our own are in its network.
 curl() { command ${on_docker[@]+"${on_docker[@]}"} curl "$@"; }
 # Everything of the project's that Docker knows.
@@ -90,7 +90,9 @@ main() {
   if git -C "$checkout" rev-parse HEAD >/dev/null 2>&1; then git -C "$checkout" archive HEAD | tar -x -C "$folder"
   else tar -c -C "$checkout" --exclude ./target . | tar -x -C "$folder"; fi
   configure
+  secrets_of_an_installation
   build
+  no_secret_in_images
   up
   if [ -n "$figures" ]; then start_up_time; down; return; fi
   calls
@@ -103,22 +105,53 @@ main() {
   if [ -n "$managers" ]; then three_managers; fi
   if [ -n "$rights" ]; then each_right; fi
   if [ -n "$measure" ]; then start_up_time; fi
+  with_a_profile
   down
 }
 
 configure() {
-  local services
+  local services names name
   cp "$folder/.env.example" "$folder/.env"
+  # What can be set is in .env.example.
+  while read -r name; do
+    grep -q "^#\{0,1\}$name=" "$folder/.env.example" || fail ".env.example does not have $name"
+  done < <(sed 's/#.*//' "$folder"/docker-compose.yml "$folder"/docker/traefik/*.yml | grep -oE '[$][{][A-Z_]+' | tr -d '{$' | sort -u)
+  # By .env alone, both files are one project.
+  names=$(cd "$folder" && for file in docker-compose.yml docker/traefik/docker-compose.yml; do
+    env -u COMPOSE_PROJECT_NAME "${compose[@]}" --file "$file" config | sed -n 's/^name: //p'
+  done)
+  [ "$names" = $'mcp\nmcp' ] || fail "the two files are not one project: ${names//$'\n'/ }"
   services=$(here config --services | sort | tr '\n' ' ')
   [ "$services" = 'engine mcp-manager traefik ' ] || fail "the composition has other services than it should: $services"
   [ "$(here --file docker/traefik/docker-compose.yml config --services | sort | tr '\n' ' ')" = "$services" ] ||
     fail "docker/traefik/docker-compose.yml is not the same composition"
   if have docker-compose && [[ $(docker-compose version --short 2>/dev/null) == 1.* ]]; then
     (cd "$folder" && docker-compose config --quiet) || fail "Compose 1 does not read the composition"
+  else
+    warn "left out: that Compose 1.29 reads the composition (docker-compose 1.29 is not installed)"
   fi
   if [ -n "$docker_folder" ] && [ -n "${MCP_TEST_HUB:-}" ]; then
     printf 'REGISTRY_MIRROR=10.0.2.2:%s\nREGISTRY_MIRROR_INSECURE=true\n' "${MCP_TEST_HUB##*:}" >>"$folder/.env"
   fi
+}
+
+# secrets_of_an_installation: where the documents put them, before images are built.
+secrets_of_an_installation() {
+  mkdir -p "$folder/docker/config/secrets" "$folder/docker/traefik/"{authority,certificates}
+  echo hidden >"$folder/docker/config/secrets/installation-secret"
+  echo hidden >"$folder/docker/traefik/authority/ca.key"
+  echo hidden >"$folder/docker/traefik/certificates/tls.key"
+}
+
+no_secret_in_images() {
+  local found
+  found=$(docker run --rm --network none --entrypoint find localhost/mcp/engine:latest / -xdev \
+    '(' -name installation-secret -o -name '*.key' -o -path '*/mcp-manager/images/*/Dockerfile' ')' 2>/dev/null) || true
+  case $found in *images/echo/Dockerfile*) ;; *) fail "the engine's image has no recipe of the echo server, or cannot be searched" "$found" ;; esac
+  found=$(grep -v '/Dockerfile$' <<<"$found" || true)
+  [ -z "$found" ] || fail "the engine's image holds secrets of the installation:" "$found"
+  note "ok  the engine's image has the echo server's recipe, and no secret of the installation"
+  rm -r "$folder/docker/config/secrets" "$folder/docker/traefik/"{authority/ca.key,certificates/tls.key}
 }
 
 build() {
@@ -202,6 +235,17 @@ calls() {
     until_answers http://nginx.localhost
     ask GET http://nginx.localhost
     expect_text nginx
+    ask POST http://localhost:8000/containers "${json[@]}" --max-time 300 --data \
+      '{"service_name": "my-app", "template": "fastapi", "environment": {"DATABASE_URL": "sqlite:///app.db"}, "replicas": 2}'
+    if [ "$status" = 502 ]; then
+      expect_text registry-unavailable
+      warn "left out: images of shipped templates, since containers do not reach a registry of packages from here: $body"
+    else
+      expect_status 201
+      until_answers http://my-app.localhost/health
+      ask DELETE http://localhost:8000/containers/my-app
+      expect_status 204
+    fi
   else
     warn "left out: services from images of a registry (MCP_TEST_HUB is not set)"
   fi
@@ -260,18 +304,26 @@ no_way_back() {
 }
 
 rights_as_they_are() {
-  local id name line
+  local id name line more
   step "rights"
   for id in $(here ps --quiet); do
     name=$(docker inspect --format '{{index .Config.Labels "com.docker.compose.service"}}' "$id")
     line=$(docker inspect --format '{{.HostConfig.Privileged}} {{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}} {{.HostConfig.CapAdd}} {{.Config.User}} {{.HostConfig.NetworkMode | printf "%.4s"}} {{range .Mounts}}{{.Source}} {{end}}' "$id")
+    # Whatever takes confinement away, or another's namespaces and devices.
+    more=$(docker inspect --format '{{.HostConfig.SecurityOpt}} {{range .HostConfig.Devices}}{{.PathOnHost}}:{{.PathInContainer}}:{{.CgroupPermissions}} {{end}}pid={{.HostConfig.PidMode}} ipc={{.HostConfig.IpcMode}} userns={{.HostConfig.UsernsMode}} uts={{.HostConfig.UTSMode}} masked={{len .HostConfig.MaskedPaths | lt 0}} writes={{range .Mounts}}{{if .RW}}{{.Destination}} {{end}}{{end}}' "$id")
     case $line in *docker.sock* | *podman/podman.sock*) fail "$name has a socket of the host's engine: $line" ;; esac
     case $name in
-      engine) [[ ${line//CAP_/} == 'false true [ALL] [SETGID SETUID] 1000:1000 '* ]] ;;
-      *) [[ $line == 'false true [ALL] [] '[1-9]* ]] ;;
-    esac || fail "$name has other rights than it should: $line"
+      engine)
+        [[ ${line//CAP_/} == 'false true [ALL] [SETGID SETUID] 1000:1000 '* ]] &&
+          [[ $more == '[seccomp=unconfined apparmor=unconfined label=disable] /dev/net/tun:/dev/net/tun:rwm pid= ipc=private userns= uts= masked=false '* ]] ;;
+      *)
+        [[ $line == 'false true [ALL] [] '[1-9]* ]] &&
+          [[ $more == '[no-new-privileges:true] pid= ipc=private userns= uts= masked=true '* ]] && [[ $more != *' writes='*/srv/mcp* ]] ;;
+    esac || fail "$name has other rights than it should: $line" "$more"
     note "ok  $name: not privileged, read-only, no socket, $line"
+    note "    $more"
   done
+  here exec -T engine sh -c 'echo written >/srv/mcp/mark && rm /srv/mcp/mark' || fail "services could not write in /srv/mcp"
 }
 
 volumes_stay() {
@@ -287,6 +339,15 @@ volumes_stay() {
   ask GET http://localhost/api/mcp/containers/keeper
   expect_member status '"running"'
   same_data
+}
+
+# with_a_profile: PostgreSQL comes and goes by what .env says, and so do volumes of every profile that was used before.
+with_a_profile() {
+  step "profiles in .env"
+  printf 'COMPOSE_PROFILES=%s\nPOSTGRES_PASSWORD=%s\n' "${MCP_TEST_HUB:+redis,}postgres" "$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')" >>"$folder/.env"
+  here up --detach --wait --wait-timeout 120 >/dev/null 2>&1 || fail "the composition did not come up with profiles"
+  [ -n "$(here ps --quiet postgres)" ] || fail "COMPOSE_PROFILES=postgres in .env brings no PostgreSQL"
+  note "ok  PostgreSQL came with the others"
 }
 
 down() {

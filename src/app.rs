@@ -77,9 +77,9 @@ pub async fn run(config: Config) -> Result<()> {
     });
     let policy = Policy::new(config.mcp.compat_tool_names, config.mcp.confirm.clone())?;
     let authenticator = authenticator(&config)?;
-    let tools = mcp::router(manager.clone(), authenticator.clone(), mcp_settings(&config, policy.clone(), &tasks));
-    let router = rest::router(manager.clone(), authenticator, metrics.clone(), rest_settings(&config, policy), services, tools);
     let key = session_key(&config).await?;
+    let tools = mcp::router(manager.clone(), authenticator.clone(), mcp_settings(&config, policy.clone(), &key, &tasks));
+    let router = rest::router(manager.clone(), authenticator, metrics.clone(), rest_settings(&config, policy), services, tools);
     let router = Peers::new(&key, own_address(&config, address).await?).around(router);
 
     let (engine, stopping) = (backend.clone(), tasks.stopping());
@@ -269,6 +269,8 @@ fn podman_settings(config: &Config, routing: &routing::Settings) -> podman::Sett
         require_limits: config.backend.require_limits,
         reconcile_interval: config.backend.reconcile_interval.duration(),
         pull_timeout: config.backend.pull_timeout.duration(),
+        build_network: config.packages.build_network.clone(),
+        build_timeout: config.packages.build_timeout.duration(),
         bridge: config.bridge.path.clone().or_else(bridge_beside_us),
         bridge_hosts: vec![format!("*.{}", config.server.domain)],
         secrets: Arc::new(move |name| known_secret(secrets.get(name))),
@@ -310,14 +312,12 @@ fn manager_settings(config: &Config, address: SocketAddr) -> manager::Settings {
         packages: manager::PackageSettings {
             npm_image: config.packages.npm_image.clone(),
             pypi_image: config.packages.pypi_image.clone(),
-            network: config.packages.build_network.clone(),
-            timeout: config.packages.build_timeout.duration(),
             allow_install_scripts: config.packages.allow_install_scripts,
         },
     }
 }
 
-fn mcp_settings(config: &Config, policy: Policy, tasks: &Tasks) -> mcp::Settings {
+fn mcp_settings(config: &Config, policy: Policy, key: &[u8], tasks: &Tasks) -> mcp::Settings {
     mcp::Settings {
         policy,
         origins: config.server.cors_origins.clone(),
@@ -325,6 +325,7 @@ fn mcp_settings(config: &Config, policy: Policy, tasks: &Tasks) -> mcp::Settings
         body_timeout: config.server.request_timeout.duration(),
         max_sessions: usize::try_from(config.mcp.max_sessions).unwrap_or(usize::MAX),
         session_idle: config.mcp.session_idle.duration(),
+        key: key.to_vec(),
         stopping: tasks.stopping(),
     }
 }

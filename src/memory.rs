@@ -70,17 +70,17 @@ fn give_back() {
 /// nothing has happened for a while.
 #[derive(Debug, Default)]
 pub struct Rest<T> {
-    seen: T,
-    given_at: T,
+    seen: Option<T>,
+    given_at: Option<T>,
 }
 
 impl<T: Copy + PartialEq> Rest<T> {
     /// To be called now and then, with the number of things that have happened since the start. Gives back what is free when
-    /// nothing has happened since the last look, unless that was done at this number.
+    /// nothing has happened since the last look, unless that was done at this number. What the start took is the first load.
     pub fn look(&mut self, happened: T) {
-        let before = std::mem::replace(&mut self.seen, happened);
-        if happened == before && self.given_at != happened {
-            self.given_at = happened;
+        let before = self.seen.replace(happened);
+        if before == Some(happened) && self.given_at != Some(happened) {
+            self.given_at = Some(happened);
             give_back();
         }
     }

@@ -1,9 +1,10 @@
 //! JSON-RPC messages that this program itself says, as text, the numbers of its errors, and how messages are put into
-//! [events] and [batches](batch). Leaves out those that pass through it, and reading them: the bridge does so without a
+//! [events] and [batches](batch), and the [headers] that go with them. Leaves out those that pass through it, and reading them: the bridge does so without a
 //! copy (`bridge::scan`), the gateway member by member (`gateway::mcp`).
 
 pub mod batch;
 pub mod events;
+pub mod headers;
 
 use std::fmt::Write as _;
 
@@ -31,6 +32,19 @@ pub const COME_AGAIN: &str = "5";
 /// What is said to several messages in one body, where they are not taken.
 pub const NO_BATCHES: &str =
     "batches are not taken outside of sessions of revision 2025-03-26, as later ones have none; send each message by itself";
+
+/// To so many resources can one client be subscribed, and to so many bytes of their URIs.
+const MOST_SUBSCRIBED: (usize, usize) = (1000, 256 * 1024);
+/// What is said to who wants to be subscribed to more.
+pub const TOO_MANY_SUBSCRIBED: &str =
+    "one client can be subscribed to 1000 resources, whose URIs have 256 KiB together; unsubscribe from some first";
+
+/// Whether a client that is subscribed to resources whose URIs have these lengths may be to one more.
+#[must_use]
+pub fn has_room_for_subscription(held: impl Iterator<Item = usize>, one_more: usize) -> bool {
+    let (number, bytes) = held.fold((0, 0), |(number, bytes), length| (number + 1, bytes + length));
+    number < MOST_SUBSCRIBED.0 && bytes + one_more <= MOST_SUBSCRIBED.1
+}
 
 /// A string as JSON.
 #[must_use]

@@ -70,8 +70,17 @@ no_rust() {
     "With binaries built elsewhere no Rust is needed: ./scripts/quickstart.sh --binaries FOLDER"
 }
 
-# cargo_here ARGUMENT...: cargo in the checkout.
-cargo_here() { (cd "$checkout" && cargo "$@"); }
+# cargo_here ARGUMENT...: cargo in the checkout. It takes what another checkout has built into the same folder for this
+# one's if that is newer than all files here, which it need not be made of; so the product is then built anew.
+cargo_here() {
+  local mark=${CARGO_TARGET_DIR:-$checkout/target}/checkout
+  if [ "$(cat "$mark" 2>/dev/null)" != "$checkout" ]; then
+    mkdir -p "$(dirname "$mark")"
+    touch "$checkout/src/lib.rs"
+    echo "$checkout" >"$mark"
+  fi
+  (cd "$checkout" && cargo "$@")
+}
 
 # cargo_downloads: what cargo has fetched into its own folder, a path a line.
 cargo_downloads() {

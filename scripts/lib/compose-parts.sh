@@ -39,16 +39,51 @@ replaced() {
   meanwhile http://echo.localhost/health up --detach --force-recreate --no-deps --wait mcp-manager
   [ "$unanswered" -le 1 ] || fail "$unanswered of $requests requests to a service were not answered while the manager was replaced"
   until_answers http://localhost/api/mcp/ready
+  meanwhile http://localhost:8000/health up --detach --force-recreate --no-deps --wait mcp-manager
+  found_again
   curl -s -N -o /dev/null http://localhost/api/mcp/events &
   stream=$!
   meanwhile http://echo.localhost/health up --detach --force-recreate --no-deps --wait traefik
   wait "$stream" || true
   until_answers http://echo.localhost/health
   until_answers http://localhost/api/mcp/ready
+  # From here on with the folder that Podman has as root, which is in the same volume.
+  sed -i 's|^CONTAINERS_STORAGE_GRAPHROOT=.*|CONTAINERS_STORAGE_GRAPHROOT=/var/lib/containers/storage|' "$folder/.env"
   meanwhile http://localhost:8000/health up --detach --force-recreate --no-deps --wait engine
   until_answers http://echo.localhost/health
   until_answers http://keeper.localhost/health
   same_data
+  podman_by_hand
+}
+
+# podman_by_hand: Podman in the engine's container has the settings and the images of the service.
+podman_by_hand() {
+  local folders='{{.Store.GraphDriverName}} {{.Store.GraphRoot}} {{.Store.RunRoot}}' service by_hand
+  service=$(here exec -T engine podman --url unix:///run/engine/podman.sock info --format "$folders")
+  by_hand=$(here exec -T engine podman info --format "$folders")
+  [ "$by_hand" = "$service" ] || fail "podman by hand has other folders than the service" "by hand: $by_hand" "service: $service"
+  note "ok  podman by hand has the service's folders: $by_hand"
+  if [ -n "${MCP_TEST_HUB:-}" ]; then
+    here exec -T engine podman pull --quiet docker.io/library/debian:13-slim >/dev/null 2>&1 || fail "podman by hand does not find the registry of the settings"
+    note "ok  podman by hand pulls from the registry of the settings"
+  fi
+}
+
+# found_again: a manager that was away for long answers through Traefik as soon as it answers at all.
+found_again() {
+  local address from took
+  here stop mcp-manager >/dev/null 2>&1
+  # Long enough for whatever asks now and then whether the manager is there.
+  sleep 11
+  here start mcp-manager >/dev/null 2>&1
+  address=$(docker inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' "$(here ps --quiet mcp-manager)")
+  until_answers "http://$address:8000/health"
+  from=$(date +%s%N)
+  until_answers http://localhost:8000/health
+  took=$((($(date +%s%N) - from) / 1000000))
+  [ "$took" -lt 2000 ] || fail "Traefik led nobody to the manager for another $took ms after it was back"
+  note "ok  a manager that was away answers through Traefik $took ms after it answers at all"
+  until_answers http://localhost/api/mcp/ready
 }
 
 # meanwhile URL COMPOSE ARGUMENT...: asks the URL again and again while Compose works; $requests and $unanswered count.
@@ -79,12 +114,12 @@ several_managers() {
   three_sessions
   if [ -z "${MCP_TEST_HUB:-}" ]; then warn "left out: the profile redis (MCP_TEST_HUB is not set)"; else
     step "three managers and Redis"
-    redis=(ENABLE_REDIS=true REDIS_URL=redis://redis:6379/0)
-    (export "${redis[@]}"; here --profile redis up --detach --wait redis >"$folder/redis.log" 2>&1) ||
-      fail "Redis did not come up" "$(tail -n 5 "$folder/redis.log")" "$(here --profile redis logs --no-color --tail 5 redis)"
+    redis=(COMPOSE_PROFILES=redis ENABLE_REDIS=true REDIS_URL=redis://redis:6379/0)
+    (export "${redis[@]}"; here up --detach --wait redis >"$folder/redis.log" 2>&1) ||
+      fail "Redis did not come up" "$(tail -n 5 "$folder/redis.log")" "$(COMPOSE_PROFILES=redis here logs --no-color --tail 5 redis)"
     (export "${redis[@]}"; three_sessions) || exit 1
-    here --profile redis exec -T redis redis-cli --raw KEYS 'mcp-manager:*' | grep -q sessions || fail "nothing of the managers is in Redis"
-    here --profile redis rm --stop --force redis >/dev/null 2>&1
+    COMPOSE_PROFILES=redis here exec -T redis redis-cli --raw KEYS 'mcp-manager:*' | grep -q sessions || fail "nothing of the managers is in Redis"
+    COMPOSE_PROFILES=redis here rm --stop --force redis >/dev/null 2>&1
   fi
   step "three managers and PostgreSQL"
   audited_in_postgres
@@ -96,24 +131,24 @@ several_managers() {
 audited_in_postgres() {
   local password tries=0 rows settings
   password=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
-  settings=(POSTGRES_PASSWORD="$password" AUDIT_DATABASE_URL="postgres://mcp:$password@postgres:5432/mcp")
-  (export "${settings[@]}"; here --profile postgres up --detach --wait postgres >"$folder/postgres.log" 2>&1) ||
-    fail "PostgreSQL did not come up" "$(tail -n 5 "$folder/postgres.log")" "$(here --profile postgres logs --no-color --tail 5 postgres)"
+  settings=(COMPOSE_PROFILES=postgres POSTGRES_PASSWORD="$password" AUDIT_DATABASE_URL="postgres://mcp:$password@postgres:5432/mcp")
+  (export "${settings[@]}"; here up --detach --wait postgres >"$folder/postgres.log" 2>&1) ||
+    fail "PostgreSQL did not come up" "$(tail -n 5 "$folder/postgres.log")" "$(COMPOSE_PROFILES=postgres here logs --no-color --tail 5 postgres)"
   (export "${settings[@]}"; here up --detach --wait --scale mcp-manager=3) >/dev/null 2>&1 || fail "three managers did not come up with PostgreSQL"
   a_creation_is_seen_by_all
-  in_table() { here --profile postgres exec -T postgres psql --no-align --tuples-only mcp --command "$1"; }
+  in_table() { COMPOSE_PROFILES=postgres here exec -T postgres psql --no-align --tuples-only mcp --command "$1"; }
   rows=$(in_table "SELECT string_agg(event || ' ' || operation || ' ' || coalesce(result, '-'), ', ' ORDER BY at) FROM mcp_audit WHERE target = 'seen'")
   [ "$rows" = 'begin service_create -, end service_create ok, begin service_delete -, end service_delete ok' ] ||
     fail "the audit's table says something else than what was done" "it says: $rows"
   right "the table has: $rows"
-  here --profile postgres stop postgres >/dev/null 2>&1
+  COMPOSE_PROFILES=postgres here stop postgres >/dev/null 2>&1
   ask POST 'http://localhost/api/mcp/containers?wait=none' "${json[@]}" --data '{"service_name": "unseen", "template": "echo"}'
   expect_status 500
   expect_text 'the audit cannot be written, so the operation was not done'
   ask GET http://localhost/api/mcp/containers
   expect_status 200
   case $body in *unseen*) wrong "no service whose creation could not be audited" "$(shown)" ;; esac
-  here --profile postgres start postgres >/dev/null 2>&1
+  COMPOSE_PROFILES=postgres here start postgres >/dev/null 2>&1
   until settled_at_once POST /containers '{"service_name": "unseen", "template": "echo"}' 201; do
     tries=$((tries + 1))
     [ "$tries" -lt 120 ] || fail "the managers did not find PostgreSQL again"
@@ -123,7 +158,7 @@ audited_in_postgres() {
   settled DELETE /containers/unseen '' 204 404
   # The other managers are told to do without it, before it goes.
   here up --detach --wait --scale mcp-manager=1 >/dev/null 2>&1 || fail "the manager did not come up without PostgreSQL"
-  here --profile postgres rm --stop --force postgres >/dev/null 2>&1
+  COMPOSE_PROFILES=postgres here rm --stop --force postgres >/dev/null 2>&1
 }
 
 three_sessions() {
@@ -153,19 +188,35 @@ three_sessions() {
 encrypted() {
   step "TLS with a certificate of our own"
   have openssl || { warn "left out: TLS (openssl is not installed)"; return; }
+  if TLS=own here up --detach --wait --wait-timeout 60 >/dev/null 2>&1; then fail "Traefik without its certificate counts as healthy"; fi
+  here logs --no-color traefik 2>&1 | grep 'traefik-health: TLS=own, but tls.crt is not in docker/traefik/certificates' >/dev/null ||
+    fail "Traefik's log does not say which certificate is missing" "$(here logs --no-color --tail 5 traefik)"
+  note "ok  Traefik without its certificate is unhealthy, and its log says why"
   "$folder/scripts/make-certificate.sh" echo >/dev/null
-  TLS=own here up --detach --wait --wait-timeout 60 >/dev/null 2>&1 || fail "the composition did not come up with TLS=own"
-  local trusted=(--cacert "$folder/docker/traefik/certificates/ca.crt" --resolve localhost:443:127.0.0.1) tries=0
-  until curl -fs -o /dev/null "${trusted[@]}" --resolve echo.localhost:443:127.0.0.1 https://echo.localhost/health; do
+  TLS=own HTTPS_PORT=8443 here stop traefik >/dev/null 2>&1
+  TLS=own HTTPS_PORT=8443 here up --detach --wait --wait-timeout 60 >"$folder/own.log" 2>&1 ||
+    fail "the composition did not come up with TLS=own" "$(tail -n 5 "$folder/own.log")"
+  local trusted=(--cacert "$folder/docker/traefik/certificates/ca.crt" --resolve localhost:8443:127.0.0.1) tries=0
+  until curl -fs -o /dev/null "${trusted[@]}" --resolve echo.localhost:8443:127.0.0.1 https://echo.localhost:8443/health; do
     tries=$((tries + 1))
-    [ "$tries" -lt 100 ] || fail "https://echo.localhost did not answer in time"
+    [ "$tries" -lt 100 ] || fail "https://echo.localhost:8443 did not answer in time"
     sleep 0.2
   done
-  ask GET https://localhost/api/mcp/containers/echo "${trusted[@]}"
-  expect_member url '"https://echo.localhost"'
+  ask GET https://localhost:8443/api/mcp/containers/echo "${trusted[@]}"
+  expect_member url '"https://echo.localhost:8443"'
   ask GET http://echo.localhost/health
   expect_status 301
-  expect_header location https://echo.localhost
+  expect_header location https://echo.localhost:8443/health
+  # A new certificate counts with a restart.
+  "$folder/scripts/make-certificate.sh" echo keeper >/dev/null
+  TLS=own HTTPS_PORT=8443 here restart traefik >/dev/null 2>&1
+  tries=0
+  until curl -fs -o /dev/null "${trusted[@]}" --resolve keeper.localhost:8443:127.0.0.1 https://keeper.localhost:8443/health; do
+    tries=$((tries + 1))
+    [ "$tries" -lt 100 ] || fail "https://keeper.localhost:8443 did not answer with the new certificate in time"
+    sleep 0.2
+  done
+  if here logs --no-color mcp-manager | grep 'is set and counts'; then fail "the manager warns of settings that the composition made itself"; fi
   here up --detach --wait --wait-timeout 60 >/dev/null 2>&1
   until_answers http://echo.localhost/health
 }

@@ -29,8 +29,8 @@ install_files() {
   # For servers that speak stdio; the manager looks for it beside itself.
   if [ -x "$binaries/mcp-bridge" ]; then put_file "$binaries/mcp-bridge" "$(dirname "$manager")/mcp-bridge" 755; fi
   install_templates
-  # The recipes of the images that the templates name.
-  tar -C "$checkout" -cf - docker | as_target tar -C "$installation" --no-same-owner -xf -
+  # The recipes of the images that the templates name, without what belongs to an installation of the composition.
+  tar -C "$checkout" --exclude=docker/config --exclude=docker/traefik -cf - docker | as_target tar -C "$installation" --no-same-owner -xf -
 }
 
 # install_templates: ships templates, keeping what was edited, added or deleted since they were last shipped.

@@ -4,14 +4,14 @@
 use std::time::Duration;
 
 use crate::domain::access::CALLER_HEADER;
+use crate::domain::mcp_path::{SSE_PATH_LABEL, usual_path};
 use crate::domain::spec::{ServiceSpec, SessionMode, Transport};
 
 /// Processes and threads that are reckoned for one session's server, for a cap on sessions that the process limit bears.
 const TASKS_PER_SESSION: u32 = 16;
 const MAX_SESSIONS: u32 = 64;
-/// The label that opens HTTP+SSE of 2024-11-05 to clients, and the one that says where a server of it has its stream.
+/// The label that opens HTTP+SSE of 2024-11-05 to clients.
 const SSE_CLIENTS: &str = "mcp.sse";
-const SSE_PATH: &str = "mcp.sse_path";
 
 /// Whether the spec's server needs the bridge.
 pub(super) fn is_needed(spec: &ServiceSpec) -> bool {
@@ -39,7 +39,7 @@ pub(super) fn arguments(spec: &ServiceSpec, owner: &str, hosts: &[String]) -> Ve
         ("peer", format!("http://{{owner}}:{port}")),
         ("caller-header", CALLER_HEADER.to_owned()),
     ];
-    let path = spec.labels.get(SSE_PATH).map_or("/sse", String::as_str);
+    let path = spec.labels.get(SSE_PATH_LABEL).map_or(usual_path(Transport::Sse), String::as_str);
     let inside = spec.port.filter(|_| spec.transport == Transport::Sse);
     let server = inside.map(|inside| ("sse-server", format!("http://127.0.0.1:{inside}{path}")));
     let clients = spec.labels.get(SSE_CLIENTS).is_some_and(|value| value == "true").then(|| "--sse".to_owned());

@@ -132,16 +132,16 @@ pub struct Build {
     pub script: String,
     /// How many steps the script says.
     pub steps: u64,
+    /// The script has to say what it installed, as packages resolve to whatever their registry has.
+    pub says_lock: bool,
     /// What the script may do beyond what every process may.
     pub capabilities: Vec<String>,
-    /// Network of the script; the engine's default when absent.
-    pub network: Option<String>,
-    /// Longest time that it may take.
-    pub timeout: std::time::Duration,
     /// Variables of the script and of the image.
     pub environment: BTreeMap<String, String>,
-    /// Program of the image.
+    /// Program of the image; none when empty.
     pub entrypoint: Vec<String>,
+    /// Arguments of the program, or, where there is none, the program.
+    pub command: Vec<String>,
     /// Who it runs as, `UID:GID`.
     pub user: String,
     /// Working directory of the image, which the script makes.

@@ -41,3 +41,12 @@ pub struct Ask {
     /// Whether it is a subscription, which does not end by itself.
     pub endless: bool,
 }
+
+/// Keeps a request of the bridge itself among those that wait for as long as the bridge does.
+pub(super) struct Waits<'a>(pub(super) &'a Link, pub(super) Bytes);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.forget(&self.1);
+    }
+}

@@ -15,6 +15,7 @@ use super::json;
 use super::link::Link;
 use super::listeners::Listeners;
 use super::options::{EraChoice, SessionMode};
+use super::repeat::repeat;
 use super::scan::Message;
 use crate::error::{Error, Kind, Result};
 use crate::rpc;
@@ -65,6 +66,8 @@ pub struct Common {
     starting: tokio::sync::Mutex<()>,
     /// Who hears what belongs to no request.
     pub listeners: Listeners,
+    /// The log level that a client has set last, JSON.
+    pub level: Mutex<Option<Bytes>>,
 }
 
 impl Common {
@@ -76,6 +79,7 @@ impl Common {
             state: Mutex::default(),
             starting: tokio::sync::Mutex::default(),
             listeners: Listeners::default(),
+            level: Mutex::default(),
         })
     }
 
@@ -102,6 +106,7 @@ impl Common {
                 state.known = Some(ready.era.clone());
                 state.ready = Some(Arc::clone(&ready));
                 state.used = Some(Instant::now());
+                self.repeat(&ready);
                 Ok(ready)
             }
             Err(error) => {
@@ -109,6 +114,19 @@ impl Common {
                 state.backoff.failed(&error.to_string());
                 Err(error)
             }
+        }
+    }
+
+    /// Tells a server in the place of another one what that one was told.
+    fn repeat(self: &Arc<Self>, ready: &Arc<Ready>) {
+        let (level, uris) = (self.level.lock().unwrap_or_else(PoisonError::into_inner).clone(), self.listeners.wanted_uris());
+        let is_due = matches!(ready.era, Era::Legacy(_)) && (level.is_some() || !uris.is_empty());
+        if is_due {
+            let (this, ready) = (Arc::clone(self), Arc::clone(ready));
+            self.context.tasks.spawn("subscribe again", async move {
+                let uris = uris.into_iter().filter(|uri| this.listeners.any_wants(uri));
+                repeat(&ready.link, level, uris, this.context.options.start_timeout).await;
+            });
         }
     }
 
@@ -247,39 +265,62 @@ pub fn refuse_request(link: &Link, text: &Bytes, message: &Message) {
 
 /// Starts a server for several clients and finds out its era.
 async fn start(context: &Arc<Context>, known: Option<&Era>, own: impl Fn(&Link)) -> Result<Ready> {
-    let limit = context.options.start_timeout;
-    let link = Link::start(context, true)?;
-    own(&link);
-    let legacy = context.options.era == EraChoice::Legacy || matches!(known, Some(Era::Legacy(_)));
-    if !legacy {
-        let limit = if context.options.era == EraChoice::Modern { limit } else { limit / 2 };
-        match link.call(rpc::request(b"0", "server/discover", &modern_params()), limit).await {
-            Ok((answer, message)) => {
-                let [versions] = json::find(&answer, message.result, ["supportedVersions"]);
-                if let Some(result) = message.result.filter(|_| versions.is_some()) {
-                    return Ok(Ready::new(link, Era::Modern(Some(answer.slice(result.start..result.end)))));
-                }
-                let [code] = json::find(&answer, message.error, ["code"]);
-                if code.is_some_and(|code| matches!(code.of(&answer), b"-32020" | b"-32021" | b"-32022")) {
-                    return Ok(Ready::new(link, Era::Modern(None)));
-                }
-            }
+    let start = || {
+        let link = Link::start(context, true)?;
+        own(&link);
+        Ok::<_, Error>(link)
+    };
+    let mut link = start()?;
+    if context.options.era != EraChoice::Legacy && !matches!(known, Some(Era::Legacy(_))) {
+        match find_out(context, &link).await {
+            Ok(era) => return Ok(Ready::new(link, era)),
             // A server that ends at a request it does not know gets another chance without the question.
-            Err(error) if error.kind == Kind::BackendUnavailable => {
-                let link = Link::start(context, true)?;
-                own(&link);
-                let result = initialize(&link, era::LEGACY[0], b"{}", limit).await?;
-                return Ok(Ready::new(link, Era::Legacy(result)));
-            }
-            Err(error) if error.kind == Kind::Timeout => {}
+            Err(error) if error.kind == Kind::BackendUnavailable => link = start()?,
             Err(error) => return Err(error),
         }
-        if context.options.era == EraChoice::Modern {
-            return Ok(Ready::new(link, Era::Modern(None)));
-        }
     }
-    let result = initialize(&link, era::LEGACY[0], b"{}", limit).await?;
+    let result = initialize(&link, era::LEGACY[0], b"{}", context.options.start_timeout).await?;
     Ok(Ready::new(link, Era::Legacy(result)))
+}
+
+/// Asks a server its era. One that is silent for a while is initialised as well: either it passes over what it does not
+/// know, or it only starts slowly, and then it answers both, and refuses `initialize` if it knows the stateless era alone.
+async fn find_out(context: &Arc<Context>, link: &Arc<Link>) -> Result<Era> {
+    let (choice, limit) = (context.options.era, context.options.start_timeout);
+    let patience = if choice == EraChoice::Modern { limit } else { context.options.silence };
+    let mut discovery = std::pin::pin!(link.call(rpc::request(b"0", "server/discover", &modern_params()), limit));
+    // Begun when it is waited for.
+    let mut initialized = std::pin::pin!(async { initialize(link, era::LEGACY[0], b"{}", limit).await.map(Era::Legacy) });
+    let heard = tokio::time::timeout(patience, &mut discovery).await;
+    let said = match heard {
+        Ok(Err(error)) if error.kind != Kind::Timeout => return Err(error),
+        _ if choice == EraChoice::Modern => {
+            return Ok(heard.ok().and_then(Result::ok).and_then(modern).unwrap_or(Era::Modern(None)));
+        }
+        Ok(said) => said,
+        Err(_) => tokio::select! {
+            biased;
+            said = &mut discovery => said,
+            era = &mut initialized => return match era {
+                Err(refused) if refused.kind == Kind::StartFailed => discovery.await.ok().and_then(modern).ok_or(refused),
+                era => era,
+            },
+        },
+    };
+    match said.ok().and_then(modern) {
+        Some(era) => Ok(era),
+        None => initialized.await,
+    }
+}
+
+/// The era of a server that answers `server/discover` so, if it is the stateless one.
+fn modern((answer, message): (Bytes, Message)) -> Option<Era> {
+    let [versions] = json::find(&answer, message.result, ["supportedVersions"]);
+    if let Some(result) = message.result.filter(|_| versions.is_some()) {
+        return Some(Era::Modern(Some(answer.slice(result.start..result.end))));
+    }
+    let [code] = json::find(&answer, message.error, ["code"]);
+    code.is_some_and(|code| matches!(code.of(&answer), b"-32020" | b"-32021" | b"-32022")).then_some(Era::Modern(None))
 }
 
 /// Initialises a server of an earlier era for the bridge; the result, JSON.

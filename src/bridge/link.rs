@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::Context;
-use super::ask::{Ask, Owner, Reply};
+use super::ask::{Ask, Owner, Reply, Waits};
 use super::child::{Child, Hears};
 use super::era::Dress;
 use super::frame::Line;
@@ -114,12 +114,12 @@ impl Link {
     /// How many requests wait, apart from subscriptions.
     #[must_use]
     pub fn pending(&self) -> usize {
-        self.state().waiting.values().filter(|waiting| !waiting.endless).count()
+        self.state().calls()
     }
 
     /// Ends all subscriptions in good order.
     pub fn end_subscriptions(&self) {
-        let ended: Vec<(Bytes, Waiting)> = self.state().waiting.extract_if(|_, waiting| waiting.endless).collect();
+        let ended = self.state().take_all(|waiting| waiting.endless);
         for (key, waiting) in ended {
             self.child.send(&rpc::cancelled(&key, "the bridge ends"));
             if let Reply::Stream(stream) = waiting.reply {
@@ -147,10 +147,7 @@ impl Link {
         if let Some(why) = &state.ended {
             return Err(Error::new(ErrorKind::BackendUnavailable, why.to_string()));
         }
-        if state.waiting.len() >= self.context.options.max_pending {
-            let detail = format!("{} requests are waiting for the server, which is the limit", state.waiting.len());
-            return Err(Error::new(ErrorKind::LimitReached, detail));
-        }
+        state.check_room(ask.endless, self.context.options.max_pending)?;
         state.order += 1;
         let order = state.order;
         let (key, changed) = if self.shared {
@@ -161,7 +158,7 @@ impl Link {
         } else {
             (id_text.clone(), None)
         };
-        if state.waiting.contains_key(&key) {
+        if state.get(&key).is_some() {
             return Err(Error::new(ErrorKind::Conflict, "a request with this id is not answered yet"));
         }
         if !self.child.send(changed.as_ref().unwrap_or(text)) {
@@ -170,7 +167,7 @@ impl Link {
         let token = token.map(|token| text.slice(token.start..token.end));
         let Ask { reply, dress, logs, endless } = ask;
         let waiting = Waiting { reply, dress, logs, endless, id: id_text, token, order, since: Instant::now() };
-        state.waiting.insert(key.clone(), waiting);
+        state.insert(key.clone(), waiting);
         Ok(key)
     }
 
@@ -183,6 +180,7 @@ impl Link {
         let (sender, answer) = oneshot::channel();
         let key =
             self.ask(&text, &message, Ask { reply: Reply::Own(sender), dress: Dress::Plain, logs: false, endless: false })?;
+        let _waits = Waits(self, key);
         match tokio::time::timeout(limit, answer).await {
             Ok(Ok(answer)) => {
                 let message = scan(&answer).unwrap_or_default();
@@ -192,10 +190,7 @@ impl Link {
                 let why = self.ended().map_or_else(|| "the server has ended".to_owned(), |why| why.to_string());
                 Err(Error::new(ErrorKind::BackendUnavailable, why))
             }
-            Err(_) => {
-                self.state().waiting.remove(&key);
-                Err(Error::new(ErrorKind::Timeout, format!("the server did not answer within {} s", limit.as_secs())))
-            }
+            Err(_) => Err(Error::new(ErrorKind::Timeout, format!("the server did not answer within {} s", limit.as_secs()))),
         }
     }
 
@@ -206,7 +201,7 @@ impl Link {
 
     /// Gives up a request that the server knows by `key`, and tells it so.
     pub fn cancel(&self, key: &[u8], reason: &str) {
-        let waiting = self.state().waiting.remove(key);
+        let waiting = self.state().remove(key);
         if let Some(waiting) = waiting {
             self.child.send(&rpc::cancelled(key, reason));
             if let Reply::Stream(stream) = waiting.reply {
@@ -217,7 +212,7 @@ impl Link {
 
     /// Ends the stream of a request without an answer; the server was told already.
     pub fn forget(&self, key: &[u8]) {
-        if let Some(Waiting { reply: Reply::Stream(stream), .. }) = self.state().waiting.remove(key) {
+        if let Some(Waiting { reply: Reply::Stream(stream), .. }) = self.state().remove(key) {
             stream.close();
         }
     }
@@ -360,7 +355,7 @@ impl Link {
             let state = self.state();
             let found = token.and_then(|token| {
                 let raw = token.of(&text);
-                let waiting = if self.shared { state.waiting.get(raw) } else { state.of_token(raw) };
+                let waiting = if self.shared { state.get(raw) } else { state.of_token(raw) };
                 waiting.map(|waiting| (token, waiting))
             });
             if let Some((token, Waiting { reply: Reply::Stream(stream), token: own, .. })) = found {
@@ -374,14 +369,14 @@ impl Link {
             let [subscription] = message.meta(&text, [SUBSCRIPTION]);
             if let Some(at) = subscription {
                 let state = self.state();
-                if let Some(Waiting { reply: Reply::Stream(stream), id, .. }) = state.waiting.get(at.of(&text)) {
+                if let Some(Waiting { reply: Reply::Stream(stream), id, .. }) = state.get(at.of(&text)) {
                     stream.push(apply(&text, &mut [Edit::replace(at, &id[..])]));
                     return;
                 }
             }
             if message.is(&text, "notifications/cancelled") {
                 let [request] = message.params(&text, ["requestId"]);
-                let waiting = request.and_then(|request| self.state().waiting.remove(request.of(&text)));
+                let waiting = request.and_then(|request| self.state().remove(request.of(&text)));
                 if let Some(Waiting { reply: Reply::Stream(stream), .. }) = waiting {
                     stream.close();
                     return;
@@ -423,15 +418,15 @@ impl Link {
 
     /// Takes no more requests and fails those that wait. False if that was done before.
     fn fail_all(&self, why: &str) -> bool {
-        let all: Vec<Waiting> = {
+        let all = {
             let mut state = self.state();
             if state.ended.is_some() {
                 return false;
             }
             state.ended = Some(why.into());
-            state.waiting.drain().map(|(_, waiting)| waiting).collect()
+            state.take_all(|_| true)
         };
-        for waiting in all {
+        for (_, waiting) in all {
             waiting.fail(why);
         }
         true

@@ -23,4 +23,10 @@ impl Links {
         all.retain(|link| link.strong_count() > 0);
         all.iter().filter_map(Weak::upgrade).collect()
     }
+
+    /// How many requests wait for an answer, apart from subscriptions.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.alive().iter().map(|link| link.pending()).sum()
+    }
 }

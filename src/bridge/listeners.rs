@@ -1,6 +1,7 @@
 //! Who wants to hear of changes at a server that several clients share: sessions of the earlier eras, and subscriptions of
 //! the stateless one. Leaves out what belongs to a request.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use super::link::SUBSCRIPTION;
 use super::scan::Message;
 use super::splice::{Edit, apply};
 use super::stream::Stream;
+use crate::rpc;
 
 /// The kinds of changes that one listener wants to hear of.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,6 +31,19 @@ impl Wanted {
     #[must_use]
     pub fn lists() -> Self {
         Self { tools: true, prompts: true, resources: true, uris: Vec::new() }
+    }
+
+    /// Adds a resource, if there is room for it.
+    #[must_use]
+    pub fn add(&mut self, uri: &str) -> bool {
+        if self.uris.iter().any(|known| known == uri) {
+            return true;
+        }
+        let has_room = rpc::has_room_for_subscription(self.uris.iter().map(String::len), uri.len());
+        if has_room {
+            self.uris.push(uri.to_owned());
+        }
+        has_room
     }
 
     fn wants(&self, text: &[u8], message: &Message) -> bool {
@@ -84,6 +99,13 @@ impl Listeners {
     pub fn any_wants(&self, uri: &str) -> bool {
         let alive = |listener: &&Listener| listener.stream.strong_count() > 0;
         self.all().iter().filter(alive).any(|listener| lock(&listener.wanted).uris.iter().any(|wanted| wanted == uri))
+    }
+
+    /// All resources that anybody wants to hear of.
+    #[must_use]
+    pub fn wanted_uris(&self) -> BTreeSet<String> {
+        let alive = |listener: &&Listener| listener.stream.strong_count() > 0;
+        self.all().iter().filter(alive).flat_map(|listener| lock(&listener.wanted).uris.clone()).collect()
     }
 
     /// Brings a notification to everybody who wants it; to how many.
@@ -145,6 +167,15 @@ mod tests {
             let value: serde_json::Value = serde_json::from_slice(&tagged).unwrap();
             assert_eq!(value["params"]["_meta"][SUBSCRIPTION], "s");
         }
+    }
+
+    #[test]
+    fn there_is_room_for_so_many_resources_and_so_many_bytes_of_their_uris() {
+        let mut wanted = Wanted::default();
+        assert!((0..1000).all(|number| wanted.add(&format!("a:{number}"))));
+        assert!(wanted.add("a:0") && !wanted.add("a:1000"), "one that is there needs no room");
+        let mut wanted = Wanted::default();
+        assert!(wanted.add(&"x".repeat(200 << 10)) && !wanted.add(&"y".repeat(57 << 10)) && wanted.add("a:1"));
     }
 
     #[test]

@@ -25,10 +25,12 @@ pub mod listeners;
 mod log;
 pub mod metrics;
 pub mod options;
+mod own;
 pub mod owner;
 pub mod reader;
 pub mod reaper;
 pub mod remote;
+mod repeat;
 mod salvage;
 pub mod scan;
 pub mod session;
@@ -161,7 +163,7 @@ impl Bridge {
         for link in self.context.links.alive() {
             link.end_subscriptions();
         }
-        let pending = || self.context.links.alive().iter().map(|link| link.pending()).sum::<usize>();
+        let pending = || self.context.links.pending();
         let idle = async {
             while pending() > 0 {
                 tokio::time::sleep(Duration::from_millis(20)).await;

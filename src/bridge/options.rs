@@ -12,6 +12,10 @@ use crate::error::{Error, Result};
 /// The variable that holds the service's key for session ids. The server does not inherit it.
 pub const KEY_VARIABLE: &str = "MCP_BRIDGE_SESSION_KEY";
 
+/// How long a server may say nothing to `server/discover` before it is initialised as well, where that is less than half of
+/// the time that it has to start.
+const SILENCE: Duration = Duration::from_secs(10);
+
 /// Turns a stdio MCP server into a Streamable HTTP endpoint.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "mcp-bridge", version)]
@@ -37,7 +41,7 @@ pub struct Arguments {
     /// Bytes of one message, either way.
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 20)]
     max_message: usize,
-    /// Unanswered requests of one child.
+    /// Unanswered requests of one child, and as many subscriptions.
     #[arg(long, value_name = "N", default_value_t = 1024)]
     max_pending: usize,
     /// Unread bytes of a slow reader before its stream is cut.
@@ -116,7 +120,7 @@ pub enum EraChoice {
 
 /// How the bridge runs; all of it is valid.
 #[derive(Debug, Clone)]
-#[expect(missing_docs, reason = "the fields are documented once, as flags")]
+#[expect(missing_docs, reason = "the fields are documented once, as flags and constants")]
 pub struct Options {
     pub listen: SocketAddr,
     pub path: String,
@@ -130,6 +134,7 @@ pub struct Options {
     pub replay: usize,
     pub request_timeout: Option<Duration>,
     pub start_timeout: Duration,
+    pub silence: Duration,
     pub header_timeout: Duration,
     pub body_timeout: Duration,
     pub drain_timeout: Duration,
@@ -187,11 +192,13 @@ impl Arguments {
             // A session of a server that speaks HTTP needs no process of its own.
             spare: if self.sse_server.is_some() { 0 } else { self.spare.min(self.max_sessions) as usize },
             max_message: self.max_message,
-            max_pending: self.max_pending.max(1),
+            // The bridge itself may ask two questions at once to find out the server's era.
+            max_pending: self.max_pending.max(2),
             max_queue: self.max_queue,
             replay: self.replay,
             request_timeout: (self.request_timeout > 0).then(|| seconds(self.request_timeout)),
             start_timeout: seconds(self.start_timeout),
+            silence: SILENCE.min(seconds(self.start_timeout) / 2),
             header_timeout: seconds(self.header_timeout),
             body_timeout: seconds(self.body_timeout),
             drain_timeout: seconds(self.drain_timeout),

@@ -3,21 +3,21 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::Context;
-use super::ask::{Ask, Owner, Reply};
-use super::backoff::Backoff;
+use super::ask::{Ask, Reply};
 use super::common::Common;
 use super::era::Dress;
 use super::era::backward::Backward;
 use super::json;
 use super::link::Link;
 use super::listeners::Wanted;
-use super::scan::Message;
+use super::own::{Own, Voice};
+use super::scan::{Message, scan};
 use super::stream::{Limits, Stream};
 use crate::error::{Error, Kind, Result};
 use crate::rpc;
@@ -26,6 +26,9 @@ use crate::rpc;
 const KEPT_STREAMS: usize = 16;
 /// Unread bytes of the listening stream before anybody has listened.
 const UNHEARD: usize = 256 * 1024;
+
+/// Bytes of a log level, none of which is as long.
+const LONGEST_LEVEL: usize = 32;
 
 /// The server behind a session.
 pub enum Backing {
@@ -37,32 +40,14 @@ pub enum Backing {
     Backward(Backward),
 }
 
-/// A child that belongs to one session. If it ends, the next request starts another one, which hears again how the
-/// client introduced itself.
-#[derive(Default)]
-pub struct Own {
-    link: Mutex<Option<Arc<Link>>>,
-    introduction: Mutex<Vec<Bytes>>,
-    backoff: Mutex<Backoff>,
-    starting: tokio::sync::Mutex<()>,
-}
-
-impl Own {
-    /// With a child that was introduced to the client by this `initialize` request.
-    #[must_use]
-    pub fn new(link: Arc<Link>, initialize: Bytes) -> Self {
-        Self { link: Mutex::new(Some(link)), introduction: Mutex::new(vec![initialize]), ..Self::default() }
-    }
-}
-
 /// A session.
 pub struct Session {
     /// Its id, as clients know it.
     pub id: String,
     /// The revision that was agreed on.
     pub version: OnceLock<String>,
-    context: Arc<Context>,
-    backing: Backing,
+    pub(super) context: Arc<Context>,
+    pub(super) backing: Backing,
     listening: Arc<Stream>,
     wanted: Arc<Mutex<Wanted>>,
     streams: Mutex<Streams>,
@@ -218,7 +203,10 @@ impl Session {
     pub async fn request(self: &Arc<Self>, text: Bytes, message: &Message, stream: &Arc<Stream>) -> Result<()> {
         let id = message.id.map(|id| id.of(&text).to_vec()).unwrap_or_default();
         match &self.backing {
-            Backing::Own(own) => self.ask(&*self.own_link(own).await?, &text, message, stream),
+            Backing::Own(own) => {
+                let link = self.own_link(own).await?;
+                self.ask_noting(&link, &text, message, stream, &own.level)
+            }
             Backing::Backward(backward) => backward.request(self, text, message, stream).await,
             Backing::Shared(common) => {
                 let method = message.method(&text).into_owned();
@@ -228,20 +216,72 @@ impl Session {
                         return Ok(());
                     }
                     "initialize" => return Err(Error::new(Kind::Invalid, "the session is initialised already")),
-                    "resources/subscribe" | "resources/unsubscribe" => {
-                        let [uri] = message.params(&text, ["uri"]);
-                        let uri = uri.and_then(|uri| json::string(&text, uri)).unwrap_or_default().into_owned();
-                        self.want(&uri, method == "resources/subscribe");
-                        if method == "resources/unsubscribe" && common.listeners.any_wants(&uri) {
+                    "resources/unsubscribe" => {
+                        let uri = uri_of(&text, message);
+                        self.forget(&uri);
+                        if common.listeners.any_wants(&uri) {
                             stream.finish(rpc::result(&id, b"{}"));
                             return Ok(());
                         }
+                        return self.ask(&common.ready().await?.link, &text, message, stream);
                     }
                     _ => {}
                 }
-                self.ask(&common.ready().await?.link, &text, message, stream)
+                self.ask_noting(&common.ready().await?.link, &text, message, stream, &common.level)
             }
         }
+    }
+
+    /// Asks a server of an earlier era, and notes what one in its place has to hear again.
+    fn ask_noting(
+        self: &Arc<Self>,
+        link: &Link,
+        text: &Bytes,
+        message: &Message,
+        stream: &Arc<Stream>,
+        level: &Mutex<Option<Bytes>>,
+    ) -> Result<()> {
+        match &*message.method(text) {
+            "resources/subscribe" => return self.subscribe(link, text, message, stream),
+            "resources/unsubscribe" => self.forget(&uri_of(text, message)),
+            "logging/setLevel" => {
+                let [said] = message.params(text, ["level"]);
+                if let Some(said) = said.map(|said| said.of(text)).filter(|said| said.len() <= LONGEST_LEVEL) {
+                    *lock(level) = Some(Bytes::copy_from_slice(said));
+                }
+            }
+            _ => {}
+        }
+        self.ask(link, text, message, stream)
+    }
+
+    /// Subscribes to a resource. What the server refuses is not wanted any more.
+    fn subscribe(self: &Arc<Self>, link: &Link, text: &Bytes, message: &Message, stream: &Arc<Stream>) -> Result<()> {
+        let uri = uri_of(text, message);
+        let limits = Limits { unread: self.context.options.max_queue, replay: 0, lossy: true, solo: !stream.takes_events() };
+        let inner = Stream::new(0, limits);
+        if !self.want(&uri) {
+            let id = message.id.map(|id| id.of(text));
+            stream.finish(rpc::error(id, rpc::INVALID_PARAMS, rpc::TOO_MANY_SUBSCRIBED, None));
+            return Ok(());
+        }
+        self.ask(link, text, message, &inner).inspect_err(|_| self.forget(&uri))?;
+        let (session, stream) = (Arc::clone(self), Arc::clone(stream));
+        self.context.tasks.spawn("subscribe", async move {
+            while let Some((said, is_answer)) = inner.next().await {
+                if !is_answer {
+                    stream.push(said);
+                    continue;
+                }
+                if scan(&said).is_ok_and(|said| said.result.is_none()) {
+                    session.forget(&uri);
+                }
+                return stream.finish(said);
+            }
+            session.forget(&uri);
+            stream.close();
+        });
+        Ok(())
     }
 
     /// Brings a notification to the server.
@@ -273,7 +313,7 @@ impl Session {
                     link.cancel(&key, "the client cancelled it");
                 }
             }
-            Backing::Backward(backward) => backward.notify(self, &text, message),
+            Backing::Backward(backward) => backward.notify(&text, message),
         }
         Ok(())
     }
@@ -315,13 +355,20 @@ impl Session {
         lock(&self.streams).kept.clear();
     }
 
-    /// Starts or ends hearing of a resource.
-    pub fn want(&self, uri: &str, wanted: bool) {
-        let mut all = lock(&self.wanted);
-        all.uris.retain(|known| known != uri);
-        if wanted {
-            all.uris.push(uri.to_owned());
-        }
+    /// Starts hearing of a resource. False if the client wants to hear of too many.
+    #[must_use]
+    pub fn want(&self, uri: &str) -> bool {
+        lock(&self.wanted).add(uri)
+    }
+
+    /// Ends hearing of a resource.
+    pub fn forget(&self, uri: &str) {
+        lock(&self.wanted).uris.retain(|known| known != uri);
+    }
+
+    /// The resources that the client wants to hear of.
+    pub(super) fn wanted_uris(&self) -> Vec<String> {
+        lock(&self.wanted).uris.clone()
     }
 
     /// Brings what belongs to no request to the client: on the latest request that is not answered, or on the listening
@@ -352,82 +399,14 @@ impl Session {
         let reply = Reply::Stream(Arc::clone(stream));
         link.ask(text, message, Ask { reply, dress: Dress::Plain, logs: true, endless: false }).map(drop)
     }
-
-    /// The session's own child, started again if it has ended.
-    async fn own_link(self: &Arc<Self>, own: &Own) -> Result<Arc<Link>> {
-        let running = || lock(&own.link).clone().filter(|link| link.ended().is_none());
-        if let Some(link) = running() {
-            return Ok(link);
-        }
-        let _one = own.starting.lock().await;
-        if let Some(link) = running() {
-            return Ok(link);
-        }
-        lock(&own.backoff).check()?;
-        let started = self.introduce(own).await;
-        match started {
-            Ok(link) => {
-                lock(&own.backoff).started();
-                *lock(&own.link) = Some(Arc::clone(&link));
-                Ok(link)
-            }
-            Err(error) => {
-                lock(&own.backoff).failed(&error.to_string());
-                Err(error)
-            }
-        }
-    }
-
-    /// Starts another child and repeats to it how the client introduced itself.
-    async fn introduce(self: &Arc<Self>, own: &Own) -> Result<Arc<Link>> {
-        let link = Link::start(&self.context, false)?;
-        link.own(Voice(Arc::downgrade(self)));
-        let introduction = lock(&own.introduction).clone();
-        let mut introduction = introduction.into_iter();
-        if let Some(initialize) = introduction.next() {
-            let (answer, message) = link.call(initialize, self.context.options.start_timeout).await?;
-            if message.result.is_none() {
-                let says = String::from_utf8_lossy(&answer).into_owned();
-                return Err(Error::new(Kind::StartFailed, format!("the server refuses to be initialised again: {says}")));
-            }
-        }
-        for notification in introduction {
-            link.tell(&notification);
-        }
-        Ok(link)
-    }
 }
 
-/// Hears for a session with a child of its own.
-struct Voice(Weak<Session>);
-
-impl Owner for Voice {
-    fn request(&self, link: &Arc<Link>, text: Bytes, message: &Message) {
-        match self.0.upgrade() {
-            Some(session) => session.tell(link, text, message),
-            None => super::common::refuse_request(link, &text, message),
-        }
-    }
-
-    fn notification(&self, link: &Arc<Link>, text: Bytes, message: &Message) {
-        if let Some(session) = self.0.upgrade() {
-            session.tell(link, text, message);
-        }
-    }
-
-    fn ended(&self, link: &Arc<Link>, why: &str) {
-        let Some(session) = self.0.upgrade() else { return };
-        if let Backing::Own(own) = &session.backing {
-            let is_present = lock(&own.link).as_ref().is_some_and(|present| Arc::ptr_eq(present, link));
-            if is_present {
-                tracing::warn!(why, "the server of a session has ended; the next request starts it again");
-                session.context.metrics.children_failed.add(1);
-                lock(&own.backoff).ended(why, link.has_worked());
-            }
-        }
-    }
+/// The resource that a request to subscribe or unsubscribe names.
+pub(super) fn uri_of(text: &[u8], message: &Message) -> String {
+    let [uri] = message.params(text, ["uri"]);
+    uri.and_then(|uri| json::string(text, uri)).unwrap_or_default().into_owned()
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -10,6 +10,7 @@ use super::ask::Reply;
 use super::era::Dress;
 use super::json;
 use super::stream::Stream;
+use crate::error::{Error, Kind, Result};
 use crate::rpc;
 
 /// An unanswered request.
@@ -30,7 +31,9 @@ pub(super) struct Waiting {
 #[derive(Debug, Default)]
 pub(super) struct State {
     /// By the id that the server knows.
-    pub(super) waiting: HashMap<Bytes, Waiting>,
+    waiting: HashMap<Bytes, Waiting>,
+    /// How many of them are subscriptions.
+    subscriptions: usize,
     pub(super) order: u64,
     pub(super) ended: Option<Arc<str>>,
     /// Whether a client's request was answered with a result.
@@ -38,11 +41,57 @@ pub(super) struct State {
 }
 
 impl State {
+    /// How many requests wait for an answer: all but the subscriptions.
+    pub(super) fn calls(&self) -> usize {
+        self.waiting.len() - self.subscriptions
+    }
+
+    /// Whether one more may wait. Subscriptions have a limit of their own, so that they keep nobody from being answered.
+    ///
+    /// # Errors
+    /// `LimitReached`.
+    pub(super) fn check_room(&self, endless: bool, limit: usize) -> Result<()> {
+        let (count, what) = if endless {
+            (self.subscriptions, "subscriptions are open at the server")
+        } else {
+            (self.calls(), "requests are waiting for the server")
+        };
+        if count < limit {
+            return Ok(());
+        }
+        Err(Error::new(Kind::LimitReached, format!("{count} {what}, which is the limit")))
+    }
+
+    /// The request that the server knows by this key.
+    pub(super) fn get(&self, key: &[u8]) -> Option<&Waiting> {
+        self.waiting.get(key)
+    }
+
+    /// Adds a request under a key that is free.
+    pub(super) fn insert(&mut self, key: Bytes, waiting: Waiting) {
+        self.subscriptions += usize::from(waiting.endless);
+        self.waiting.insert(key, waiting);
+    }
+
+    /// Takes the request that the server knows by this key.
+    pub(super) fn remove(&mut self, key: &[u8]) -> Option<Waiting> {
+        let removed = self.waiting.remove(key)?;
+        self.subscriptions -= usize::from(removed.endless);
+        Some(removed)
+    }
+
+    /// Takes all that are meant.
+    pub(super) fn take_all(&mut self, is_meant: impl Fn(&Waiting) -> bool) -> Vec<(Bytes, Waiting)> {
+        let taken: Vec<_> = self.waiting.extract_if(|_, waiting| is_meant(waiting)).collect();
+        self.subscriptions -= taken.iter().filter(|(_, waiting)| waiting.endless).count();
+        taken
+    }
+
     /// Takes the request that the server knows by this id, however it writes it.
     pub(super) fn take(&mut self, id: &[u8]) -> Option<Waiting> {
-        self.waiting.remove(id).or_else(|| {
+        self.remove(id).or_else(|| {
             let key = self.waiting.keys().find(|key| json::same_scalar(key, id)).cloned();
-            key.and_then(|key| self.waiting.remove(&key))
+            key.and_then(|key| self.remove(&key))
         })
     }
 
@@ -89,13 +138,12 @@ impl State {
 
     /// Takes what has waited for `limit`.
     pub(super) fn take_late(&mut self, limit: Duration) -> Vec<(Bytes, Waiting)> {
-        self.waiting.extract_if(|_, waiting| !waiting.endless && waiting.since.elapsed() >= limit).collect()
+        self.take_all(|waiting| !waiting.endless && waiting.since.elapsed() >= limit)
     }
 
     /// Takes all whose stream has this mark.
     pub(super) fn take_of(&mut self, mark: usize) -> Vec<(Bytes, Waiting)> {
-        let is_of = |waiting: &Waiting| matches!(&waiting.reply, Reply::Stream(stream) if stream.belongs_to() == mark);
-        self.waiting.extract_if(|_, waiting| is_of(waiting)).collect()
+        self.take_all(|waiting| matches!(&waiting.reply, Reply::Stream(stream) if stream.belongs_to() == mark))
     }
 }
 

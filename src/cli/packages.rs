@@ -17,10 +17,12 @@ use super::request::{read_text, shown};
 use super::{services, settings, sse};
 use crate::config::Environment;
 use crate::domain::document::Document;
+use crate::domain::mcp_path::path_label;
 use crate::domain::package::import::{self, Imported};
 use crate::domain::package::template::{TEMPLATE_LABEL, VERSION_LABEL};
 use crate::domain::package::{Source, server_json};
 use crate::error::{Error, FieldError, Kind};
+use crate::manager::views::ServiceDetail;
 use crate::manager::{PackageAnswer, PackageRequest};
 use crate::problem::Problem;
 use crate::registry::TemplateDetail;
@@ -145,15 +147,18 @@ pub async fn import(client: &Client, output: &Output, wanted: &Import) -> Outcom
         for note in &server.notes {
             output.note(&format!("{}: {note}", server.name));
         }
-        let done =
-            if wanted.dry_run { Ok("would be imported") } else { take_over(client, output, wanted, server, &directory).await };
-        let (outcome, reason) = match done {
-            Ok(done) => (done, None),
-            Err(Trouble::Error(_, error)) => ("failed", Some(error.to_string())),
+        let done = if wanted.dry_run {
+            Ok((server.name.clone(), "would be imported"))
+        } else {
+            take_over(client, output, wanted, server, &directory).await
+        };
+        let (template, outcome, reason) = match done {
+            Ok((template, done)) => (template, done, None),
+            Err(Trouble::Error(_, error)) => (server.name.clone(), "failed", Some(error.to_string())),
             Err(other) => return Err(other),
         };
         failed |= outcome == "failed";
-        let secrets: Vec<String> = server.secrets.keys().map(|variable| server.secret_name(variable)).collect();
+        let secrets: Vec<String> = server.secrets.keys().map(|variable| import::secret_name(&template, variable)).collect();
         results.push(json!({
             "name": server.name, "source": server.source.to_string(), "outcome": outcome, "reason": reason, "secrets": secrets,
             "arguments": server.arguments, "environment": server.environment.keys().collect::<Vec<_>>(),
@@ -182,17 +187,29 @@ fn without_comments(text: &str) -> Option<String> {
     Some(Value::from(parsed.value?).to_string())
 }
 
+/// Makes a server's template and service; the template's name, and what has been done.
 async fn take_over(
     client: &Client,
     output: &Output,
     wanted: &Import,
     server: &Imported,
     directory: &Path,
-) -> Outcome<&'static str> {
-    let secrets = server.secrets.keys().map(|variable| (variable.clone(), server.secret_name(variable))).collect();
+) -> Outcome<(String, &'static str)> {
+    let template = name_of_template(client, server).await?;
+    // Before anything refers to it.
+    let mut kept = Vec::new();
+    for (variable, value) in &server.secrets {
+        let path = directory.join(import::secret_name(&template, variable));
+        if let Some(value) = value
+            && !is_kept(&path, value)?
+        {
+            kept.push((path, value));
+        }
+    }
+    let secrets = server.secrets.keys().map(|variable| (variable.clone(), import::secret_name(&template, variable))).collect();
     let request = PackageRequest {
         source: Some(server.source.to_string()),
-        name: Some(server.name.clone()),
+        name: Some(template.clone()),
         description: server.description.clone(),
         program: server.program.clone(),
         arguments: Some(server.arguments.clone()).filter(|arguments| !arguments.is_empty()),
@@ -201,65 +218,94 @@ async fn take_over(
         required_env_vars: Some(server.required.clone()).filter(|required| !required.is_empty()),
         transport: Some(server.transport),
         port: server.port,
+        path: server.path.clone(),
         egress: wanted.egress.then_some(true),
         replace: wanted.replace_template.then_some(true),
         ..PackageRequest::default()
     };
-    let template = add_beside(client, output, request).await?.template;
-    for (variable, value) in &server.secrets {
-        let name = server.secret_name(variable);
-        match value {
-            Some(value) => keep_secret(&directory.join(&name), value)?,
-            None => output.note(&format!("{}: put the value of {variable} into the secret '{name}'", server.name)),
-        }
+    add(client, output, &request).await?;
+    for (path, value) in kept {
+        keep_secret(&path, value)?;
+    }
+    for (variable, _) in server.secrets.iter().filter(|(_, value)| value.is_none()) {
+        let name = import::secret_name(&template, variable);
+        output.note(&format!("{}: put the value of {variable} into the secret '{name}'", server.name));
     }
     // Without their values, a service would only fail.
     if wanted.templates_only || !server.required.is_empty() || server.secrets.values().any(Option::is_none) {
-        return Ok("template made");
+        return Ok((template, "template made"));
     }
-    let body = json!({"service_name": server.name, "template": template});
-    let query: Query = vec![("wait", "none".to_owned())];
-    match client.change::<Value, _>(Method::POST, "/containers", &query, Some(&body)).await {
-        // Who imports a file again has most of it already.
-        Err(Trouble::Error(_, error)) if error.kind == Kind::AlreadyExists => Ok("there already"),
-        changed => changed.map(|_| "imported"),
-    }
+    let outcome = start(client, output, server, &template).await?;
+    Ok((template, outcome))
 }
 
-/// Makes a template, under the next free name where one of something else has the wanted name already: `time-2` beside
-/// the shipped `time`. One of the same server is taken as it is when it says the same, and replaced only when that is meant.
-async fn add_beside(client: &Client, output: &Output, mut request: PackageRequest) -> Outcome<PackageAnswer> {
-    let name = request.name.clone().unwrap_or_default();
-    let mut number = 1;
-    loop {
-        let refused = match add(client, output, &request).await {
-            Err(Trouble::Error(code, error)) if error.kind == Kind::AlreadyExists => Trouble::Error(code, error),
-            done => return done,
+/// The name for a server's template: its own, or the next free one where something else has that: `time-2` beside the
+/// shipped `time`. One of the same server is the same template.
+async fn name_of_template(client: &Client, server: &Imported) -> Outcome<String> {
+    let source = server.source.to_string();
+    let names = (1..=MOST_NAMES).map(|number| match number {
+        1 => server.name.clone(),
+        _ => format!("{}-{number}", server.name),
+    });
+    for name in names {
+        let present: TemplateDetail = match client.get(&format!("/templates/{name}"), &Query::new()).await {
+            Err(Trouble::Error(_, error)) if error.kind == Kind::NotFound => return Ok(name),
+            present => present?,
         };
-        let wanted = request.name.as_deref().unwrap_or_default();
-        let present: TemplateDetail = client.get(&format!("/templates/{wanted}"), &Query::new()).await?;
         let made_of = present.document.as_ref().and_then(|document| document["labels"][TEMPLATE_LABEL].as_str());
-        if made_of == request.source.as_deref() || number == MOST_NAMES {
-            return Err(refused);
+        if made_of == Some(source.as_str()) {
+            return Ok(name);
         }
-        number += 1;
-        request.name = Some(format!("{name}-{number}"));
+    }
+    let detail = format!("the templates '{0}' and '{0}-2' to '{0}-{MOST_NAMES}' are of other servers", server.name);
+    Err(Error::new(Kind::AlreadyExists, detail).remedy("rename the server in the file to import").into())
+}
+
+/// Starts a service of a template: under the server's name, or under the template's where another service has that.
+async fn start(client: &Client, output: &Output, server: &Imported, template: &str) -> Outcome<&'static str> {
+    let query: Query = vec![("wait", "none".to_owned())];
+    let mut names = vec![server.name.as_str(), template];
+    names.dedup();
+    for name in names {
+        let body = json!({"service_name": name, "template": template});
+        match client.change::<Value, _>(Method::POST, "/containers", &query, Some(&body)).await {
+            Err(Trouble::Error(_, error)) if error.kind == Kind::AlreadyExists => {}
+            changed => {
+                changed?;
+                if name != server.name {
+                    output.note(&format!("{}: there is another service of that name, so this one is '{name}'", server.name));
+                }
+                return Ok("imported");
+            }
+        }
+        let present: ServiceDetail = client.get(&service_path(name, "")?, &Query::new()).await?;
+        // Who imports a file again has most of it already.
+        if present.summary.template.is_some_and(|present| present.name == template) {
+            return Ok("there already");
+        }
+    }
+    let detail = format!("there is another service '{}', which is not of the template '{template}'", server.name);
+    let remedy = format!("start this one under another name: mcp-manager run NAME --template {template}");
+    Err(Error::new(Kind::AlreadyExists, detail).remedy(remedy).into())
+}
+
+/// Whether a secret is in its file already. One that says something else is not overwritten.
+fn is_kept(path: &Path, value: &str) -> Outcome<bool> {
+    match std::fs::read_to_string(path) {
+        Ok(present) if present.trim_end_matches('\n') == value => Ok(true),
+        Ok(_) => {
+            let detail = format!("there is another secret in {} already", path.display());
+            let remedy = "remove that file, or take the variable out of the file to import";
+            Err(Error::new(Kind::Conflict, detail).remedy(remedy).into())
+        }
+        Err(_) => Ok(false),
     }
 }
 
-/// Writes a secret's file, readable by its owner only. One that says something else is not overwritten.
+/// Writes a secret's file, readable by its owner only.
 fn keep_secret(path: &Path, value: &str) -> Outcome {
     use std::os::unix::fs::PermissionsExt as _;
     let fault = |error: std::io::Error| Error::internal(format!("the secret {} cannot be kept: {error}", path.display()), error);
-    if let Ok(present) = std::fs::read_to_string(path) {
-        if present.trim_end_matches('\n') == value {
-            return Ok(());
-        }
-        let detail = format!("there is another secret in {} already", path.display());
-        return Err(Error::new(Kind::Conflict, detail)
-            .remedy("remove that file, or take the variable out of the file to import")
-            .into());
-    }
     let permissions = std::fs::Permissions::from_mode(0o600);
     whole_file::make_folder_of(path).map_err(fault)?;
     Ok(whole_file::write_new(path, value.as_bytes(), Some(permissions)).map_err(fault)?)
@@ -289,6 +335,7 @@ pub async fn export(client: &Client, output: &Output, wanted: &Export) -> Outcom
     server.description = detail.summary.description;
     server.transport = detail.summary.transport;
     server.port = detail.summary.port;
+    server.path = path_label(server.transport).and_then(|label| document["labels"][label].as_str()).map(str::to_owned);
     server.arguments = spec.command.map(|words| words.0).unwrap_or_default();
     for (variable, value) in document["environment"].as_object().into_iter().flatten() {
         server.environment.insert(variable.clone(), value.as_str().map_or_else(|| value.to_string(), str::to_owned));

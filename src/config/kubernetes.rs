@@ -1,5 +1,6 @@
 //! Section `kubernetes`: the cluster that services run in, and what they get there.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use super::section::{Check, section};
@@ -69,6 +70,12 @@ section! {
     }
 }
 
+/// Whether a cluster takes it as an exception from all IPv4 addresses: a range of them that is not all.
+fn is_part_of_ipv4(text: &str) -> bool {
+    let Some((address, prefix)) = text.split_once('/') else { return false };
+    address.parse::<Ipv4Addr>().is_ok() && prefix.parse::<u8>().is_ok_and(|prefix| (1..=32).contains(&prefix))
+}
+
 impl Kubernetes {
     fn validate(&self, check: &mut Check) {
         let label = |text: &str| {
@@ -82,9 +89,12 @@ impl Kubernetes {
         let namespaces = self.allow_from_namespaces.iter().all(|name| label(name));
         check.that(namespaces, "allow_from_namespaces", "has what is not the name of a namespace", remedy);
         self.validate_route(check, label);
-        let range = |text: &String| text.contains('/') && text.parse::<AddressRange>().is_ok();
-        let remedy = "use ranges such as 10.0.0.0/8";
-        check.that(self.egress_except.iter().all(range), "egress_except", "has what is not a range", remedy);
+        for range in &self.egress_except {
+            let message = format!("'{}' is not a part of the IPv4 addresses", range.escape_debug());
+            let remedy =
+                "use ranges such as 10.0.0.0/8; nothing else may be kept out of 0.0.0.0/0, where services with egress get";
+            check.that(is_part_of_ipv4(range), "egress_except", message, remedy);
+        }
         check.that(self.volume_size.0 >= 1 << 20, "volume_size", "is too small", "use 1m or more");
         check.that(
             self.bridge_program.starts_with('/'),

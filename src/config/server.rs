@@ -26,7 +26,8 @@ section! {
         allowed_hosts: Vec<String> = Vec::new();
         /// Origins of web pages that may call the API from a browser; `*` for all, nothing for none.
         cors_origins: Vec<String> = Vec::new(), also "CORS_ORIGINS";
-        /// Services are reached at `http://NAME.DOMAIN`.
+        /// Services are reached at `http://NAME.DOMAIN`. In a cluster another domain replaces the pods of `stdio` and `sse` services,
+        /// because their bridges take no other name.
         domain: String = "localhost".to_owned();
         /// Scheme in the URLs of services; `https` where a proxy in front ends TLS.
         public_scheme: Scheme = Scheme::Http;

@@ -306,3 +306,15 @@ fn routes_of_a_cluster_are_of_one_kind_and_a_gateway_is_named() {
     let without = asked(&[("route_kind", "httproute"), ("ingress", "false")]).load().unwrap();
     assert_eq!(without.warnings, Vec::<String>::new());
 }
+
+#[test]
+fn what_egress_leaves_out_is_a_part_of_the_ipv4_addresses() {
+    let asked = |ranges: &str| Setup::new().flag("kubernetes.egress_except", ranges);
+    for bad in ["fd00::/8", "0.0.0.0/0", "10.0.0.1", "10.0.0.0/33", "inside"] {
+        let error = asked(&format!("10.0.0.0/8,{bad}")).error();
+        let told = format!("kubernetes.egress_except: '{bad}' is not a part of the IPv4 addresses");
+        assert!(error.contains(&told) && error.contains("use ranges such as 10.0.0.0/8"), "{error}");
+    }
+    let fine = asked("10.0.0.0/8,203.0.113.7/32").load().unwrap();
+    assert_eq!(fine.kubernetes.egress_except, ["10.0.0.0/8", "203.0.113.7/32"]);
+}

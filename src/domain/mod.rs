@@ -1,16 +1,18 @@
-//! Pure types and rules: names, address ranges, quantities, templates, specs, statuses, access. No I/O, no async.
+//! Pure types and rules: names, address ranges, quantities, templates, specs, statuses, access, what is secret. No I/O, no async.
 
 pub mod access;
 pub mod address_range;
 pub mod aggregate;
 pub mod document;
 pub mod fields;
+pub mod mcp_path;
 pub mod name;
 pub mod package;
 pub mod quantity;
 pub mod reason;
 #[cfg(test)]
 pub mod samples;
+pub mod secret;
 pub mod spec;
 pub mod status;
 pub mod template;

@@ -27,6 +27,7 @@ use tokio::sync::watch;
 
 use crate::domain::access::CALLER_HEADER;
 use crate::domain::address_range::AddressRange;
+use crate::domain::mcp_path::mcp_path;
 use crate::domain::name::RESERVED;
 use crate::domain::spec::Transport;
 use crate::domain::status::Snapshot;
@@ -164,7 +165,7 @@ impl Gateway {
     #[must_use]
     pub fn mcp_path(&self, name: &str) -> String {
         let routes = self.routes();
-        let path = routes.get(name).and_then(|route| crate::routing::mcp_path(&route.state().record.spec.labels));
+        let path = routes.get(name).and_then(|route| mcp_path(&route.state().record.spec.labels));
         path.unwrap_or("/mcp").to_owned()
     }
 

@@ -16,7 +16,9 @@ use super::request::as_object;
 use crate::backend::{Build, Built, ImageDetail};
 use crate::domain::access::{Actor, Operation};
 use crate::domain::fields;
+use crate::domain::mcp_path::{is_path, path_label};
 use crate::domain::package::known::{self, Known};
+use crate::domain::package::lock::{self, Lock};
 use crate::domain::package::recipe::{self, BASE_LABEL, DIRECTORY, LOCK_LABEL, Options, SOURCE_LABEL, USER};
 use crate::domain::package::template::{self, TemplateParts, VERSION_LABEL};
 use crate::domain::package::{Ecosystem, Package, Source, distribution, failure, is_system_package, is_with};
@@ -31,10 +33,6 @@ pub struct PackageSettings {
     pub npm_image: String,
     /// Image that those of `PyPI` packages begin with.
     pub pypi_image: String,
-    /// Network of builds; the engine's default when absent.
-    pub network: Option<String>,
-    /// Longest time for a build.
-    pub timeout: std::time::Duration,
     /// Requests may let packages run programs while they are installed.
     pub allow_install_scripts: bool,
 }
@@ -80,6 +78,9 @@ pub struct PackageRequest {
     /// Port on which the server listens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
+    /// Path at which the server speaks MCP (default: `/mcp`, or `/sse` of the transport `sse`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
     /// May open connections to the outside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub egress: Option<bool>,
@@ -140,6 +141,10 @@ impl Manager {
     }
 
     async fn package(&self, request: PackageRequest, source: Source, progress: OnProgress) -> Result<PackageAnswer> {
+        let wrong_path = |message: &str| Error::invalid_field("path", message, "write e.g. /mcp, or leave it out");
+        if !request.path.as_deref().is_none_or(is_path) {
+            return Err(wrong_path("is not a path of letters, digits and /-_.~"));
+        }
         let known = match &source {
             Source::Package(package) => known::of(package),
             Source::Image(_) => known::NOTHING,
@@ -152,12 +157,14 @@ impl Manager {
         let only_port = Some(image.detail.ports.as_slice()).filter(|ports| ports.len() == 1).map(|ports| ports[0]);
         let port = request.port.or(only_port.filter(|_| request.transport != Some(Transport::Stdio)));
         let transport = request.transport.unwrap_or(if port.is_some() { Transport::Http } else { Transport::Stdio });
+        if request.path.is_some() && path_label(transport).is_none() {
+            return Err(wrong_path("is nothing for the transport stdio"));
+        }
         let texts = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let mut environment: BTreeMap<_, _> = known.environment.iter().map(texts).collect();
         environment.extend(request.environment.unwrap_or_default());
         let arguments = request.arguments.unwrap_or_else(|| known.arguments.iter().map(|word| (*word).to_owned()).collect());
-        let lock: Option<BTreeMap<String, String>> =
-            image.detail.labels.get(LOCK_LABEL).and_then(|lock| serde_json::from_str(lock).ok());
+        let lock = image.detail.labels.get(LOCK_LABEL).and_then(|lock| lock::read(lock));
         let parts = TemplateParts {
             version: lock.as_ref().and_then(|lock| installed(&source, lock)),
             description: request.description.or_else(|| Some(source.description())),
@@ -166,6 +173,7 @@ impl Manager {
             made_here: matches!(source, Source::Package(_)),
             transport,
             port: port.filter(|_| transport != Transport::Stdio || request.port.is_some()),
+            path: request.path,
             arguments,
             environment,
             secrets: request.secrets.unwrap_or_default(),
@@ -221,11 +229,11 @@ impl Manager {
             base: options.base_image.clone(),
             script: recipe.script,
             steps: recipe.steps,
+            says_lock: true,
             capabilities: recipe.capabilities,
-            network: settings.network.clone(),
-            timeout: settings.timeout,
             environment: recipe.environment,
             entrypoint: recipe.entrypoint,
+            command: Vec::new(),
             user: USER.to_owned(),
             directory: DIRECTORY.to_owned(),
             labels: BTreeMap::from([(SOURCE_LABEL.to_owned(), package.to_string()), (BASE_LABEL.to_owned(), options.base_image)]),
@@ -276,7 +284,7 @@ fn same(present: &Value, document: &Value) -> bool {
 }
 
 /// The version of the package itself that was installed.
-fn installed(source: &Source, lock: &BTreeMap<String, String>) -> Option<String> {
+fn installed(source: &Source, lock: &Lock) -> Option<String> {
     let Source::Package(package) = source else { return None };
     let same = |name: &str| name == package.name || known::same_in_python(name, &package.name);
     lock.iter().find(|(name, _)| same(name)).map(|(_, version)| version.clone())

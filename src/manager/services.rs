@@ -192,8 +192,13 @@ impl Manager {
 
     async fn set_desired(self: &Arc<Self>, name: &ServiceName, desired: Desired, patience: Patience) -> Result<ServiceDetail> {
         let current = self.service(name)?;
-        let ended = matches!(current.phase, Phase::Exited | Phase::CrashLoop) && desired == Desired::Running;
-        if ended && current.record.desired == desired {
+        let ended = match current.phase {
+            Phase::Exited | Phase::CrashLoop => true,
+            // Somebody has scaled it to nothing behind the manager's back.
+            Phase::Stopped => current.replicas.is_empty(),
+            _ => false,
+        };
+        if ended && desired == Desired::Running && current.record.desired == desired {
             // It ended by itself; starting it is what a restart does.
             self.backend.restart(name).await?;
         }

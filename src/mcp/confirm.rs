@@ -1,21 +1,48 @@
 //! Asking the client's user before a tool does something: by elicitation in a session, by asking for input in the
-//! revision that has no sessions.
+//! revision that has no sessions. There an answer counts only with the state that came with the question, which is signed:
+//! without it, whoever calls could answer what nobody was asked, or take the answer to one call for another.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use rmcp::model::{
     CallToolRequestParams, ElicitRequest, ElicitRequestParams, ElicitResult, ElicitationAction, ElicitationSchema, ErrorCode,
-    InputRequest, InputRequiredResult, ProtocolVersion,
+    InputRequest, InputRequiredResult, ProtocolVersion, RequestStateCodec, SealOptions,
 };
 use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer};
 use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, Kind, Result};
 use crate::tools::Tool;
 
 /// Key of the one question.
 const KEY: &str = "confirm";
+
+/// How long a user may think about it.
+const PATIENCE: Duration = Duration::from_mins(10);
+
+/// Signs what belongs to questions.
+#[derive(Clone)]
+pub(super) struct Signer(Arc<RequestStateCodec>);
+
+impl Signer {
+    /// A signer with a key of any length; managers that share it take each other's.
+    pub(super) fn new(key: &[u8]) -> Self {
+        // Sessions have this key, too; the library marks what it signs.
+        Self(Arc::new(RequestStateCodec::new_unchecked(Sha256::digest(key).to_vec())))
+    }
+
+    fn state(&self, call: &[u8]) -> String {
+        self.0.seal_with(&[], &SealOptions::new().associated_data(call).ttl(PATIENCE))
+    }
+
+    fn is_of(&self, state: &str, call: &[u8]) -> bool {
+        self.0.open_with(state, call).is_ok()
+    }
+}
 
 /// What came of asking.
 pub(super) enum Confirmation {
@@ -31,14 +58,10 @@ pub(super) enum Confirmation {
 pub(super) async fn confirmed(
     tool: &Tool,
     request: &CallToolRequestParams,
+    caller: Option<&str>,
+    signer: &Signer,
     context: &RequestContext<RoleServer>,
 ) -> Result<Confirmation> {
-    if let Some(answer) = request.input_responses.as_ref().and_then(|responses| responses.get(KEY)) {
-        let answer = serde_json::from_value(answer.clone());
-        let answer =
-            answer.map_err(|_| Error::invalid_field(KEY, "is not the result of an elicitation", "answer the question"))?;
-        return judge(tool, &answer).map(|()| Confirmation::Given);
-    }
     let is_new = context.protocol_version().is_some_and(|version| version >= ProtocolVersion::V_2026_07_28);
     let elicitation = context.client_capabilities().and_then(|capabilities| capabilities.elicitation);
     // A client that names no mode means forms, as there was nothing else once.
@@ -53,6 +76,16 @@ pub(super) async fn confirmed(
         let code = ErrorCode::MISSING_REQUIRED_CLIENT_CAPABILITY;
         return Ok(Confirmation::CannotAsk(ErrorData::new(code, error.to_string(), Some(needed))));
     }
+    // Members of objects are in order here, so that the same call is the same text.
+    let call = json!([tool.name, request.arguments, caller]).to_string().into_bytes();
+    let answered = request.request_state.as_deref().is_some_and(|state| is_new && signer.is_of(state, &call));
+    let answer = request.input_responses.as_ref().and_then(|responses| responses.get(KEY)).filter(|_| answered);
+    if let Some(answer) = answer {
+        let answer = serde_json::from_value(answer.clone());
+        let answer =
+            answer.map_err(|_| Error::invalid_field(KEY, "is not the result of an elicitation", "answer the question"))?;
+        return judge(tool, &answer).map(|()| Confirmation::Given);
+    }
     let question = ElicitRequestParams::FormElicitationParams {
         meta: None,
         message: message(tool, request.arguments.as_ref()),
@@ -61,7 +94,7 @@ pub(super) async fn confirmed(
     if is_new {
         let question = InputRequest::Elicitation(ElicitRequest::new(question));
         let questions = BTreeMap::from([(KEY.to_owned(), question)]);
-        return Ok(Confirmation::Ask(InputRequiredResult::from_input_requests(questions)));
+        return Ok(Confirmation::Ask(InputRequiredResult::new(Some(questions), Some(signer.state(&call)))));
     }
     let answer = tokio::select! {
         answer = context.peer.create_elicitation(question) => answer,

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::confirm::{self, Confirmation};
+use super::confirm::{self, Confirmation, Signer};
 use super::{Host, Request, params};
 use crate::domain::access::Actor;
 use crate::domain::shown;
@@ -36,11 +36,12 @@ const REPORTS: usize = 64;
 #[derive(Clone)]
 pub(super) struct Handler {
     host: Arc<dyn Host>,
+    signer: Signer,
 }
 
 impl Handler {
-    pub(super) fn new(host: Arc<dyn Host>) -> Self {
-        Self { host }
+    pub(super) fn new(host: Arc<dyn Host>, signer: Signer) -> Self {
+        Self { host, signer }
     }
 
     async fn answer(
@@ -52,7 +53,8 @@ impl Handler {
         if let Some(tool) = tool
             && self.host.must_confirm(tool).await?
         {
-            match confirm::confirmed(tool, &request, context).await? {
+            let caller = actor(context).map(|actor| actor.name);
+            match confirm::confirmed(tool, &request, caller.as_deref(), &self.signer, context).await? {
                 Confirmation::Given => {}
                 Confirmation::Ask(question) => return Ok(Ok(CallToolResponse::InputRequired(question))),
                 Confirmation::CannotAsk(refusal) => return Ok(Err(refusal)),

@@ -10,6 +10,7 @@ use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, Stream
 use tokio_util::sync::CancellationToken;
 
 use super::Host;
+use super::confirm::Signer;
 use super::door::{Door, admit};
 use super::handler::Handler;
 use super::local::Local;
@@ -18,7 +19,7 @@ use crate::manager::Manager;
 use crate::tools::Policy;
 
 /// How the MCP server behaves.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Settings {
     /// What the installation wants of tools.
     pub policy: Policy,
@@ -32,6 +33,8 @@ pub struct Settings {
     pub max_sessions: usize,
     /// A session in which nothing happens for so long ends.
     pub session_idle: Duration,
+    /// Signs questions to users; of all managers that share sessions.
+    pub key: Vec<u8>,
     /// Ends sessions and streams.
     pub stopping: CancellationToken,
 }
@@ -52,7 +55,8 @@ fn over(host: Arc<dyn Host>, authenticator: Authenticator, settings: Settings) -
         .with_max_request_body_bytes(settings.max_body_bytes)
         .with_json_response(true)
         .disable_allowed_hosts();
-    let service = StreamableHttpService::new(move || Ok(Handler::new(host.clone())), sessions.clone(), config);
+    let signer = Signer::new(&settings.key);
+    let service = StreamableHttpService::new(move || Ok(Handler::new(host.clone(), signer.clone())), sessions.clone(), config);
     let door = Door {
         authenticator,
         origins: settings.origins.into(),
@@ -109,6 +113,7 @@ mod tests {
             body_timeout: Duration::from_secs(30),
             max_sessions: 10,
             session_idle: Duration::from_mins(30),
+            key: b"key".to_vec(),
             stopping: CancellationToken::new(),
         };
         over(Arc::new(Parrot), Authenticator::Off, settings)

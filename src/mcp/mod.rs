@@ -60,7 +60,8 @@ pub async fn serve_stdio(host: Arc<dyn Host>) -> Result<()> {
         rmcp::service::ServerInitializeError::ConnectionClosed(_) => None,
         other => Some(Error::new(Kind::Invalid, format!("the MCP client does not speak the protocol: {other}"))),
     };
-    match rmcp::ServiceExt::serve(handler::Handler::new(host), rmcp::transport::io::stdio_pipes()).await {
+    let handler = handler::Handler::new(host, confirm::Signer::new(&rand::random::<[u8; 32]>()));
+    match rmcp::ServiceExt::serve(handler, rmcp::transport::io::stdio_pipes()).await {
         Ok(running) => {
             // However it ended, the client is gone.
             let _ = running.waiting().await;

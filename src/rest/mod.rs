@@ -90,10 +90,10 @@ pub fn router(
     router.with_state(api)
 }
 
-/// The OpenAPI document, without a running manager.
+/// The OpenAPI document, without a running manager; with the old names of tools where those answer.
 #[must_use]
-pub fn openapi_document() -> serde_json::Value {
-    openapi::corrected(documented().into_openapi())
+pub fn openapi_document(compat: bool) -> serde_json::Value {
+    openapi::corrected(documented().into_openapi(), compat)
 }
 
 fn documented() -> OpenApiRouter<Api> {

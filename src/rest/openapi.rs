@@ -1,9 +1,9 @@
 //! The OpenAPI document and the page that shows it.
 
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
@@ -54,8 +54,8 @@ pub fn base() -> OpenApi {
 }
 
 /// The document with the schemas of what is written to the manager as they are published elsewhere: OpenAPI 3.1 speaks
-/// JSON Schema, and what is derived for it alone would know less.
-pub fn corrected(document: OpenApi) -> Value {
+/// JSON Schema, and what is derived for it alone would know less. With `compat` the old names of tools are in it, too.
+pub fn corrected(document: OpenApi, compat: bool) -> Value {
     // Plain values always serialise.
     let mut document = serde_json::to_value(document).unwrap_or_default();
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.definitions_path = "/components/schemas".into());
@@ -70,7 +70,7 @@ pub fn corrected(document: OpenApi) -> Value {
     }
     // Unknown fields are errors.
     document["components"]["schemas"]["ServiceRequest"]["additionalProperties"] = false.into();
-    super::tools::describe(&mut document);
+    super::tools::describe(&mut document, compat);
     document
 }
 
@@ -83,9 +83,11 @@ pub fn pages() -> Router<Api> {
 
 /// The document is made when it is first asked for: as a tree it is larger than everything else that the manager has in
 /// memory, and most managers are never asked.
-async fn document() -> impl IntoResponse {
-    static TEXT: LazyLock<Bytes> = LazyLock::new(|| super::openapi_document().to_string().into());
-    ([(header::CONTENT_TYPE, "application/json")], TEXT.clone())
+async fn document(State(api): State<Api>) -> impl IntoResponse {
+    static TEXTS: [OnceLock<Bytes>; 2] = [const { OnceLock::new() }; 2];
+    let compat = api.settings.policy.compat;
+    let text = TEXTS[usize::from(compat)].get_or_init(|| super::openapi_document(compat).to_string().into());
+    ([(header::CONTENT_TYPE, "application/json")], text.clone())
 }
 
 /// The page's answers where the library's own would lead out of the prefix or say nothing.
@@ -117,7 +119,7 @@ mod tests {
     }
 
     fn validator(schema: &str) -> jsonschema::Validator {
-        let mut document = crate::rest::openapi_document();
+        let mut document = crate::rest::openapi_document(false);
         document["$ref"] = format!("#/components/schemas/{schema}").into();
         jsonschema::validator_for(&document).unwrap()
     }

@@ -20,7 +20,8 @@ use super::problem::{Answer, ProblemDocument};
 use super::streams::{json_event, keep_alive};
 use crate::domain::status::Progress;
 use crate::error::Error;
-use crate::tools::{self, Call, TOOLS};
+use crate::tools::compat::ALIASES;
+use crate::tools::{self, Call, TOOLS, Tool};
 
 /// The tools, as MCP describes them: name, schemas, annotations; only those that the caller may use.
 #[utoipa::path(get, path = "/tools", tag = "tools", responses((status = 200, body = Object),
@@ -83,22 +84,34 @@ fn stream(name: String, compat: bool, call: Call) -> BoxStream<'static, Result<E
     Box::pin(futures_util::StreamExt::map(steps, Ok))
 }
 
-/// The OpenAPI entries of all tools: one path each, with the schemas of the table.
-pub fn describe(document: &mut Value) {
-    let problem = json!({"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}});
+/// The OpenAPI entries of all tools: one path each, with the schemas of the table. With `compat` the old names have theirs,
+/// as what nobody should begin to use.
+pub fn describe(document: &mut Value, compat: bool) {
     for tool in TOOLS {
-        let entry = json!({"post": {
-            "tags": ["tools"],
-            "summary": tool.title,
-            "description": format!("{}\n\nThe same as `{}`.", tool.description, tool.endpoint),
-            "operationId": format!("tool_{}", tool.name),
-            "requestBody": {"content": {"application/json": {"schema": *tool.input_schema()}}},
-            "responses": {
-                "200": {"description": "What it gives", "content": {"application/json": {"schema": *tool.output_schema()}}},
-                "4XX": {"description": "It failed", "content": problem},
-                "5XX": {"description": "It failed", "content": problem},
-            },
-        }});
-        document["paths"][format!("/tools/{}", tool.name)] = entry;
+        let entry = operation(tool, tool.name, &tool.input_schema());
+        document["paths"][format!("/tools/{}", tool.name)]["post"] = entry;
     }
+    for (alias, tool) in ALIASES.iter().filter(|_| compat).filter_map(|alias| Some((alias, alias.tool()?))) {
+        let mut entry = operation(tool, alias.name, &alias.input_schema());
+        entry["summary"] = format!("Old name of {}", tool.name).into();
+        entry["deprecated"] = true.into();
+        document["paths"][format!("/tools/{}", alias.name)]["post"] = entry;
+    }
+}
+
+/// The OpenAPI operation of a tool under one of its names, with the arguments that it has under that.
+fn operation(tool: &Tool, name: &str, input: &Map<String, Value>) -> Value {
+    let problem = json!({"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}});
+    json!({
+        "tags": ["tools"],
+        "summary": tool.title,
+        "description": format!("{}\n\nThe same as `{}`.", tool.description, tool.endpoint),
+        "operationId": format!("tool_{name}"),
+        "requestBody": {"content": {"application/json": {"schema": input}}},
+        "responses": {
+            "200": {"description": "What it gives", "content": {"application/json": {"schema": *tool.output_schema()}}},
+            "4XX": {"description": "It failed", "content": problem},
+            "5XX": {"description": "It failed", "content": problem},
+        },
+    })
 }

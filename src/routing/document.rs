@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Settings, mcp_path, routed_addresses};
+use super::{Settings, routed_addresses};
+use crate::domain::mcp_path::mcp_path;
 use crate::domain::name::{RESERVED, ServiceName};
 use crate::domain::spec::{ServiceSpec, SessionMode, Transport};
 use crate::domain::status::Snapshot;

@@ -8,7 +8,6 @@ mod domain;
 mod hosts;
 mod labels;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use crate::domain::status::{Desired, ServiceState};
@@ -47,20 +46,6 @@ impl Default for Settings {
             network: None,
             fallback_url: None,
         }
-    }
-}
-
-/// The label that says at which path a service speaks MCP; `false` says that it does not.
-pub const MCP_PATH_LABEL: &str = "mcp.path";
-
-/// Where a service with these labels speaks MCP. Nothing but plain characters of paths is taken, as it stands in rules.
-#[must_use]
-pub fn mcp_path(labels: &BTreeMap<String, String>) -> Option<&str> {
-    let plain = |path: &str| path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte));
-    match labels.get(MCP_PATH_LABEL).map(String::as_str) {
-        Some("false") => None,
-        Some(path) if path.starts_with('/') && plain(path) => Some(path),
-        _ => Some("/mcp"),
     }
 }
 

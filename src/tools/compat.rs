@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::{Tool, find, read};
-use crate::domain::fields::unknown_field;
+use crate::domain::fields::{bounded, unknown_field};
 use crate::error::{FieldError, Result};
 
 /// An old name of a tool.
@@ -224,29 +224,47 @@ impl Alias {
         self.arguments.iter().map(word).collect()
     }
 
-    /// The tool's own arguments. What is wrong with a value is said by the tool, under the tool's name of the argument;
-    /// what is wrong here is told with the names that are given `twice`.
+    /// The tool's own arguments. A value of another type than the schema says is told here, under the old name; what else
+    /// is wrong with a value is said by the tool, under the tool's name of the argument. What is wrong here is told with the
+    /// names that are given `twice`.
     pub fn translate(&self, arguments: &Map<String, Value>, twice: &[FieldError]) -> Result<Map<String, Value>> {
         let known = self.arguments.iter().map(|argument| argument.name);
         let unknown = arguments.keys().filter(|key| !known.clone().any(|name| name == key.as_str()));
         let mut errors: Vec<FieldError> = unknown.map(|key| unknown_field(key, known.clone())).collect();
         let mut translated = Map::new();
         for argument in self.arguments {
-            let Some(value) = arguments.get(argument.name) else {
+            // Null is what tools take for an argument that is not given.
+            let Some(value) = arguments.get(argument.name).filter(|value| !value.is_null()) else {
                 if argument.required {
                     errors.push(FieldError::new(argument.name, "is missing", argument.description));
                 }
                 continue;
             };
-            if let Err(error) = argument.becomes.put(argument.name, value, arguments, &mut translated) {
-                errors.push(error);
-            }
+            let put =
+                argument.checked(value).and_then(|()| argument.becomes.put(argument.name, value, arguments, &mut translated));
+            errors.extend(put.err());
         }
-        if errors.is_empty() { Ok(translated) } else { read::once(Err(errors), twice) }
+        if errors.is_empty() { Ok(translated) } else { read::once(Err(bounded(errors)), twice) }
+    }
+}
+
+impl Argument {
+    /// Whether a value is of the type that the schema says.
+    fn checked(&self, value: &Value) -> Result<(), FieldError> {
+        let (is_right, message, remedy) = match self.kind {
+            "string" => (value.is_string(), "is not text", "write it in quotation marks"),
+            // To JSON Schema 8.0 is a whole number, too.
+            "integer" => (value.as_f64().is_some_and(|number| number.fract() == 0.0), "is not a whole number", "write e.g. 100"),
+            "boolean" => (value.is_boolean(), "is not true or false", "write true or false"),
+            "array" => (value.is_array(), "is not a list", "write [...]"),
+            _ => (value.is_object(), "is not an object", "write {...}"),
+        };
+        if is_right { Ok(()) } else { Err(FieldError::new(self.name, message, format!("{remedy}: {}", self.description))) }
     }
 }
 
 impl Becomes {
+    /// Puts a value of the right type where it belongs.
     fn put(
         &self,
         name: &str,
@@ -254,44 +272,36 @@ impl Becomes {
         arguments: &Map<String, Value>,
         translated: &mut Map<String, Value>,
     ) -> Result<(), FieldError> {
-        let flag = || value.as_bool().ok_or_else(|| FieldError::new(name, "is not true or false", "write true or false"));
         match self {
             Self::Named(to) => {
                 translated.insert((*to).to_owned(), value.clone());
             }
             Self::VariableName => {
-                let Some(key) = value.as_str() else {
-                    return Err(FieldError::new(name, "is not text", "name an environment variable"));
-                };
-                let variable = Map::from_iter([(key.to_owned(), arguments.get("value").cloned().unwrap_or_default())]);
+                let key = value.as_str().unwrap_or_default().to_owned();
+                let variable = Map::from_iter([(key, arguments.get("value").cloned().unwrap_or_default())]);
                 translated.insert("environment".to_owned(), Value::Object(variable));
             }
             Self::VariableValue | Self::Nothing => {}
             Self::Limits => {
-                let Some(limits) = value.as_object() else {
-                    return Err(FieldError::new(name, "is not an object", "write {\"cpu\": \"0.5\", \"memory\": \"512m\"}"));
-                };
-                for (limit, value) in limits {
+                for (limit, value) in value.as_object().into_iter().flatten() {
                     let to = match limit.as_str() {
                         "cpu" => "cpu_limit",
                         "memory" => "memory_limit",
                         _ => {
-                            return Err(FieldError {
-                                field: format!("{name}.{limit}"),
-                                ..unknown_field(limit, ["cpu", "memory"].into_iter())
-                            });
+                            let error = unknown_field(limit, ["cpu", "memory"].into_iter());
+                            return Err(FieldError { field: format!("{name}.{}", error.field), ..error });
                         }
                     };
                     translated.insert(to.to_owned(), value.clone());
                 }
             }
             Self::AlsoStopped => {
-                if !flag()? {
+                if *value == false {
                     translated.insert("status".to_owned(), "starting,running,degraded,unhealthy".into());
                 }
             }
             Self::OnlyFalse(remedy) => {
-                if flag()? {
+                if *value == true {
                     return Err(FieldError::new(name, "cannot be done by a tool, whose answer ends", *remedy));
                 }
             }
@@ -359,5 +369,61 @@ mod tests {
         let error = translated("docker_get_logs", &json!({"name": "a", "follow": true})).unwrap_err();
         let fields: Vec<&str> = error.fields.iter().map(|field| field.field.as_str()).collect();
         assert_eq!(fields, ["name", "server_name", "follow"]);
+    }
+
+    #[test]
+    fn values_of_another_type_than_the_schema_says_are_told_under_the_old_name() {
+        let told = |name: &str, arguments: &Value| -> Vec<String> {
+            let error = translated(name, arguments).unwrap_err();
+            error.fields.iter().map(|error| format!("{} {}", error.field, error.message)).collect()
+        };
+        for (name, arguments, wrong) in [
+            ("docker_get_logs", json!({"server_name": 1, "lines": "50", "since": 2}), &["server_name", "lines", "since"][..]),
+            ("docker_logs", json!({"service_name": "a", "lines": 1.5}), &["lines"]),
+            (
+                "docker_create_server",
+                json!({"server_name": "a", "server_type": "b", "env_vars": [], "volumes": {}}),
+                &["env_vars", "volumes"],
+            ),
+            ("create-container", json!({"name": "a", "image": "b", "resources": "large"}), &["resources"]),
+            ("create-container", json!({"name": "a", "image": "b", "resources": {"cpus": 1}}), &["resources.cpus"]),
+            ("list-containers", json!({"all": "no"}), &["all"]),
+            ("remove-container", json!({"container_name": "a", "force": "yes"}), &["force"]),
+            ("docker_update_env", json!({"service_name": "a", "key": "K", "value": 5}), &["value"]),
+            // It would have been taken for the wish to remove the variable.
+            ("docker_update_env", json!({"service_name": "a", "key": "K", "value": null}), &["value"]),
+        ] {
+            let told = told(name, &arguments);
+            let fields: Vec<&str> = told.iter().filter_map(|error| error.split(' ').next()).collect();
+            assert_eq!(fields, wrong, "{name} {arguments}: {told:?}");
+        }
+        assert_eq!(
+            translated("docker_get_logs", &json!({"server_name": "a", "lines": 50.0, "since": null})).unwrap(),
+            json!({"name": "a", "tail": 50.0})
+        );
+    }
+
+    #[test]
+    fn what_the_schema_of_an_old_name_refuses_is_refused() {
+        let values =
+            [json!("a"), json!(1), json!(1.5), json!(2.0), json!(true), json!(false), json!([]), json!({}), json!({"x": 1})];
+        for alias in ALIASES {
+            let schema = jsonschema::validator_for(&Value::Object((*alias.input_schema()).clone())).unwrap();
+            let names = alias.arguments.iter().map(|argument| argument.name).chain(["unheard_of"]);
+            for name in names {
+                for value in &values {
+                    let mut arguments: Map<String, Value> = alias
+                        .arguments
+                        .iter()
+                        .filter(|argument| argument.required)
+                        .map(|argument| (argument.name.to_owned(), "a".into()))
+                        .collect();
+                    arguments.insert(name.to_owned(), value.clone());
+                    let is_valid = schema.is_valid(&Value::Object(arguments.clone()));
+                    let translated = alias.translate(&arguments, &[]);
+                    assert!(is_valid || translated.is_err(), "{} {arguments:?}", alias.name);
+                }
+            }
+        }
     }
 }

@@ -65,8 +65,8 @@ fn describe(tool: &Tool, policy: &Policy) -> Value {
             "readOnlyHint": tool.effect.reads_only(),
             "destructiveHint": tool.effect.is_destructive(),
             "idempotentHint": tool.effect.is_idempotent(),
-            // Images come from registries; everything else stays inside of the installation.
-            "openWorldHint": matches!(tool.name, "image_pull" | "container_create" | "container_apply"),
+            // Images and packages come from registries; everything else stays inside of the installation.
+            "openWorldHint": matches!(tool.name, "image_pull" | "package_add" | "container_create" | "container_apply"),
         },
         "_meta": {
             "io.mcp-manager/endpoint": tool.endpoint,

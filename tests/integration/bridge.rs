@@ -42,7 +42,8 @@ async fn until_no_sessions(bridge: &Bridged) {
 #[tokio::test(flavor = "multi_thread")]
 async fn five_hundred_sessions_that_nobody_ends_leave_no_process_and_no_memory() {
     let server = conformance_server();
-    let flags = ["--idle-timeout", "1", "--max-sessions", "40"];
+    // Long enough for a client on a busy machine to do its calls one after the other.
+    let flags = ["--idle-timeout", "4", "--max-sessions", "60"];
     let bridge = Bridged::before(&flags, &[server.to_str().unwrap()]).await;
     let client = http_client().pool_max_idle_per_host(0).build().unwrap();
     let wave = async |size: usize| {
@@ -54,10 +55,10 @@ async fn five_hundred_sessions_that_nobody_ends_leave_no_process_and_no_memory()
         assert!(opening.join_all().await.iter().all(|status| *status == 200));
         until_no_sessions(&bridge).await;
     };
-    wave(20).await;
+    wave(50).await;
     let before = bridge.memory_at_rest().await;
-    for _ in 0..24 {
-        wave(20).await;
+    for _ in 0..9 {
+        wave(50).await;
     }
     assert_eq!(bridge.figure("mcp_bridge_sessions_expired_total").await, 500);
     let after = bridge.memory_at_rest().await;

@@ -35,14 +35,11 @@ async fn every_client_gets_on_with_a_server_that_asks_questions() {
 
 /// Makes a server of a package, and lets all clients make the calls. `prepare` is run in its container before.
 async fn assert_works(source: &str, prepare: &[&str], calls: Value) {
-    // One after the other: each is several programs that start up, and their clients are impatient.
-    static ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
     if offered(Part::Podman).is_none() || offered(Part::Hub).is_none() {
         return;
     }
     let Some(clients) = offered(Part::Clients) else { return };
-    let _one = ONE.lock().await;
-    let product = Product::start(Options::podman().alone().with("MCP_MANAGER_PACKAGES_BUILD_NETWORK", "host")).await;
+    let product = Product::start(Options::podman().with_secrets().with("MCP_MANAGER_PACKAGES_BUILD_NETWORK", "host")).await;
     let user = User::of_product(&product);
     let name = podman::unique("real");
     let service = user.done_within(PATIENCE, &format!("run {source} --service {name}")).await;
@@ -134,7 +131,7 @@ async fn callers_without_sessions_of_a_server_with_sessions_are_kept_apart_from_
     if offered(Part::Podman).is_none() || offered(Part::Hub).is_none() {
         return;
     }
-    let product = Product::start(Options::podman().alone().with("MCP_MANAGER_PACKAGES_BUILD_NETWORK", "host")).await;
+    let product = Product::start(Options::podman().with_secrets().with("MCP_MANAGER_PACKAGES_BUILD_NETWORK", "host")).await;
     let (user, name) = (User::of_product(&product), podman::unique("sessions"));
     let source = "npm:@modelcontextprotocol/server-everything";
     let run = format!("run {source} --service {name} --port 3001 --env \"NODE_OPTIONS={TELLING}\" -- streamableHttp");

@@ -22,6 +22,13 @@ pub(super) fn client(config: &Config) -> Result<Client> {
     Client::try_from(config.clone()).map_err(|error| Error::internal("the cluster's client could not be made", error))
 }
 
+/// The same, but that a call fails at once which a busy server puts off: the other one makes it again later and later.
+pub(super) fn plain(config: &Config) -> Result<Client> {
+    let mut config = config.clone();
+    config.default_retry = false;
+    client(&config)
+}
+
 /// What [`client`] needs, and the rest as [`connect`] has it.
 pub(super) async fn way(settings: &mut Settings) -> Result<(Config, String)> {
     let wrong = |detail: String, error: Box<dyn std::error::Error + Send + Sync>| {

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::plan::Action;
 use super::reconcile::{self, Lacking, in_time};
 use super::root::{self, Root};
-use super::shared::{FIELD_MANAGER, Shared};
+use super::shared::{FIELD_MANAGER, Shared, patching};
 use super::world::Objects;
 use super::{kinds, names};
 use crate::backend::{Change, Plan, PlannedAction, PlannedObject};
@@ -78,6 +78,7 @@ impl Asked<'_> {
             version: object.metadata.resource_version.clone().unwrap_or_default(),
             deleting: false,
             record: Arc::new(record),
+            refusal: None,
         };
         Ok((root, planned(action, &kinds::root(), object)))
     }
@@ -148,7 +149,7 @@ fn creating() -> PostParams {
 }
 
 fn applying() -> PatchParams {
-    PatchParams { dry_run: true, field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
+    PatchParams { dry_run: true, ..patching() }
 }
 
 /// An object as it is shown: without what is the server's own, without the record, which the answer tells in its own

@@ -42,7 +42,7 @@ const RIGHTS: [(&str, &[&str], &[&str]); 15] = [
     ("", &["pods/log"], &["get"]),
     ("", &["events"], &["list"]),
     ("metrics.k8s.io", &["pods"], &["list"]),
-    ("coordination.k8s.io", &["leases"], &["get", "create", "patch"]),
+    ("coordination.k8s.io", &["leases"], &["get", "watch", "create", "patch"]),
 ];
 const WRITE: &[&str] = &["list", "watch", "create", "patch", "delete"];
 /// What every service has goes with its record, and is never deleted by itself.

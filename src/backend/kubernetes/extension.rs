@@ -58,7 +58,7 @@ async fn wanted(
     kind: Owned,
     watch: impl FnOnce() -> Events<RouteObject> + Send + 'static,
 ) -> Events<RouteObject> {
-    match lack(&shared.client(), &shared.names.namespace, kind).await {
+    match lack(&shared.client_to_watch(), &shared.names.namespace, kind).await {
         Err(error) => unanswered(kind, &error),
         Ok(None) => {
             shared.offer(Offer::Here);
@@ -79,7 +79,7 @@ async fn wanted(
 async fn appears(shared: &Shared, kind: Owned) {
     loop {
         tokio::time::sleep(LOOK).await;
-        match lack(&shared.client(), &shared.names.namespace, kind).await {
+        match lack(&shared.client_to_watch(), &shared.names.namespace, kind).await {
             Ok(None) => return shared.offer(Offer::Here),
             Ok(Some(lack)) => shared.offer(Offer::Lacking(lack)),
             Err(error) => tracing::debug!(?kind, %error, "the kind could not be looked for"),
@@ -100,7 +100,7 @@ async fn left(shared: &Shared, kind: Owned) -> Events<RouteObject> {
 }
 
 async fn found(shared: &Shared, kind: Owned) -> Result<Vec<RouteObject>> {
-    let (client, resource) = (shared.client(), kind.resource());
+    let (client, resource) = (shared.client_to_watch(), kind.resource());
     if !is_served(&client, &resource).await?
         || !missing(&client, &shared.names.namespace, &resource, &TAKE_AWAY).await?.is_empty()
     {

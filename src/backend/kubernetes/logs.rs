@@ -1,31 +1,30 @@
-//! Logs of a service's pods: merged by time, or followed over the comings and goings of pods and containers.
+//! Logs of a service's pods, merged by time; following them is `followed`'s.
 //!
 //! The cluster does not tell standard output from standard error.
 
-use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use futures_util::stream::{self, BoxStream, Peekable, SelectAll, StreamExt as _};
-use futures_util::{AsyncBufReadExt as _, FutureExt as _};
+use futures_util::AsyncBufReadExt as _;
+use futures_util::future::join_all;
+use futures_util::stream::{self, BoxStream, Peekable, StreamExt as _};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::LogParams;
-use tokio_stream::wrappers::ReceiverStream;
 
-use super::errors;
-use super::reconcile::in_time;
 use super::shared::Shared;
+use super::{errors, followed};
 use crate::backend::LogStream;
-use crate::domain::name::ServiceName;
 use crate::domain::status::{LogLine, LogQuery, Replica, ReplicaState, ServiceState};
 use crate::error::{Error, Kind, Result};
 
-type Lines = BoxStream<'static, Result<LogLine>>;
+/// Lines of one container.
+pub(super) type Lines = BoxStream<'static, Result<LogLine>>;
 
-/// So many lines wait for a slow reader.
-const WAITING: usize = 256;
+/// How long the beginning of a log is waited for. The API server waits longer for a node that it does not reach.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The lines that `query` asks for.
 pub(super) async fn stream(shared: Arc<Shared>, state: &ServiceState, query: LogQuery) -> Result<LogStream> {
@@ -33,19 +32,30 @@ pub(super) async fn stream(shared: Arc<Shared>, state: &ServiceState, query: Log
         return Err(Error::new(Kind::NotSupported, "a cluster does not tell standard output from standard error")
             .remedy("leave out 'stream'"));
     }
-    let replicas: Vec<Replica> = wanted(state, &query).cloned().collect();
+    let name = &state.record.name;
     if query.follow {
-        return Ok(followed(shared, state.record.name.clone(), query));
+        return Ok(followed::stream(shared, name.clone(), query));
     }
-    let mut streams = Vec::new();
-    for replica in &replicas {
-        streams.push(open(&shared, replica, &query, query.tail).await?.peekable());
+    let opened = wanted(state, &query).map(|replica| {
+        let (shared, query) = (&shared, &query);
+        async move { (replica.ordinal, open(shared, replica, query, query.tail).await) }
+    });
+    let (mut streams, mut failures) = (Vec::new(), Vec::new());
+    for (replica, opened) in join_all(opened).await {
+        match opened {
+            Ok(lines) => streams.push(lines.peekable()),
+            Err(error) => {
+                tracing::warn!(service = %name, replica, %error, "a replica's logs cannot be read");
+                failures.push(error);
+            }
+        }
     }
-    Ok(merged(streams))
+    // A node that does not answer hides no other's replicas.
+    failures.into_iter().next().filter(|_| streams.is_empty()).map_or_else(|| Ok(merged(streams)), Err)
 }
 
 /// The replicas whose lines are asked for, of those that have any.
-fn wanted<'a>(state: &'a ServiceState, query: &LogQuery) -> impl Iterator<Item = &'a Replica> + use<'a> {
+pub(super) fn wanted<'a>(state: &'a ServiceState, query: &LogQuery) -> impl Iterator<Item = &'a Replica> + use<'a> {
     let only = query.replica;
     state
         .replicas
@@ -54,18 +64,24 @@ fn wanted<'a>(state: &'a ServiceState, query: &LogQuery) -> impl Iterator<Item =
 }
 
 /// The lines of one replica's container.
-async fn open(shared: &Shared, replica: &Replica, query: &LogQuery, tail: Option<u32>) -> Result<Lines> {
+pub(super) async fn open(shared: &Shared, replica: &Replica, query: &LogQuery, tail: Option<u32>) -> Result<Lines> {
     let pods: Api<Pod> = Api::namespaced(shared.client(), &shared.names.namespace);
     let parameters = LogParams {
         container: Some("service".to_owned()),
         follow: query.follow,
         previous: query.previous,
-        since_time: query.since,
+        // It is sent in whole seconds, and rounded; what is earlier is left out here.
+        since_time: query.since.and_then(|since| Timestamp::from_second(since.as_second()).ok()),
         tail_lines: tail.map(i64::from),
         timestamps: true,
         ..LogParams::default()
     };
-    let lines = match in_time(pods.log_stream(&replica.id, &parameters), "read the logs").await {
+    let answer = tokio::time::timeout(PATIENCE, pods.log_stream(&replica.id, &parameters)).await;
+    let answer = answer.map_or_else(
+        |_| Err(unheard(shared, replica.ordinal)),
+        |answer| answer.map_err(|error| errors::api(error, "read the logs")),
+    );
+    let lines = match answer {
         Ok(reader) => reader.lines(),
         // A pod that has gone meanwhile has no logs.
         Err(error) if error.kind == Kind::NotFound => return Ok(stream::empty().boxed()),
@@ -90,6 +106,15 @@ async fn open(shared: &Shared, replica: &Replica, query: &LogQuery, tail: Option
     Ok(lines.boxed())
 }
 
+/// Nothing has come in time. Where the API server answers otherwise, it is the node that does not answer it.
+fn unheard(shared: &Shared, replica: u32) -> Error {
+    if !shared.view.snapshot().connected {
+        return errors::away();
+    }
+    Error::new(Kind::BackendUnavailable, format!("the node of replica {replica} does not tell its logs"))
+        .remedy("look with 'kubectl get nodes'; other replicas' logs are told")
+}
+
 fn parse(replica: u32, line: &str) -> LogLine {
     let split = line.split_once(' ').and_then(|(time, rest)| Some((time.parse::<Timestamp>().ok()?, rest)));
     let (timestamp, text) = split.map_or((None, line), |(time, rest)| (Some(time), rest));
@@ -112,57 +137,6 @@ fn merged(streams: Vec<Peekable<Lines>>) -> LogStream {
         Some((line, streams))
     })
     .boxed()
-}
-
-/// The lines of all replicas as they come, those of pods and containers that come later too, until the service is gone.
-fn followed(shared: Arc<Shared>, name: ServiceName, query: LogQuery) -> LogStream {
-    let (sender, receiver) = tokio::sync::mpsc::channel(WAITING);
-    let tasks = shared.tasks.clone();
-    let stopping = tasks.stopping();
-    let work = async move {
-        let mut view = shared.view.subscribe();
-        let mut known: BTreeSet<(String, u32)> = BTreeSet::new();
-        let mut lines: SelectAll<Lines> = SelectAll::new();
-        let mut tail = query.tail;
-        loop {
-            let Some(state) = view.borrow_and_update().services.get(&name).cloned() else { return };
-            for replica in wanted(&state, &query) {
-                // A container that is started again in its pod has a log of its own.
-                if !known.insert((replica.id.clone(), replica.restarts)) {
-                    continue;
-                }
-                match open(&shared, replica, &query, tail).await {
-                    Ok(stream) => lines.push(stream),
-                    Err(error) => {
-                        let _ = sender.send(Err(error)).await;
-                        return;
-                    }
-                }
-            }
-            tail = None;
-            loop {
-                tokio::select! {
-                    changed = view.changed() => if changed.is_err() { return } else { break },
-                    Some(line) = lines.next(), if !lines.is_empty() => {
-                        // A stream that breaks off is no end: its pod may be gone, and others go on.
-                        let Ok(line) = line else { continue };
-                        if sender.send(Ok(line)).await.is_err() {
-                            return;
-                        }
-                    }
-                    () = sender.closed() => return,
-                }
-            }
-        }
-    };
-    let ended = async move {
-        tokio::select! {
-            () = work => {}
-            () = stopping.cancelled() => {}
-        }
-    };
-    drop(tasks.spawn("logs of a cluster", ended.boxed()));
-    ReceiverStream::new(receiver).boxed()
 }
 
 #[cfg(test)]

@@ -3,28 +3,30 @@
 //! | file | what it is for |
 //! |---|---|
 //! | `settings`, `connect` | what the backend is told, and the way to the cluster |
-//! | `names`, `kinds` | what objects are called, and of which kinds they are |
+//! | `names`, `kinds`, `collisions` | what objects are called, of which kinds they are, and names that two services would share |
 //! | `root` | records: a service's root object, which owns all others |
 //! | `objects/` | pure: from a record to the objects of a service |
 //! | `observed`, `world`, `watch` | what there is, as watches tell it |
-//! | `state`, `reasons` | pure: where a service stands, and why it is not as it should be |
+//! | `state`, `reasons`, `warned` | pure: where a service stands, and why it is not as it should be |
 //! | `extension`, `unrouted` | kinds of routes that a cluster may lack, and why a service has no route |
 //! | `plan`, `reconcile`, `secrets` | what to write, and writing it |
 //! | `dry_run` | what writing it would do, as the API server says |
 //! | `trouble` | what the cluster warns of, asked while something is wrong |
 //! | `leader`, `key` | which of several managers writes; the key of their sessions |
-//! | `logs`, `stats` | looking into pods |
+//! | `logs`, `followed`, `stats` | looking into pods |
 //! | `examine` | what `mcp-manager doctor` looks at |
 //! | `errors` | from the API server's words to errors of the product |
 //! | `shared` | what the parts share |
 //!
 //! Pods are made, started again and moved by the cluster; nothing here drives them.
 
+mod collisions;
 mod connect;
 mod dry_run;
 mod errors;
 mod examine;
 mod extension;
+mod followed;
 mod key;
 mod kinds;
 mod leader;
@@ -43,6 +45,7 @@ mod state;
 mod stats;
 mod trouble;
 mod unrouted;
+mod warned;
 mod watch;
 mod world;
 
@@ -62,11 +65,11 @@ pub use key::session_key;
 pub use settings::{Access, Gateway, Route, SecretSource, Settings};
 
 use self::names::Names;
-use self::observed::{Workload, WorkloadObject, Written};
+use self::observed::WorkloadObject;
 use self::reconcile::in_time;
 use self::root::Root;
 use self::shared::Shared;
-use self::world::{Item, News, Source};
+use self::world::World;
 use super::{
     Backend, BackendInfo, Build, Built, Change, ImageDetail, ImageInfo, LogStream, Plan, RegistryCredentials, overtaken, taken,
 };
@@ -115,13 +118,15 @@ impl Kubernetes {
         root.ok_or_else(|| Error::not_found("service", name.as_str(), []))
     }
 
+    /// Refuses what would take objects of another service.
+    fn check_names(&self, name: &ServiceName, before: Option<&ServiceSpec>, spec: &ServiceSpec) -> Result<()> {
+        self.shared.look(|world| collisions::check(&self.shared.names, world, name, before, spec))
+    }
+
     /// Takes in a root object that was just written.
     fn heard(&self, name: &ServiceName, object: &DynamicObject) -> Result<Arc<Record>> {
-        let root = Root::read(&object.metadata)
+        let record = reconcile::told_root(&self.shared, name, object)
             .ok_or_else(|| Error::new(Kind::Internal, "the cluster has changed the record that was written"))?;
-        let record = root.record.clone();
-        let news = News::Is { service: name.clone(), name: String::new(), item: Box::new(Item::Root(root)) };
-        self.shared.hear_back(Source::Roots, news);
         self.shared.mark([name.clone()]);
         Ok(record)
     }
@@ -197,6 +202,7 @@ impl Backend for Kubernetes {
             return Err(taken(name));
         }
         check(&change.spec, &self.shared.settings)?;
+        self.check_names(name, None, &change.spec)?;
         let record = change.first(name);
         let object: DynamicObject = serde_json::from_value(root::new(&self.shared.names, &record)?)
             .map_err(|error| Error::internal("the record is not well made", error))?;
@@ -214,16 +220,27 @@ impl Backend for Kubernetes {
         if root.is_removed() {
             return Err(Error::new(Kind::Conflict, format!("the service '{name}' is being deleted")));
         }
-        check_change(&root.record, &change.spec, &self.shared.settings)?;
+        let before = &root.record;
+        check_change(before, &change.spec, &self.shared.settings)?;
+        self.check_names(name, Some(&before.spec), &change.spec)?;
+        if change.desired == Desired::Running && change.spec == before.spec && change.template == before.template {
+            // It has failed and is tried again: the cluster tries what is there later and later.
+            match self.renew(name, before).await {
+                Err(error) if error.kind != Kind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
         self.write_next(name, &root, change).await
     }
 
     async fn plan(&self, name: &ServiceName, change: Change) -> Result<Plan> {
         self.ready().await?;
-        match self.shared.objects(name).and_then(|objects| objects.root) {
+        let root = self.shared.objects(name).and_then(|objects| objects.root);
+        match &root {
             Some(root) => check_change(&root.record, &change.spec, &self.shared.settings)?,
             None => check(&change.spec, &self.shared.settings)?,
         }
+        self.check_names(name, root.as_ref().map(|root| root.record.spec.as_ref()), &change.spec)?;
         dry_run::plan(&self.shared, name, change).await
     }
 
@@ -233,15 +250,7 @@ impl Backend for Kubernetes {
         if root.record.desired != Desired::Running {
             return Ok(());
         }
-        let kind = objects::workload_kind(&root.record.spec);
-        let now = Timestamp::now().to_string();
-        let patch = json!({"spec": {"template": {"metadata": {"annotations": {names::RESTARTED: now}}}}});
-        let parameters = PatchParams { field_manager: Some(RESTARTER.to_owned()), ..PatchParams::default() };
-        let object = self.shared.names.object(name.as_str());
-        let api = self.shared.api_of::<WorkloadObject>(&kind.resource());
-        let written = in_time(api.patch(&object, &parameters, &Patch::Merge(patch)), "restart the workload").await?;
-        let item = Item::Workload(Box::new(Workload::read(kind, written.clone())), Written::read(&written.metadata));
-        self.shared.hear_back(Source::Owned(kind), News::Is { service: name.clone(), name: object, item: Box::new(item) });
+        let now = self.renew(name, &root.record).await?;
         let spec = &root.record.spec;
         let each = spec.start_timeout.duration() + spec.stop_timeout.duration();
         let limit = each.saturating_mul(spec.replicas.max(1)) + GRACE;
@@ -337,13 +346,29 @@ impl Backend for Kubernetes {
 }
 
 impl Kubernetes {
+    /// Has the cluster replace all pods of a service, and make those that somebody has scaled away; when it was asked.
+    async fn renew(&self, name: &ServiceName, record: &Record) -> Result<String> {
+        let (kind, object) = (objects::workload_kind(&record.spec), self.shared.names.object(name.as_str()));
+        let now = Timestamp::now().to_string();
+        let patch = json!({"spec": {"template": {"metadata": {"annotations": {names::RESTARTED: now}}}}});
+        let parameters = PatchParams { field_manager: Some(RESTARTER.to_owned()), ..PatchParams::default() };
+        let api = self.shared.api_of::<WorkloadObject>(&kind.resource());
+        let written = in_time(api.patch(&object, &parameters, &Patch::Merge(patch)), "restart the workload").await?;
+        reconcile::told(&self.shared, name, kind, &object, written);
+        let replicas = |world: &World| world.get(name)?.workload.as_ref().map(|workload| workload.replicas);
+        if self.shared.look(replicas) == Some(0) {
+            reconcile::scale(&self.shared, name, kind, &object, record.spec.replicas).await?;
+        }
+        Ok(now)
+    }
+
     /// Writes the record that follows that of `root`.
     async fn write_next(&self, name: &ServiceName, root: &Root, change: Change) -> Result<Arc<Record>> {
         let record = change.after(&root.record);
         let patch = Patch::Merge(root::change(&root.version, &record)?);
         let object = self.shared.names.object(name.as_str());
-        let parameters = PatchParams { field_manager: Some(shared::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        let written = in_time(self.shared.api(&kinds::root()).patch(&object, &parameters, &patch), "write the record").await;
+        let written =
+            in_time(self.shared.api(&kinds::root()).patch(&object, &shared::patching(), &patch), "write the record").await;
         let written = written.map_err(|error| match error.kind {
             Kind::Conflict => overtaken(name),
             Kind::NotFound => Error::not_found("service", name.as_str(), []),

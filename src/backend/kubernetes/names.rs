@@ -15,6 +15,8 @@ pub(super) const SERVICE: &str = "io.mcp-manager.service";
 pub(super) const RECORD: &str = "io.mcp-manager.record";
 /// Annotation of the root object: the template and its version, for people.
 pub(super) const TEMPLATE: &str = "io.mcp-manager.template";
+/// Annotation of the root object: why the objects of which generation of its record could not be written, as JSON.
+pub(super) const REFUSED: &str = "io.mcp-manager.refused";
 /// Annotation: digest of the spec that a pod was made from.
 pub(super) const DIGEST: &str = "io.mcp-manager.spec-digest";
 /// Annotation: digest of what an object was written from; it is written again when that differs.

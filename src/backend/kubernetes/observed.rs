@@ -175,6 +175,12 @@ impl Pod {
         }
     }
 
+    /// Whether it has ended for good; others take its place. A Deployment leaves such pods for a long time, also when it is
+    /// to have none.
+    pub(super) fn is_over(&self) -> bool {
+        self.reason.is_some() || matches!(self.phase.as_str(), "Failed" | "Succeeded")
+    }
+
     /// Whether it serves no more requests though it runs: it was ready since its container started, and is not now.
     pub(super) fn is_unhealthy(&self) -> bool {
         let since_start = |since| self.service.running.is_some_and(|started| since > started);

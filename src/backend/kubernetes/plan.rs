@@ -19,12 +19,21 @@ pub(super) enum Action {
 
 /// How many replicas there are to be. Whoever scales by hand, or an autoscaler, is left alone until the record asks for
 /// another number.
-pub(super) fn replicas(record: &Record, workload: Option<&Workload>) -> u32 {
+pub(super) fn replicas(record: &Record, objects: &Objects) -> u32 {
     let asked = asked_for(record);
-    match workload {
-        Some(workload) if workload.asked == Some(asked) && asked > 0 => workload.replicas,
+    match &objects.workload {
+        Some(workload) if !is_rescaled(record, objects, workload) && asked > 0 => workload.replicas,
         _ => asked,
     }
+}
+
+/// Whether the record asks for another number than when the workload was written last, or has lost the autoscaler that chose
+/// the present one.
+fn is_rescaled(record: &Record, objects: &Objects, workload: &Workload) -> bool {
+    let autoscaler = |(kind, _): &(Owned, String)| *kind == Owned::HorizontalPodAutoscaler;
+    let loses = record.spec.autoscaling.is_none() && objects.written.keys().any(autoscaler);
+    let asked = asked_for(record);
+    workload.asked != Some(asked) || (loses && workload.replicas != asked)
 }
 
 /// What to do so that there are `desired` objects and no others. An object is written again only when what it is made
@@ -52,8 +61,9 @@ pub(super) fn actions(objects: &Objects, desired: Vec<Object>) -> Vec<Action> {
 
 fn rescaled(objects: &Objects, object: &Object) -> Option<Action> {
     let workload = objects.workload.as_ref().filter(|workload| object.kind.is_workload() && workload.kind == object.kind)?;
-    let asked = asked_for(&objects.root.as_ref()?.record);
-    (workload.asked != Some(asked)).then(|| Action::Scale(object.kind, object.name.clone(), asked))
+    let record = &objects.root.as_ref()?.record;
+    let scale = || Action::Scale(object.kind, object.name.clone(), asked_for(record));
+    is_rescaled(record, objects, workload).then(scale)
 }
 
 /// Whether the kind of workload differs, whose pods and volumes cannot be taken over.
@@ -96,7 +106,7 @@ mod tests {
     }
 
     fn objects(record: Arc<Record>, digest: &str, workload: Workload) -> Objects {
-        let root = Root { uid: "u".into(), version: "1".into(), deleting: false, record };
+        let root = Root { uid: "u".into(), version: "1".into(), deleting: false, record, refusal: None };
         let written = Written { digest: digest.into(), uid: "w".into(), root: "u".into(), deleting: false };
         Objects {
             root: Some(root),
@@ -126,17 +136,30 @@ mod tests {
     fn what_is_scaled_by_somebody_else_is_left_alone_until_the_record_asks_for_another_number() {
         let scaled = objects(record(2, Desired::Running), "a", workload(2, 5));
         assert_eq!(actions(&scaled, vec![deployment("a")]), []);
-        assert_eq!(replicas(&record(2, Desired::Running), Some(&workload(2, 5))), 5);
+        assert_eq!(replicas(&record(2, Desired::Running), &scaled), 5);
         let asked = objects(record(3, Desired::Running), "a", workload(2, 5));
         assert_eq!(actions(&asked, vec![deployment("a")]), [Action::Scale(Owned::Deployment, "mcp-echo".into(), 3)]);
-        assert_eq!(replicas(&record(3, Desired::Running), Some(&workload(2, 5))), 3);
+        assert_eq!(replicas(&record(3, Desired::Running), &asked), 3);
+    }
+
+    #[test]
+    fn what_an_autoscaler_chose_goes_with_it() {
+        let mut scaled = objects(record(1, Desired::Running), "a", workload(1, 3));
+        let autoscaler = (Owned::HorizontalPodAutoscaler, "mcp-echo".to_owned());
+        let written = Written { digest: "h".into(), uid: "h".into(), root: "u".into(), deleting: false };
+        scaled.written.insert(autoscaler.clone(), written);
+        let delete = Action::Delete(autoscaler.0, autoscaler.1);
+        let scale = Action::Scale(Owned::Deployment, "mcp-echo".into(), 1);
+        assert_eq!(actions(&scaled, vec![deployment("a")]), [scale, delete]);
+        assert_eq!(replicas(&record(1, Desired::Running), &scaled), 1);
     }
 
     #[test]
     fn a_stopped_service_has_no_replicas_and_gets_them_back() {
         let running = objects(record(2, Desired::Stopped), "a", workload(2, 2));
         assert_eq!(actions(&running, vec![deployment("a")]), [Action::Scale(Owned::Deployment, "mcp-echo".into(), 0)]);
-        assert_eq!(replicas(&record(2, Desired::Running), Some(&workload(0, 0))), 2);
+        let stopped = objects(record(2, Desired::Running), "a", workload(0, 0));
+        assert_eq!(replicas(&record(2, Desired::Running), &stopped), 2);
     }
 
     #[test]

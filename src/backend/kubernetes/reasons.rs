@@ -1,11 +1,14 @@
 //! Why a service is not as it should be: from what the cluster says of its pods and its workload to a code, a sentence
 //! and a remedy. Pure; nothing is remembered from one look to the next. "Waiting" is no reason.
 
+use std::cell::LazyCell;
+
 use super::observed::{Condition, Container, Pod, Terminated, Waiting};
-use super::trouble::{REFUSED, Warning};
-use super::unrouted;
+use super::trouble::{CLOCKS, REFUSED, Warning};
 use super::world::Objects;
+use super::{state, unrouted, warned};
 use crate::domain::reason::Reason as Shown;
+use crate::domain::spec::ServiceSpec;
 use crate::error::{Error, Kind};
 
 /// So many lines of what a container said last are shown.
@@ -17,8 +20,10 @@ pub(super) struct Reason {
     /// Stable name, for tests and programs.
     pub(super) code: &'static str,
     pub(super) kind: Kind,
-    /// It does not pass by itself: the change cannot be carried out.
+    /// It does not pass by itself.
     pub(super) hard: bool,
+    /// It is of what the record asked for before, and may pass with what it asks for now.
+    pub(super) former: bool,
     pub(super) detail: String,
     pub(super) remedy: String,
     pub(super) pod: Option<String>,
@@ -30,6 +35,11 @@ pub(super) struct Reason {
 impl Reason {
     pub(super) fn to_error(&self) -> Error {
         Error::new(self.kind, self.detail.clone()).remedy(self.remedy.clone())
+    }
+
+    /// Whether what the record asks for cannot be carried out.
+    pub(super) fn fails(&self) -> bool {
+        self.hard && !self.former
     }
 
     /// As readers see it.
@@ -49,48 +59,46 @@ impl Reason {
 
 /// Every reason there is at present, those that do not pass by themselves first, each code once.
 pub(super) fn reasons(objects: &Objects) -> Vec<Reason> {
-    let image = objects.root.as_ref().map_or("", |root| root.record.spec.image.as_str());
-    let mut found = Vec::new();
-    if let Some(error) = &objects.refused {
-        found.push(Reason {
-            code: "refused",
-            kind: error.kind,
-            hard: true,
-            detail: error.detail.clone(),
-            remedy: error.remedy.clone().unwrap_or_default(),
-            pod: None,
-            ended: None,
-            words: Vec::new(),
-        });
+    let Some(root) = &objects.root else { return Vec::new() };
+    let (spec, mut found) = (&root.record.spec, Vec::new());
+    // Most services have no reason, and a record's digest takes a while.
+    let reflects = LazyCell::new(|| state::reflects(objects, &root.record));
+    if let Some(refusal) = &root.refusal {
+        let hard = refusal.is_permanent();
+        found.push(reason("refused", refusal.kind, hard, refusal.detail.as_str(), refusal.remedy.as_str()));
     }
-    found.extend(
-        objects
-            .workload
-            .as_ref()
-            .and_then(|workload| workload.refusal.as_ref())
-            .map(|condition| refusal(condition.message.as_deref().unwrap_or("its pods cannot be made"))),
-    );
-    for pod in objects.pods.values().filter(|pod| !pod.deleting) {
-        let found_before = found.len();
+    if let Some(workload) = &objects.workload
+        && let Some(condition) = &workload.refusal
+    {
+        let said = condition.message.as_deref().unwrap_or("its pods cannot be made");
+        found.push(Reason { former: !*reflects || !workload.observed, ..refusal(said) });
+    }
+    let ready = objects.present().filter(|pod| !pod.deleting && pod.ready).count();
+    let lacks =
+        objects.workload.as_ref().is_none_or(|workload| u32::try_from(ready).is_ok_and(|ready| ready < workload.replicas));
+    // Pods that have ended stay long after others have taken their places.
+    for pod in objects.pods.values().filter(|pod| !pod.deleting && (lacks || !pod.is_over())) {
         let warnings = objects.warnings.get(&pod.name).map(Vec::as_slice).unwrap_or_default();
-        found.extend(of_pod(pod, image, warnings));
-        for reason in &mut found[found_before..] {
-            reason.pod = Some(pod.name.clone());
-        }
+        let reason = warned::of_claims(pod, objects.warnings.values().flatten(), of_pod(pod, spec, warnings));
+        found.extend(reason.map(|reason| {
+            let former = !*reflects || !state::is_current(objects, pod);
+            Reason { pod: Some(pod.name.clone()), former, ..reason }
+        }));
     }
-    if objects.pods.is_empty() {
+    if objects.present().next().is_none() {
         // A StatefulSet has no condition for pods that it cannot make, and that of a Deployment may come late.
         let mut warnings = objects.warnings.values().flatten().filter(|warning| warning.reason == REFUSED);
         found.extend(warnings.next_back().map(|warning| refusal(&warning.message)));
     }
     found.extend(objects.unfollowed.as_ref().map(unrouted::unfollowed));
-    found.sort_by_key(|reason| (!reason.hard, reason.code));
+    found.sort_by_key(|reason| (!reason.hard, reason.code, reason.former));
     found.dedup_by_key(|reason| reason.code);
     found
 }
 
 pub(super) fn reason(code: &'static str, kind: Kind, hard: bool, detail: impl Into<String>, remedy: impl Into<String>) -> Reason {
-    Reason { code, kind, hard, detail: detail.into(), remedy: remedy.into(), pod: None, ended: None, words: Vec::new() }
+    let (detail, remedy) = (detail.into(), remedy.into());
+    Reason { code, kind, hard, former: false, detail, remedy, pod: None, ended: None, words: Vec::new() }
 }
 
 /// Pods that the cluster refuses to make: that answer goes to the controller, never to who wrote the workload.
@@ -107,7 +115,7 @@ fn refusal(said: &str) -> Reason {
     reason("pods_refused", Kind::NotSupported, true, said, remedy)
 }
 
-fn of_pod(pod: &Pod, image: &str, warnings: &[Warning]) -> Option<Reason> {
+fn of_pod(pod: &Pod, spec: &ServiceSpec, warnings: &[Warning]) -> Option<Reason> {
     if let Some((word, said)) = &pod.reason {
         let detail = format!("the pod ended: {word}{}", if said.is_empty() { String::new() } else { format!(", {said}") });
         let code = if word == "Evicted" { "evicted" } else { "pod_ended" };
@@ -121,19 +129,32 @@ fn of_pod(pod: &Pod, image: &str, warnings: &[Warning]) -> Option<Reason> {
     if pod.containers_ready && !pod.ready {
         return Some(node_gone(pod));
     }
-    let told = |word: &str| warnings.iter().rev().find(|warning| warning.reason == word).map(|warning| warning.message.as_str());
-    if let (false, Some(said)) = (pod.ready, told("FailedMount")) {
-        let remedy = "look at the volume, and whether its secret or claim is there";
-        return Some(reason("volume_not_mounted", Kind::StartFailed, false, said, remedy));
+    let told = |word: &str| warnings.iter().rev().find(|warning| warning.reason == word);
+    if let Some(reason) = warned::of_pod(pod, warnings) {
+        return Some(reason);
     }
     let init = pod.init.iter().find_map(|container| of_container(container, "the image with the bridge"));
-    let found = init.or_else(|| of_container(&pod.service, image));
-    // A container that was killed because its check failed at the start ended for that reason, whatever its exit code.
-    let by_itself = found.as_ref().is_none_or(|found| matches!(found.code, "exited" | "crash_loop"));
-    match told("Unhealthy").filter(|_| by_itself && !pod.ready) {
-        Some(said) => Some(probe_failing(said)),
-        None => found.or_else(|| pod.is_unhealthy().then(|| probe_failing("its health check fails"))),
+    let found = init.or_else(|| of_container(&pod.service, &spec.image));
+    let unhealthy = told("Unhealthy").filter(|_| !pod.ready);
+    match (found, unhealthy) {
+        (None, Some(warning)) => Some(probe_failing(&warning.message)),
+        (None, None) => pod.is_unhealthy().then(|| probe_failing("its health check fails")),
+        (Some(found), Some(warning)) if matches!(found.code, "exited" | "crash_loop") && is_why(warning, pod, spec) => {
+            Some(Reason { ended: found.ended, words: found.words, ..probe_failing(&warning.message) })
+        }
+        (found, _) => found,
     }
+}
+
+/// Whether a container was ended because this check failed, and not by itself: most starts are warned of, since the first
+/// check comes before the port is open.
+fn is_why(warning: &Warning, pod: &Pod, spec: &ServiceSpec) -> bool {
+    let Some(ended) = &pod.service.ended else { return false };
+    let (Some(started), Some(finished), Some(said)) = (ended.started_at, ended.finished_at, warning.at) else { return false };
+    let just_before = said >= started - CLOCKS && said >= finished - CLOCKS - spec.stop_timeout.duration();
+    // Who is told to end may end as it likes, but not before its check has had all its time.
+    let had_its_time = finished.duration_since(started).unsigned_abs() + CLOCKS >= spec.start_timeout.duration();
+    just_before && (matches!(ended.exit_code, 137 | 143) || had_its_time)
 }
 
 fn node_gone(pod: &Pod) -> Reason {
@@ -297,6 +318,8 @@ pub(super) fn last_words(ended: &Terminated) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
 
     fn waiting(word: &str, said: &str) -> Container {
@@ -310,7 +333,7 @@ mod tests {
     }
 
     fn found(service: Container) -> Option<(&'static str, bool)> {
-        of_pod(&Pod { service, ..Pod::default() }, "example.org/x:1", &[]).map(|reason| (reason.code, reason.hard))
+        of_pod(&Pod { service, ..Pod::default() }, &ServiceSpec::default(), &[]).map(|reason| (reason.code, reason.hard))
     }
 
     #[test]
@@ -343,34 +366,54 @@ mod tests {
 
     #[test]
     fn what_ended_once_and_is_well_again_has_no_reason() {
-        let well =
-            Container { waiting: None, running: Some(jiff::Timestamp::UNIX_EPOCH), started: true, ..ended("Error", 3, "") };
+        let well = Container { waiting: None, running: Some(Timestamp::UNIX_EPOCH), started: true, ..ended("Error", 3, "") };
         assert_eq!(found(well), None);
     }
 
     #[test]
     fn a_pod_that_is_not_ready_though_its_containers_are_has_lost_its_node() {
         let lost = Pod { containers_ready: true, node: Some("n1".into()), ..Pod::default() };
-        let reason = of_pod(&lost, "x", &[]).unwrap();
+        let reason = of_pod(&lost, &ServiceSpec::default(), &[]).unwrap();
         assert!(reason.code == "node_gone" && reason.detail.contains("n1") && !reason.hard, "{reason:?}");
-        assert!(of_pod(&Pod { ready: true, ..lost }, "x", &[]).is_none());
+        assert!(of_pod(&Pod { ready: true, ..lost }, &ServiceSpec::default(), &[]).is_none());
     }
 
     #[test]
     fn a_crash_loop_says_exit_code_restarts_and_last_words() {
-        let reason = of_pod(&Pod { service: ended("Error", 3, "CrashLoopBackOff"), ..Pod::default() }, "x", &[]).unwrap();
+        let pod = Pod { service: ended("Error", 3, "CrashLoopBackOff"), ..Pod::default() };
+        let reason = of_pod(&pod, &ServiceSpec::default(), &[]).unwrap();
         for part in ["exit code 3", "4 restarts", "boom"] {
             assert!(reason.detail.contains(part), "{}", reason.detail);
         }
     }
 
+    /// What is said of a container that began at 0 and ended with `code` at `end`, of whose check a warning came at `warned`.
+    fn of_checked(word: &str, code: i64, end: i64, warned: i64) -> Reason {
+        let at = |second| Timestamp::from_second(second).ok();
+        let mut service = ended(word, code, "CrashLoopBackOff");
+        let times = service.ended.as_mut().unwrap();
+        (times.started_at, times.finished_at) = (at(0), at(end));
+        let warning = Warning { reason: "Unhealthy".into(), message: "Startup probe failed".into(), at: at(warned) };
+        of_pod(&Pod { service, ..Pod::default() }, &ServiceSpec::default(), &[warning]).unwrap()
+    }
+
     #[test]
     fn what_is_killed_for_its_check_fails_for_its_check() {
-        let warning = Warning { reason: "Unhealthy".into(), message: "Startup probe failed: statuscode: 404".into() };
-        let pod = |service| Pod { service, ..Pod::default() };
-        let code = |service| of_pod(&pod(service), "x", std::slice::from_ref(&warning)).unwrap().code;
-        assert_eq!(code(ended("Error", 143, "CrashLoopBackOff")), "probe_failing");
-        assert_eq!(code(ended("OOMKilled", 137, "CrashLoopBackOff")), "out_of_memory");
+        let budget = i64::try_from(ServiceSpec::default().start_timeout.duration().as_secs()).unwrap();
+        let code = |word, code, end, warned| of_checked(word, code, end, warned).code;
+        assert_eq!(code("Error", 143, 9, 8), "probe_failing");
+        assert_eq!(code("Completed", 0, budget + 1, budget), "probe_failing", "it may end as it likes when it is told to");
+        assert_eq!(code("OOMKilled", 137, 9, 8), "out_of_memory");
+        let reason = of_checked("Error", 143, 9, 8);
+        assert_eq!((reason.ended, reason.words), (Some((143, 4)), vec!["boom".to_owned()]), "how it ended is told, too");
+    }
+
+    #[test]
+    fn what_ends_by_itself_is_a_crash_though_its_first_checks_came_too_early() {
+        let budget = i64::try_from(ServiceSpec::default().start_timeout.duration().as_secs()).unwrap();
+        assert_eq!(of_checked("Error", 3, 4, 2).code, "crash_loop");
+        assert_eq!(of_checked("Error", 3, 100 * budget, 2).code, "crash_loop", "that was long ago");
+        assert_eq!(of_checked("Error", 143, 9, -20).code, "crash_loop", "that was said of another container");
     }
 
     #[test]

@@ -18,12 +18,13 @@ use super::names;
 use super::objects::{self, Context, Object};
 use super::observed::{Workload, WorkloadObject, Written};
 use super::plan::{self, Action};
-use super::root::Root;
+use super::root::{self, Refusal, Root};
 use super::secrets;
-use super::shared::{FIELD_MANAGER, Shared};
+use super::shared::{Shared, patching};
 use super::world::{Item, News, Objects, Source, World};
 use crate::domain::name::ServiceName;
-use crate::error::{Error, Result};
+use crate::domain::status::Record;
+use crate::error::{Error, Kind, Result};
 
 /// So many services are written at the same time.
 const CONCURRENT: usize = 8;
@@ -42,9 +43,11 @@ pub(super) async fn run(shared: Arc<Shared>) {
     loop {
         waiting.extend(shared.take_dirty());
         let now = Instant::now();
+        // What has not been told of yet would be taken for missing.
+        let is_known = shared.look(World::is_known);
         let ready: Vec<ServiceName> = waiting
             .iter()
-            .filter(|name| !busy.contains(*name) && failed.get(*name).is_none_or(|(_, at)| *at <= now))
+            .filter(|name| is_known && !busy.contains(*name) && failed.get(*name).is_none_or(|(_, at)| *at <= now))
             .take(CONCURRENT.saturating_sub(under_way.len()))
             .cloned()
             .collect();
@@ -55,6 +58,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 let shared = shared.clone();
                 under_way.push(async move {
                     let result = service(&shared, &name).await;
+                    tell_refusal(&shared, &name, result.as_ref().err()).await;
                     (name, result)
                 });
             }
@@ -68,22 +72,46 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 match result {
                     Ok(()) => {
                         failed.remove(&name);
-                        shared.amend(&name, |objects| objects.refused = None);
                     }
                     Err(error) => {
                         let pause = failed.get(&name).map_or(FIRST_PAUSE, |(pause, _)| (*pause * 2).min(LONGEST_PAUSE));
                         tracing::warn!(service = %name, %error, "its objects could not be written");
                         failed.insert(name.clone(), (pause, Instant::now() + pause));
-                        // That the server is away is no fault of the service.
-                        if error.kind != crate::error::Kind::BackendUnavailable {
-                            shared.amend(&name, |objects| objects.refused = Some(error));
-                        }
                         waiting.insert(name);
                     }
                 }
             }
             () = async { match next { Some(at) => tokio::time::sleep_until(at).await, None => std::future::pending().await } } => {}
         }
+    }
+}
+
+/// Has all managers know why a service's objects could not be written, or that they were.
+async fn tell_refusal(shared: &Shared, name: &ServiceName, error: Option<&Error>) {
+    let root = shared.look(|world| world.get(name)?.root.clone());
+    let Some(root) = root.filter(|root| !root.is_removed()) else { return };
+    let refusal = match error {
+        None => None,
+        // That the server is away is no fault of the service.
+        Some(error) if error.kind == Kind::BackendUnavailable => return,
+        Some(error) => Some(Refusal {
+            generation: root.record.generation,
+            kind: error.kind,
+            detail: error.detail.clone(),
+            remedy: error.remedy.clone().unwrap_or_default(),
+        }),
+    };
+    if root.refusal == refusal {
+        return;
+    }
+    let written = async {
+        let patch = Patch::Merge(root::refused(refusal.as_ref())?);
+        let api = shared.api(&kinds::root());
+        in_time(api.patch(&shared.names.object(name.as_str()), &patching(), &patch), "write why it is refused").await
+    };
+    match written.await {
+        Ok(object) => drop(told_root(shared, name, &object)),
+        Err(error) => tracing::warn!(service = %name, %error, "the other managers could not be told of it"),
     }
 }
 
@@ -104,7 +132,7 @@ pub(super) async fn lacking(shared: &Shared, root: &Root, objects: &Objects) -> 
         record: &root.record,
         root: &root.uid,
         secrets_digest: held.as_ref().map_or("", |held| held.digest.as_str()),
-        replicas: plan::replicas(&root.record, objects.workload.as_ref()),
+        replicas: plan::replicas(&root.record, objects),
     };
     let mut desired = objects::objects(&context)?;
     if !shared.look(World::offers_routes) {
@@ -150,7 +178,7 @@ async fn delete(shared: &Shared, name: &ServiceName, uid: String) -> Result<()> 
     let object = shared.names.object(name.as_str());
     match in_time(shared.api(&kinds::root()).delete(&object, &parameters), "delete the service").await {
         // Somebody else has deleted it, or made another one of this name since.
-        Err(error) if matches!(error.kind, crate::error::Kind::NotFound | crate::error::Kind::Conflict) => Ok(()),
+        Err(error) if matches!(error.kind, Kind::NotFound | Kind::Conflict) => Ok(()),
         other => other.map(|_| ()),
     }
 }
@@ -168,21 +196,12 @@ fn report_recreation(shared: &Shared, name: &ServiceName, objects: &Objects, act
 async fn act(shared: &Shared, name: &ServiceName, action: Action) -> Result<()> {
     match action {
         Action::Apply(object) => apply(shared, name, object).await,
-        Action::Scale(kind, object, replicas) => {
-            let change = json!({
-                "metadata": {"annotations": {names::REPLICAS: replicas.to_string()}}, "spec": {"replicas": replicas},
-            });
-            let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-            let api = shared.api_of::<WorkloadObject>(&kind.resource());
-            let patched = in_time(api.patch(&object, &parameters, &Patch::Merge(change)), "scale the workload").await?;
-            told(shared, name, kind, &object, patched);
-            Ok(())
-        }
+        Action::Scale(kind, object, replicas) => scale(shared, name, kind, &object, replicas).await,
         Action::Delete(kind, object) => {
             let api = shared.api(&kind.resource());
             let parameters = DeleteParams::background();
             match in_time(api.delete(&object, &parameters), "delete what is not needed any more").await {
-                Err(error) if error.kind != crate::error::Kind::NotFound => return Err(error),
+                Err(error) if error.kind != Kind::NotFound => return Err(error),
                 _ => {}
             }
             // No watch tells of kinds that are not asked for.
@@ -194,13 +213,19 @@ async fn act(shared: &Shared, name: &ServiceName, action: Action) -> Result<()> 
     }
 }
 
+/// Lets a workload have so many replicas.
+pub(super) async fn scale(shared: &Shared, name: &ServiceName, kind: Owned, object: &str, replicas: u32) -> Result<()> {
+    let change = json!({
+        "metadata": {"annotations": {names::REPLICAS: replicas.to_string()}}, "spec": {"replicas": replicas},
+    });
+    let api = shared.api_of::<WorkloadObject>(&kind.resource());
+    let patched = in_time(api.patch(object, &patching(), &Patch::Merge(change)), "scale the workload").await?;
+    told(shared, name, kind, object, patched);
+    Ok(())
+}
+
 async fn apply(shared: &Shared, name: &ServiceName, object: Object) -> Result<()> {
-    let parameters = PatchParams {
-        field_manager: Some(FIELD_MANAGER.to_owned()),
-        force: true,
-        field_validation: Some(ValidationDirective::Strict),
-        ..PatchParams::default()
-    };
+    let parameters = PatchParams { force: true, field_validation: Some(ValidationDirective::Strict), ..patching() };
     let doing = format!("write the {}", object.kind.resource().kind);
     if object.kind.is_workload() {
         let api = shared.api_of::<WorkloadObject>(&object.kind.resource());
@@ -216,7 +241,17 @@ async fn apply(shared: &Shared, name: &ServiceName, object: Object) -> Result<()
     Ok(())
 }
 
-fn told(shared: &Shared, service: &ServiceName, kind: Owned, name: &str, object: WorkloadObject) {
+/// Takes in a root object that was just written; its record, unless somebody else has spoiled that.
+pub(super) fn told_root(shared: &Shared, service: &ServiceName, object: &DynamicObject) -> Option<Arc<Record>> {
+    let root = Root::read(&object.metadata)?;
+    let record = root.record.clone();
+    let item = Box::new(Item::Root(root));
+    shared.hear_back(Source::Roots, News::Is { service: service.clone(), name: String::new(), item });
+    Some(record)
+}
+
+/// Takes in a workload that was just written.
+pub(super) fn told(shared: &Shared, service: &ServiceName, kind: Owned, name: &str, object: WorkloadObject) {
     let written = Written::read(&object.metadata);
     let item = Item::Workload(Box::new(Workload::read(kind, object)), written);
     shared.hear_back(Source::Owned(kind), News::Is { service: service.clone(), name: name.to_owned(), item: Box::new(item) });
@@ -227,7 +262,7 @@ async fn create_missing(shared: &Shared, resource: &ApiResource, name: &str, jso
         serde_json::from_value(json).map_err(|error| Error::internal("an object is not well made", error))?;
     let api = shared.api(resource);
     match in_time(api.create(&PostParams::default(), &object), &format!("create the {} {name}", resource.kind)).await {
-        Err(error) if error.kind == crate::error::Kind::AlreadyExists => Ok(()),
+        Err(error) if error.kind == Kind::AlreadyExists => Ok(()),
         other => other.map(|_| ()),
     }
 }

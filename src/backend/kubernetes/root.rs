@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use kube::api::{DynamicObject, PartialObjectMeta};
 use kube::core::ObjectMeta;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::names::{self, Names};
 use crate::domain::status::{Desired, Record};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// The cluster keeps no more than this in all annotations of an object, in bytes; a part is left to others.
 const MOST: usize = 240 << 10;
@@ -25,14 +26,37 @@ pub(super) struct Root {
     /// Its deletion has been asked for.
     pub(super) deleting: bool,
     pub(super) record: Arc<Record>,
+    /// Why the objects of its present record could not be written.
+    pub(super) refusal: Option<Refusal>,
+}
+
+/// What who writes a service's objects tells the other managers when it cannot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Refusal {
+    /// Of the record that it is about.
+    pub(super) generation: u64,
+    pub(super) kind: Kind,
+    pub(super) detail: String,
+    #[serde(default)]
+    pub(super) remedy: String,
+}
+
+impl Refusal {
+    /// Whether the record has to be changed before it can be carried out.
+    pub(super) fn is_permanent(&self) -> bool {
+        // The others are of a moment at which somebody else changed or deleted something, or of a slow server.
+        matches!(self.kind, Kind::Invalid | Kind::LimitReached | Kind::NotSupported)
+    }
 }
 
 impl Root {
     /// The root object with this metadata; `None` when it is not one, or cannot be read.
     pub(super) fn read(metadata: &ObjectMeta) -> Option<Self> {
         let record = metadata.annotations.as_ref()?.get(names::RECORD)?;
+        let refusal = metadata.annotations.as_ref()?.get(names::REFUSED).and_then(|text| serde_json::from_str(text).ok());
         match serde_json::from_str::<Record>(record) {
             Ok(record) => Some(Self {
+                refusal: refusal.filter(|refusal: &Refusal| refusal.generation == record.generation),
                 uid: metadata.uid.clone()?,
                 version: metadata.resource_version.clone()?,
                 deleting: metadata.deletion_timestamp.is_some(),
@@ -70,6 +94,13 @@ pub(super) fn new(names: &Names, record: &Record) -> Result<Value> {
 /// What a change writes, if the object still is of `version`.
 pub(super) fn change(version: &str, record: &Record) -> Result<Value> {
     Ok(json!({"metadata": {"resourceVersion": version, "annotations": annotations(record)?}}))
+}
+
+/// What tells all managers why the objects of the present record could not be written, or that they could.
+pub(super) fn refused(refusal: Option<&Refusal>) -> Result<Value> {
+    let text = refusal.map(serde_json::to_string).transpose();
+    let text = text.map_err(|error| Error::internal("the refusal cannot be written", error))?;
+    Ok(json!({"metadata": {"annotations": {names::REFUSED: text}}}))
 }
 
 fn annotations(record: &Record) -> Result<BTreeMap<&'static str, String>> {

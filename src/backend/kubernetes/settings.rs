@@ -11,6 +11,9 @@ use crate::error::Result;
 /// Finds the value of a secret by its name; `None` when the manager does not know it. May read files.
 pub type SecretSource = Arc<dyn Fn(&str) -> Result<Option<String>> + Send + Sync>;
 
+/// The domain of services where nobody sets another.
+pub(super) const DEFAULT_DOMAIN: &str = "localhost";
+
 /// Settings of the Kubernetes backend.
 #[derive(Clone)]
 pub struct Settings {
@@ -112,7 +115,7 @@ impl Settings {
             namespace: None,
             manager_namespace: None,
             instance: "mcp".to_owned(),
-            domain: "localhost".to_owned(),
+            domain: DEFAULT_DOMAIN.to_owned(),
             bridge_image: None,
             bridge_path: "/usr/local/bin/mcp-bridge".to_owned(),
             run_as_user: Some(65_532),

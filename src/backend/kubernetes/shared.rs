@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use kube::api::{Api, DynamicObject};
+use kube::api::{Api, DynamicObject, PatchParams};
 use kube::core::{ApiResource, DynamicResourceScope};
 use kube::{Client, Config, Resource};
 use tokio::sync::{Notify, watch};
@@ -24,10 +24,35 @@ use crate::lifecycle::Tasks;
 /// Our name among those who write fields of objects.
 pub(super) const FIELD_MANAGER: &str = "mcp-manager";
 
+/// Parameters of a change that is written as ours.
+pub(super) fn patching() -> PatchParams {
+    PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
+}
+
+/// For so long after its return the API server puts much off, whose caches come back one by one.
+const SOON: Duration = Duration::from_secs(10);
+
+/// Tells of each return of the API server, and when the last one was.
+pub(super) type Returns = watch::Receiver<Option<Instant>>;
+
+/// The ways to ask the API server.
+struct Clients {
+    /// Calls that it puts off are made again, as it asks for.
+    patient: Client,
+    /// They fail at once.
+    plain: Client,
+}
+
+impl Clients {
+    fn new(config: &Config) -> Result<Self> {
+        Ok(Self { patient: connect::client(config)?, plain: connect::plain(config)? })
+    }
+}
+
 /// What the parts share.
 pub(super) struct Shared {
     config: Config,
-    client: RwLock<Client>,
+    clients: RwLock<Clients>,
     pub(super) names: Names,
     pub(super) settings: Settings,
     pub(super) tasks: Tasks,
@@ -43,8 +68,8 @@ pub(super) struct Shared {
     leading: AtomicBool,
     /// Whether the API server answers, as far as calls tell.
     answering: AtomicBool,
-    /// Counts its returns: watches begin anew with each.
-    returns: watch::Sender<u64>,
+    /// When it was back last: watches begin anew with each return.
+    returns: watch::Sender<Option<Instant>>,
 }
 
 impl Shared {
@@ -54,7 +79,7 @@ impl Shared {
             world.offer(Offer::Unknown);
         }
         Ok(Self {
-            client: RwLock::new(connect::client(&config)?),
+            clients: RwLock::new(Clients::new(&config)?),
             config,
             names,
             settings,
@@ -66,19 +91,29 @@ impl Shared {
             wake: Notify::new(),
             leading: AtomicBool::new(false),
             answering: AtomicBool::new(true),
-            returns: watch::Sender::new(0),
+            returns: watch::Sender::new(None),
         })
     }
 
     /// The client of this moment.
     pub(super) fn client(&self) -> Client {
-        self.client.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.clients.read().unwrap_or_else(PoisonError::into_inner).patient.clone()
+    }
+
+    /// The same for what is asked again and again anyway: a call that the server puts off fails at once.
+    pub(super) fn plain_client(&self) -> Client {
+        self.clients.read().unwrap_or_else(PoisonError::into_inner).plain.clone()
+    }
+
+    /// The one with which a watch is begun.
+    pub(super) fn client_to_watch(&self) -> Client {
+        if self.is_just_back() { self.plain_client() } else { self.client() }
     }
 
     /// Calls from now on have connections of their own: those there are may lead nowhere.
     pub(super) fn reconnect(&self) {
-        match connect::client(&self.config) {
-            Ok(client) => *self.client.write().unwrap_or_else(PoisonError::into_inner) = client,
+        match Clients::new(&self.config) {
+            Ok(clients) => *self.clients.write().unwrap_or_else(PoisonError::into_inner) = clients,
             Err(error) => tracing::warn!(%error, "the old connections to the API server are kept"),
         }
     }
@@ -100,7 +135,9 @@ impl Shared {
     pub(super) fn hear(&self, source: Source, news: News) {
         let cut = matches!(news, News::Cut);
         let mut world = self.world();
+        let was_known = world.is_known();
         let affected = world.hear(source, news);
+        let is_known = world.is_known();
         for service in &affected {
             self.show(&world, service);
         }
@@ -116,6 +153,10 @@ impl Shared {
         drop(world);
         self.changed.send_modify(|count| *count += 1);
         self.mark(affected);
+        if is_known && !was_known {
+            // Who writes has waited for it.
+            self.wake.notify_one();
+        }
     }
 
     /// Takes in what a call of ours was answered with, before a watch tells of it.
@@ -224,7 +265,7 @@ impl Shared {
             // What is known counts only when it has been told anew.
             world.doubt();
             self.answering.store(true, Ordering::Relaxed);
-            self.returns.send_modify(|count| *count += 1);
+            self.returns.send_replace(Some(Instant::now()));
         } else if !answered && before {
             tracing::warn!("the API server does not answer");
             self.answering.store(false, Ordering::Relaxed);
@@ -235,8 +276,13 @@ impl Shared {
     }
 
     /// Tells of each return of the API server.
-    pub(super) fn returns(&self) -> watch::Receiver<u64> {
+    pub(super) fn returns(&self) -> Returns {
         self.returns.subscribe()
+    }
+
+    /// Whether the API server was away until a moment ago.
+    pub(super) fn is_just_back(&self) -> bool {
+        self.returns.borrow().is_some_and(|at| at.elapsed() < SOON)
     }
 
     /// From now on this manager writes, or does no longer.

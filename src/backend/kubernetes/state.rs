@@ -18,7 +18,7 @@ pub(super) fn service(objects: &Objects, lack: Option<&Lack>) -> Option<ServiceS
     let record = root.record.clone();
     let mut reasons = reasons::reasons(objects);
     reasons.extend(lack.filter(|_| record.spec.port.is_some()).map(Lack::reason));
-    let failure = reasons.iter().find(|reason| reason.hard).map(reasons::Reason::to_error);
+    let failure = reasons.iter().find(|reason| reason.fails()).map(reasons::Reason::to_error);
     let phase = if root.is_removed() { Phase::Deleting } else { phase(objects, &record, failure.is_some()) };
     let running = record.desired == Desired::Running;
     Some(ServiceState {
@@ -33,25 +33,25 @@ pub(super) fn service(objects: &Objects, lack: Option<&Lack>) -> Option<ServiceS
 }
 
 /// What a cluster does in another way than the record asks.
-fn warnings(record: &Record) -> Vec<String> {
+pub(super) fn warnings(record: &Record) -> Vec<String> {
     let policy = record.spec.restart_policy;
     let followed = matches!(policy, RestartPolicy::Always | RestartPolicy::UnlessStopped);
     let policy =
         (!followed).then(|| format!("the restart policy '{policy}' is not followed: a cluster starts again whatever ends"));
     let own = super::objects::workload_kind(&record.spec) == Owned::StatefulSet;
     let volumes = own.then(|| "each replica has volumes of its own: several cannot write to one".to_owned());
-    policy.into_iter().chain(volumes).collect()
+    policy.into_iter().chain(volumes).chain(super::objects::user_warning(&record.spec)).collect()
 }
 
 /// The pods that have not been told to end, oldest first, or as they are numbered.
 pub(super) fn live(objects: &Objects) -> Vec<&Pod> {
-    let mut live: Vec<&Pod> = objects.pods.values().filter(|pod| !pod.deleting && pod.reason.is_none()).collect();
+    let mut live: Vec<&Pod> = objects.present().filter(|pod| !pod.deleting).collect();
     live.sort_by_key(|pod| (pod.index, pod.created, &pod.name));
     live
 }
 
 /// Whether the workload makes what the record asks for.
-fn reflects(objects: &Objects, record: &Record) -> bool {
+pub(super) fn reflects(objects: &Objects, record: &Record) -> bool {
     objects.workload.as_ref().is_some_and(|workload| {
         workload.makes.spec == record.spec.container_digest() && workload.asked == Some(super::objects::asked_for(record))
     })
@@ -64,7 +64,7 @@ pub(super) fn is_current(objects: &Objects, pod: &Pod) -> bool {
 
 fn phase(objects: &Objects, record: &Record, failed: bool) -> Phase {
     if record.desired == Desired::Stopped {
-        return if objects.pods.is_empty() { Phase::Stopped } else { Phase::Stopping };
+        return if objects.present().next().is_none() { Phase::Stopped } else { Phase::Stopping };
     }
     let live = live(objects);
     let wanted = objects.workload.as_ref().map_or(record.spec.replicas, |workload| workload.replicas);
@@ -162,5 +162,96 @@ pub(super) fn is_restarted(objects: &Objects, asked: &str) -> bool {
 
 /// Why what its record says cannot be carried out.
 pub(super) fn failure(objects: &Objects) -> Option<Error> {
-    reasons::reasons(objects).iter().find(|reason| reason.hard).map(reasons::Reason::to_error)
+    reasons::reasons(objects).iter().find(|reason| reason.fails()).map(reasons::Reason::to_error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::observed::{Container, MadeFrom, Waiting, Workload};
+    use super::super::root::{Refusal, Root};
+    use super::*;
+    use crate::domain::spec::ServiceSpec;
+    use crate::error::Kind;
+
+    /// A service of one replica whose present record is its second, with these pods.
+    fn objects(desired: Desired, pods: impl IntoIterator<Item = Pod>) -> Objects {
+        let spec = Arc::new(ServiceSpec { image: "example.org/x:2".into(), ..ServiceSpec::default() });
+        let (created_at, updated_at) = (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);
+        let makes = MadeFrom { spec: spec.container_digest(), ..MadeFrom::default() };
+        let name = "echo".parse().unwrap();
+        let record = Arc::new(Record { name, generation: 2, desired, spec, template: None, created_at, updated_at });
+        let asked = super::super::objects::asked_for(&record);
+        Objects {
+            root: Some(Root { uid: "u".into(), version: "1".into(), deleting: false, record, refusal: None }),
+            workload: Some(Workload {
+                kind: Owned::Deployment,
+                asked: Some(asked),
+                replicas: asked,
+                makes,
+                observed: true,
+                refusal: None,
+            }),
+            pods: pods.into_iter().map(|pod| (pod.name.clone(), pod)).collect(),
+            ..Objects::default()
+        }
+    }
+
+    fn shown(objects: &Objects) -> (Phase, Vec<String>, bool) {
+        let state = service(objects, None).unwrap();
+        (state.phase, state.reasons.into_iter().map(|reason| reason.code).collect(), state.failure.is_some())
+    }
+
+    fn without_image(spec: &str) -> Pod {
+        let waiting = Waiting { reason: "ErrImagePull".into(), message: "not found".into() };
+        let made_from = MadeFrom { spec: spec.into(), ..MadeFrom::default() };
+        let service = Container { waiting: Some(waiting), ..Container::default() };
+        Pod { name: "one".into(), made_from, service, ..Pod::default() }
+    }
+
+    #[test]
+    fn what_the_former_spec_fails_of_is_told_and_does_not_fail_the_present_one() {
+        let present = objects(Desired::Running, []).workload.unwrap().makes.spec;
+        let reasons = vec!["image_not_found".to_owned()];
+        assert_eq!(shown(&objects(Desired::Running, [without_image("former")])), (Phase::Starting, reasons.clone(), false));
+        let failing = objects(Desired::Running, [without_image(&present)]);
+        assert_eq!(shown(&failing), (Phase::Failed, reasons.clone(), true));
+        // The next record has not come to the workload yet.
+        let mut changed = failing;
+        let root = changed.root.as_mut().unwrap();
+        let spec = Arc::new(ServiceSpec { image: "example.org/x:3".into(), ..ServiceSpec::default() });
+        root.record = Arc::new(Record { generation: 3, spec, ..(*root.record).clone() });
+        assert_eq!(shown(&changed), (Phase::Starting, reasons, false));
+    }
+
+    #[test]
+    fn what_is_refused_for_good_fails_and_what_was_overtaken_does_not() {
+        let refused = |kind| {
+            let mut objects = objects(Desired::Running, []);
+            let refusal = Refusal { generation: 2, kind, detail: "no".into(), remedy: String::new() };
+            objects.root.as_mut().unwrap().refusal = Some(refusal);
+            shown(&objects).2
+        };
+        assert!(refused(Kind::Invalid) && refused(Kind::LimitReached) && refused(Kind::NotSupported));
+        assert!(!refused(Kind::Conflict) && !refused(Kind::NotFound));
+    }
+
+    #[test]
+    fn pods_that_have_ended_count_until_another_is_ready_in_their_place() {
+        let makes = objects(Desired::Running, []).workload.unwrap().makes;
+        let evicted = || Pod {
+            name: "old".into(),
+            phase: "Failed".into(),
+            reason: Some(("Evicted".into(), "low on disk".into())),
+            made_from: makes.clone(),
+            ..Pod::default()
+        };
+        let new = |ready| Pod { name: "new".into(), made_from: makes.clone(), ready, ..Pod::default() };
+        let codes = |objects: &Objects| shown(objects).1;
+        assert_eq!(codes(&objects(Desired::Running, [evicted(), new(false)])), ["evicted"]);
+        assert_eq!(shown(&objects(Desired::Running, [evicted(), new(true)])), (Phase::Running, Vec::new(), false));
+        assert_eq!(shown(&objects(Desired::Stopped, [evicted()])).0, Phase::Stopped);
+        assert_eq!(shown(&objects(Desired::Stopped, [evicted(), new(true)])).0, Phase::Stopping);
+    }
 }

@@ -1,7 +1,7 @@
 //! What the cluster says of a service that does not get on: its warnings about pods, workloads and claims are events,
 //! which carry no labels and cannot be watched with the rest. So they are asked for, and only while something is wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ const WARNINGS: u32 = 50;
 /// The cluster's word for a pod that it refuses to make.
 pub(super) const REFUSED: &str = "FailedCreate";
 /// So much the clocks of the cluster and the manager may differ.
-const CLOCKS: Duration = Duration::from_secs(2);
+pub(super) const CLOCKS: Duration = Duration::from_secs(2);
 
 /// A warning about an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,12 +36,14 @@ pub(super) struct Warning {
     /// The cluster's word for it: `Unhealthy`, `FailedMount`.
     pub(super) reason: String,
     pub(super) message: String,
+    /// When it was said last.
+    pub(super) at: Option<Timestamp>,
 }
 
 impl Warning {
     fn read(event: &DynamicObject) -> Self {
         let text = |key: &str| event.data[key].as_str().unwrap_or_default().to_owned();
-        Self { reason: text("reason"), message: text("message") }
+        Self { reason: text("reason"), message: text("message"), at: moment(event) }
     }
 }
 
@@ -74,19 +76,28 @@ pub(super) async fn follow(shared: Arc<Shared>) {
 async fn ask(shared: &Shared, name: &ServiceName) {
     let Some(objects) = shared.objects(name) else { return };
     let mut warnings = BTreeMap::new();
+    let Some(root) = &objects.root else { return };
+    let record = &root.record;
     for object in suspects(shared, &objects) {
         let fields = format!("involvedObject.name={object},type=Warning");
-        warnings.extend(events(shared, name, &fields).await.map(|told| (object, told.iter().map(Warning::read).collect())));
+        let Some(told) = events(shared, name, &fields).await else { continue };
+        // Those of a StatefulSet have the names of their predecessors.
+        let since = objects.pods.get(&object).map_or(Some(record.updated_at), |pod| pod.created);
+        let told = told.iter().filter(|event| since.is_none_or(|since| is_since(event, since)));
+        warnings.insert(object, told.map(Warning::read).collect());
     }
-    if let Some(root) = objects.root.as_ref().filter(|_| objects.pods.is_empty()) {
-        let record = &root.record;
+    if objects.present().next().is_none() {
         let workload = shared.names.object(record.name.as_str());
         let fields = format!("involvedObject.kind=ReplicaSet,reason={REFUSED},type=Warning");
         let told = events(shared, name, &fields).await.unwrap_or_default();
         let refusals = told.iter().filter(|event| is_of(event, &workload) && is_since(event, record.updated_at));
         warnings.insert(format!("ReplicaSet of {workload}"), refusals.map(Warning::read).collect());
     }
-    shared.amend(name, |objects| objects.warnings = warnings);
+    shared.amend(name, |objects| {
+        if objects.root.as_ref().is_some_and(|root| root.record.generation == record.generation) {
+            objects.warnings = warnings;
+        }
+    });
 }
 
 /// Events with these fields; none where they cannot be read.
@@ -107,24 +118,28 @@ fn is_of(event: &DynamicObject, workload: &str) -> bool {
     name.strip_prefix(workload).and_then(|rest| rest.strip_prefix('-')).is_some_and(|hash| !hash.contains('-'))
 }
 
-/// Whether an event is not older than a record, give or take what clocks differ by: what is older was said of another
-/// service of that name, or of what it was before.
-fn is_since(event: &DynamicObject, recorded: Timestamp) -> bool {
-    let moment = ["lastTimestamp", "eventTime"].into_iter().find_map(|key| event.data[key].as_str());
-    let moment = moment.and_then(|moment| moment.parse::<Timestamp>().ok());
-    moment.is_some_and(|moment| moment >= recorded - CLOCKS)
+/// Whether an event is not older than a record or a pod, give or take what clocks differ by: what is older was said of
+/// another one of that name, or of what it was before.
+fn is_since(event: &DynamicObject, made: Timestamp) -> bool {
+    moment(event).is_some_and(|moment| moment >= made - CLOCKS)
+}
+
+/// When an event happened last.
+fn moment(event: &DynamicObject) -> Option<Timestamp> {
+    ["lastTimestamp", "eventTime"].into_iter().find_map(|key| event.data[key].as_str())?.parse().ok()
 }
 
 /// The objects that may be the cause: pods that are not ready, claims of pods without a node, and a workload that has
 /// no pods.
 fn suspects(shared: &Shared, objects: &Objects) -> Vec<String> {
-    let pods = objects.pods.values().filter(|pod| !pod.deleting && !pod.ready);
+    let pods = objects.present().filter(|pod| !pod.deleting && !pod.ready);
     let mut suspects: Vec<String> = pods.clone().map(|pod| pod.name.clone()).take(OBJECTS).collect();
     let Some(root) = &objects.root else { return suspects };
-    if pods.clone().any(|pod| pod.unscheduled.is_some()) {
-        suspects.extend(super::objects::shared_claims(&shared.names, &root.record.spec));
-    }
-    if objects.pods.is_empty() {
+    let homeless = pods.filter(|pod| pod.node.is_none()).take(OBJECTS);
+    let claims: BTreeSet<String> =
+        homeless.flat_map(|pod| super::objects::claims_of(&shared.names, &root.record.spec, &pod.name)).collect();
+    suspects.extend(claims);
+    if objects.present().next().is_none() {
         suspects.push(shared.names.object(root.record.name.as_str()));
     }
     suspects

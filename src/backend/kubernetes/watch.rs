@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{BoxStream, StreamExt as _};
-use kube::Resource;
 use kube::core::{ApiResource, DynamicResourceScope, ObjectMeta};
 use kube::runtime::watcher::{self, Event};
+use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 
 use super::extension;
@@ -16,13 +16,15 @@ use super::kinds::{self, Owned};
 use super::names;
 use super::observed::{Pod, PodObject, RouteObject, Workload, WorkloadObject, Written, unfollowed};
 use super::root::{Root, Seen};
-use super::shared::Shared;
+use super::shared::{Returns, Shared};
 use super::world::{Item, News, Source};
 use crate::domain::name::ServiceName;
 
-/// Pauses before a watch is begun anew: at first, and at most. The view is to be right soon after the API server is back.
+/// Pauses before a watch is begun anew: at first, at most, and at most while the API server is just back, whose caches of
+/// some kinds come back later than it does. The view is to be right soon then.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE_AT_FIRST: Duration = Duration::from_millis(500);
 /// A watch that has stood for so long was well: the next pause is the first one again.
 const STOOD: Duration = Duration::from_secs(5);
 /// A watch that sends nothing for so long is begun anew.
@@ -87,7 +89,8 @@ where
     K: Resource<DynamicType = ApiResource, Scope = DynamicResourceScope> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let config = watcher::Config::default().labels(&shared.names.selector()).timeout(SILENCE);
-    watcher::watcher(shared.api_of(resource), config).boxed()
+    let api = Api::namespaced_with(shared.client_to_watch(), &shared.names.namespace, resource);
+    watcher::watcher(api, config).boxed()
 }
 
 /// News from the watches that `begin` begins, one after the other.
@@ -97,13 +100,20 @@ fn following<K: Resource + Send + 'static>(
     begin: impl Fn() -> Events<K> + Send + 'static,
     read: impl Fn(K) -> Option<Item> + Clone + Send + 'static,
 ) -> BoxStream<'static, (Source, News)> {
-    let state = Following { watch: begin(), began: Instant::now(), pause: FIRST_PAUSE, cut: false, returns: shared.returns() };
+    let state = Following {
+        shared: shared.clone(),
+        watch: begin(),
+        began: Instant::now(),
+        pause: FIRST_PAUSE,
+        cut: false,
+        returns: shared.returns(),
+    };
     let news = futures_util::stream::unfold((state, begin), move |(mut state, begin)| {
         let read = read.clone();
         async move {
             if state.cut {
                 tokio::select! {
-                    () = tokio::time::sleep(state.pause) => state.pause = (state.pause * 2).min(LONGEST_PAUSE),
+                    () = tokio::time::sleep(state.pause) => state.pause = state.next_pause(),
                     () = returned(&mut state.returns) => state.pause = FIRST_PAUSE,
                 }
                 (state.watch, state.began, state.cut) = (begin(), Instant::now(), false);
@@ -111,7 +121,7 @@ fn following<K: Resource + Send + 'static>(
             let event = tokio::select! {
                 event = state.watch.next() => event,
                 () = returned(&mut state.returns) => {
-                    (state.watch, state.began) = (begin(), Instant::now());
+                    (state.watch, state.began, state.pause) = (begin(), Instant::now(), FIRST_PAUSE);
                     return Some((Some(News::Cut), (state, begin)));
                 }
             };
@@ -135,16 +145,24 @@ fn following<K: Resource + Send + 'static>(
 
 /// Where the following of one kind stands.
 struct Following<W> {
+    shared: Arc<Shared>,
     watch: W,
     began: Instant,
     /// Before the watch is begun anew.
     pause: Duration,
     cut: bool,
-    returns: tokio::sync::watch::Receiver<u64>,
+    returns: Returns,
+}
+
+impl<W> Following<W> {
+    fn next_pause(&self) -> Duration {
+        let longest = if self.shared.is_just_back() { LONGEST_PAUSE_AT_FIRST } else { LONGEST_PAUSE };
+        (self.pause * 2).min(longest)
+    }
 }
 
 /// Waits until the API server is back; for ever when nobody can tell any more.
-async fn returned(returns: &mut tokio::sync::watch::Receiver<u64>) {
+pub(super) async fn returned(returns: &mut Returns) {
     if returns.changed().await.is_err() {
         std::future::pending::<()>().await;
     }

@@ -9,7 +9,6 @@ use super::root::Root;
 use super::trouble::Warning;
 use super::unrouted::{Lack, Offer};
 use crate::domain::name::ServiceName;
-use crate::error::Error;
 
 /// Everything known of one service.
 #[derive(Debug, Clone, Default)]
@@ -21,13 +20,16 @@ pub(super) struct Objects {
     pub(super) written: BTreeMap<(Owned, String), Written>,
     /// Why its route is not followed.
     pub(super) unfollowed: Option<Condition>,
-    /// Why its objects could not be written.
-    pub(super) refused: Option<Error>,
-    /// What the cluster warned of while it was in trouble, by object.
+    /// What the cluster warned of while its present record was in trouble, by object.
     pub(super) warnings: BTreeMap<String, Vec<Warning>>,
 }
 
 impl Objects {
+    /// The pods that are or will be there, but not those that have ended for good.
+    pub(super) fn present(&self) -> impl Iterator<Item = &Pod> + Clone {
+        self.pods.values().filter(|pod| !pod.is_over())
+    }
+
     fn is_empty(&self) -> bool {
         self.root.is_none() && self.pods.is_empty() && self.written.is_empty()
     }
@@ -81,6 +83,8 @@ pub(super) struct World {
     telling: BTreeMap<Source, BTreeSet<(ServiceName, String)>>,
     /// Sources that have told everything and are not cut off.
     live: BTreeSet<Source>,
+    /// Sources that have told everything, now or earlier.
+    heard: BTreeSet<Source>,
     /// Whether routes can be written.
     offer: Offer,
 }
@@ -118,6 +122,11 @@ impl World {
         Source::all().all(|source| self.live.contains(&source))
     }
 
+    /// Whether all sources have told everything at least once: what is not known is not there.
+    pub(super) fn is_known(&self) -> bool {
+        Source::all().all(|source| self.heard.contains(&source))
+    }
+
     /// What is known may be out of date: no source counts until it has told everything anew.
     pub(super) fn doubt(&mut self) {
         self.live.clear();
@@ -143,6 +152,7 @@ impl World {
             }
             News::Complete => {
                 self.live.insert(source);
+                self.heard.insert(source);
                 let told = self.telling.remove(&source).unwrap_or_default();
                 let gone: Vec<_> = self.known(source).into_iter().filter(|known| !told.contains(known)).collect();
                 for (service, name) in &gone {
@@ -167,6 +177,11 @@ impl World {
                     .as_ref()
                     .filter(|known| known.uid == root.uid && known.record.generation > root.record.generation);
                 if newer.is_none() {
+                    let before = objects.root.as_ref().map(|known| known.record.generation);
+                    if before != Some(root.record.generation) {
+                        // They were about what it was before.
+                        objects.warnings.clear();
+                    }
                     objects.root = Some(root);
                 }
             }

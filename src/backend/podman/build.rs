@@ -5,7 +5,7 @@
 //! look like those of other people's builds. This container ends and goes by itself, whoever is left ([`said::WAITS`] after
 //! its script), and its name keeps two makers of one image apart.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,16 +19,20 @@ use super::client::EngineError;
 use super::container::default_id_map;
 use super::frames::Decoder;
 use super::images::OnProgress;
+use super::settings::Settings;
 use super::shared::Shared;
 use super::{client::Engine, errors};
 use crate::backend::{Build, Built, ImageDetail, ImageInfo};
+use crate::domain::package::lock::Lock;
+use crate::domain::package::recipe::LOCK_LABEL;
 use crate::domain::package::said::{self, Said, said};
 use crate::domain::status::{Progress, Stream};
 use crate::error::{Error, Kind, Result};
 
-/// More of a script's output is not kept, and a longer line is cut.
+/// More of a script's output is not kept, in lines and in bytes, and a longer line is cut.
 const MAX_LINES: usize = 5_000;
-const MAX_LINE: usize = 8 << 20;
+const MAX_KEPT: usize = 4 << 20;
+const MAX_LINE: usize = 512 << 10;
 
 /// Whoever waits for another maker looks this often, and takes a container that does not run for left behind after so many
 /// looks.
@@ -92,17 +96,18 @@ async fn make(
 ) -> Result<Built> {
     let engine = &shared.engine;
     let name = shared.names.build(&build.image);
-    let deadline = Instant::now() + build.timeout;
+    let timeout = shared.settings.build_timeout;
+    let deadline = Instant::now() + timeout;
     let late = || {
-        let detail = format!("the image {} was not made within {} seconds", build.image, build.timeout.as_secs());
+        let detail = format!("the image {} was not made within {} seconds", build.image, timeout.as_secs());
         Error::new(Kind::Timeout, detail).remedy("try again, or raise the setting packages.build_timeout")
     };
-    let request = request(&build, &name, &base, &shared.abilities());
+    let request = request(&build, &name, &base, &shared.settings, &shared.abilities());
     let container = loop {
         match engine.create(&request).await {
             Ok(created) => break created.id,
             Err(error) if error.says("already in use") => {}
-            Err(error) => return Err(refused(error, &build)),
+            Err(error) => return Err(refused(error, &shared.settings)),
         }
         progress(Progress { message: "waiting for another maker of this image".to_owned(), done: 0, total: Some(build.steps) });
         tokio::select! {
@@ -154,35 +159,38 @@ async fn other(engine: &Engine, name: &str) -> Result<()> {
 /// Runs the script to its end, and makes the image.
 async fn fill(shared: &Shared, container: &str, build: &Build, progress: &OnProgress) -> Result<Built> {
     let engine = &shared.engine;
-    shared.ready_name_server().await.map_err(|error| refused(error, build))?;
-    engine.start(container).await.map_err(|error| refused(error, build))?;
+    shared.ready_name_server().await.map_err(|error| refused(error, &shared.settings))?;
+    engine.start(container).await.map_err(|error| refused(error, &shared.settings))?;
     let query = [("follow", "true"), ("stdout", "true"), ("stderr", "true")].map(|(name, value)| (name, value.to_owned()));
     let mut stream = engine.logs(container, &query);
-    let mut output = Output { build, progress, step: Progress::default(), labels: build.labels.clone(), lines: Vec::new() };
-    let (mut decoder, mut begun) = (Decoder::default(), BTreeMap::<bool, Vec<u8>>::new());
+    let mut output = Output::new(build, progress);
+    let mut decoder = Decoder::default();
     let code = 'script: loop {
         let Some(chunk) = stream.next().await else { break -1 };
         decoder.feed(&chunk.map_err(|error| errors::engine(error, "hear what the build says"))?);
         let damaged = |error| Error::internal("the build's output cannot be read", error);
         while let Some((from, data)) = decoder.next().map_err(damaged)? {
-            let line = begun.entry(from == Stream::Stdout).or_default();
-            line.extend_from_slice(&data);
-            line.truncate(MAX_LINE);
-            while let Some(end) = line.iter().position(|byte| *byte == b'\n') {
-                let whole: Vec<u8> = line.drain(..=end).collect();
-                if let Some(code) = output.take(&String::from_utf8_lossy(&whole)) {
-                    break 'script code;
-                }
+            if let Some(code) = output.hear(from, &data) {
+                break 'script code;
             }
         }
     };
-    if code != 0 {
-        return Ok(Built::Failed(code, output.lines));
-    }
+    let labels = match (code, output.lock) {
+        (0, Some(lock)) => labels(build, &lock),
+        (0, None) if !build.says_lock => build.labels.clone(),
+        (code, _) => return Ok(Built::Failed(code, output.lines.into())),
+    };
     (output.progress)(Progress { message: "writing the image".to_owned(), ..output.step.clone() });
-    let committed = engine.commit(container, &build.image, &changes(build, &output.labels, &shared.abilities())).await;
+    let committed = engine.commit(container, &build.image, &changes(build, &labels, &shared.abilities())).await;
     committed.map_err(|error| errors::engine(error, "write the image"))?;
     Ok(Built::Made)
+}
+
+/// The image's labels: what the build wants, and which versions were installed.
+fn labels(build: &Build, lock: &Lock) -> BTreeMap<String, String> {
+    let mut labels = build.labels.clone();
+    labels.insert(LOCK_LABEL.to_owned(), json!(lock).to_string());
+    labels
 }
 
 /// What a script has said.
@@ -190,28 +198,58 @@ struct Output<'b> {
     build: &'b Build,
     progress: &'b OnProgress,
     step: Progress,
-    labels: BTreeMap<String, String>,
-    lines: Vec<String>,
+    lock: Option<Lock>,
+    /// The last lines, and how long they are together.
+    lines: VecDeque<String>,
+    kept: usize,
+    /// Lines that have not ended, of standard output and of standard error.
+    begun: [Vec<u8>; 2],
 }
 
-impl Output<'_> {
-    /// Takes a line; the script's code when it was the last.
-    fn take(&mut self, line: &str) -> Option<i64> {
-        match said(line) {
+impl<'b> Output<'b> {
+    fn new(build: &'b Build, progress: &'b OnProgress) -> Self {
+        let begun = [Vec::new(), Vec::new()];
+        Self { build, progress, step: Progress::default(), lock: None, lines: VecDeque::new(), kept: 0, begun }
+    }
+
+    /// Takes some of a stream; the script's code when its end was in it.
+    fn hear(&mut self, from: Stream, data: &[u8]) -> Option<i64> {
+        let stream = usize::from(from != Stream::Stdout);
+        for piece in data.split_inclusive(|byte| *byte == b'\n') {
+            let begun = &mut self.begun[stream];
+            let room = MAX_LINE - begun.len();
+            begun.extend_from_slice(&piece[..piece.len().min(room)]);
+            if piece.ends_with(b"\n") {
+                let line = std::mem::take(begun);
+                if let Some(code) = self.take(from, &String::from_utf8_lossy(&line)) {
+                    return Some(code);
+                }
+            }
+        }
+        None
+    }
+
+    /// Takes a line; the script's code when it was the last. On standard error are the words of its commands, whatever they
+    /// look like.
+    fn take(&mut self, from: Stream, line: &str) -> Option<i64> {
+        let heard = if from == Stream::Stdout { said(line) } else { Said::Words(line.trim_end()) };
+        match heard {
             Said::Step(what) => {
                 self.step = Progress { message: what.to_owned(), done: self.step.done + 1, total: Some(self.build.steps) };
                 (self.progress)(self.step.clone());
             }
-            Said::Label(name, value) => drop(self.labels.insert(name.to_owned(), value.to_owned())),
+            Said::Lock(lock) => self.lock = Some(lock),
             Said::End(code) => return Some(code),
             Said::Words("") => {}
             Said::Words(words) => {
                 let message = format!("{}: {}", self.step.message, words.chars().take(100).collect::<String>());
                 (self.progress)(Progress { message, ..self.step.clone() });
-                if self.lines.len() >= MAX_LINES {
-                    self.lines.remove(0);
+                self.kept += words.len();
+                self.lines.push_back(words.to_owned());
+                while self.lines.len() > MAX_LINES || self.kept > MAX_KEPT {
+                    let Some(first) = self.lines.pop_front() else { break };
+                    self.kept -= first.len();
                 }
-                self.lines.push(words.to_owned());
             }
         }
         None
@@ -219,7 +257,7 @@ impl Output<'_> {
 }
 
 /// The request for the container in which the image is made. It has the locks of a service's, but that it can be written to.
-fn request(build: &Build, name: &str, base: &str, abilities: &Abilities) -> Value {
+fn request(build: &Build, name: &str, base: &str, settings: &Settings, abilities: &Abilities) -> Value {
     let temporary = json!({"type": "tmpfs", "source": "tmpfs", "destination": "/tmp",
         "options": ["rw", TEMPORARY, "mode=1777", "nosuid", "nodev"]});
     let mut request = json!({
@@ -238,7 +276,7 @@ fn request(build: &Build, name: &str, base: &str, abilities: &Abilities) -> Valu
         "restart_policy": "no",
         // It goes by itself, whatever becomes of the manager and the engine's service.
         "remove": true,
-        "timeout": build.timeout.as_secs() + said::WAITS,
+        "timeout": settings.build_timeout.as_secs() + said::WAITS,
         "log_configuration": {"driver": "k8s-file", "size": 64 << 20},
     });
     let mut put = |name: &str, value: Value| request[name] = value;
@@ -247,7 +285,7 @@ fn request(build: &Build, name: &str, base: &str, abilities: &Abilities) -> Valu
         let ids = default_id_map();
         put("idmappings", json!({"HostUIDMapping": false, "HostGIDMapping": false, "UIDMap": ids, "GIDMap": ids}));
     }
-    match build.network.as_deref() {
+    match settings.build_network.as_deref() {
         None => {}
         Some(mode @ ("host" | "none" | "slirp4netns" | "pasta" | "private")) => put("netns", json!({"nsmode": mode})),
         Some(network) => {
@@ -275,6 +313,7 @@ fn changes(build: &Build, labels: &BTreeMap<String, String>, abilities: &Abiliti
         format!("USER {}", build.user),
         format!("WORKDIR {}", build.directory),
     ];
+    let command = (!build.command.is_empty()).then(|| format!("CMD {}", json!(build.command)));
     let label = |(name, value): (&String, &String)| {
         if abilities.reads_changes_as_words() {
             let escaped = value.replace('\\', r"\\").replace('"', r#"\""#).replace('$', r"\$");
@@ -284,13 +323,13 @@ fn changes(build: &Build, labels: &BTreeMap<String, String>, abilities: &Abiliti
             format!("LABEL {name}={value}")
         }
     };
-    fixed.into_iter().chain(labels.iter().map(label)).collect()
+    fixed.into_iter().chain(command).chain(labels.iter().map(label)).collect()
 }
 
 /// The container could not be made or started.
-fn refused(error: EngineError, build: &Build) -> Error {
+fn refused(error: EngineError, settings: &Settings) -> Error {
     if error.says("network not found") {
-        let message = format!("there is no network '{}'", build.network.as_deref().unwrap_or_default());
+        let message = format!("there is no network '{}'", settings.build_network.as_deref().unwrap_or_default());
         return Error::invalid_field("packages.build_network", message, "create it, name another, or leave the setting out");
     }
     errors::engine(error, "make the image")
@@ -307,10 +346,10 @@ mod tests {
             script: "true\n".into(),
             steps: 2,
             capabilities: Vec::new(),
-            network: None,
-            timeout: Duration::from_mins(1),
             environment: BTreeMap::new(),
             entrypoint: vec!["/run me".into()],
+            command: Vec::new(),
+            says_lock: true,
             user: "1:1".into(),
             directory: "/opt".into(),
             labels: BTreeMap::from([("a".into(), "{\"b\":\"c = d\"}".into())]),
@@ -318,9 +357,15 @@ mod tests {
         }
     }
 
+    fn settings(network: Option<&str>) -> Settings {
+        let settings = Settings::new("/nonexistent".into());
+        Settings { build_network: network.map(str::to_owned), build_timeout: Duration::from_mins(1), ..settings }
+    }
+
     #[test]
     fn a_script_has_no_rights_and_goes_by_itself() {
-        let request = request(&build(), "mcp.build.0123", "b", &Abilities { rootless: true, ..Abilities::default() });
+        let request =
+            request(&build(), "mcp.build.0123", "b", &settings(None), &Abilities { rootless: true, ..Abilities::default() });
         assert_eq!((&request["cap_drop"], &request["cap_add"]), (&json!(["all"]), &json!([])));
         assert_eq!((&request["no_new_privileges"], &request["remove"]), (&json!(true), &json!(true)));
         assert_eq!(request["idmappings"]["UIDMap"][0]["host_id"], 1, "root inside is not the user outside");
@@ -330,7 +375,7 @@ mod tests {
 
     #[test]
     fn networks_are_modes_or_names() {
-        let of = |network: &str| request(&Build { network: Some(network.into()), ..build() }, "n", "b", &Abilities::default());
+        let of = |network: &str| request(&build(), "n", "b", &settings(Some(network)), &Abilities::default());
         assert_eq!(of("host")["netns"], json!({"nsmode": "host"}));
         assert_eq!(of("mine")["networks"], json!({"mine": {}}));
     }
@@ -346,20 +391,60 @@ mod tests {
         assert_eq!(of("5.4.2"), [&common[..], &[r#"LABEL a="{\"b\":\"c = d\"}""#.to_owned()]].concat());
     }
 
-    #[test]
-    fn what_a_script_says_becomes_progress_labels_and_its_end() {
+    /// What an output makes of a script that says this, and the progress that it told.
+    fn heard<T>(work: impl FnOnce(&mut Output<'_>) -> T) -> (T, Vec<(u64, String)>) {
         let heard = Arc::new(std::sync::Mutex::new(Vec::new()));
         let into = heard.clone();
         let progress: OnProgress =
             Arc::new(move |progress: Progress| into.lock().unwrap().push((progress.done, progress.message)));
-        let build = build();
-        let mut output =
-            Output { build: &build, progress: &progress, step: Progress::default(), labels: BTreeMap::new(), lines: Vec::new() };
-        assert_eq!(output.take("mcp-manager-step one\n"), None);
-        assert_eq!(output.take("added 3 packages\n"), None);
-        assert_eq!(output.take("mcp-manager-label lock={}\n"), None);
-        assert_eq!(output.take("mcp-manager-end 7\n"), Some(7));
-        assert_eq!(*heard.lock().unwrap(), [(1, "one".to_owned()), (1, "one: added 3 packages".to_owned())]);
-        assert_eq!((output.labels["lock"].as_str(), output.lines.as_slice()), ("{}", &["added 3 packages".to_owned()][..]));
+        let done = work(&mut Output::new(&build(), &progress));
+        let heard = heard.lock().unwrap().clone();
+        (done, heard)
+    }
+
+    #[test]
+    fn what_a_script_says_becomes_progress_labels_and_its_end() {
+        let ((), told) = heard(|output| {
+            assert_eq!(output.hear(Stream::Stdout, b"mcp-manager-step one\nmcp-mana"), None);
+            assert_eq!(output.hear(Stream::Stderr, b"added 3 packages\n"), None);
+            assert_eq!(output.hear(Stream::Stdout, b"ger-lock {\"a\":\"1\"}\n"), None);
+            assert_eq!(output.hear(Stream::Stdout, b"mcp-manager-end 7\nmore\n"), Some(7));
+            assert_eq!(output.lines, ["added 3 packages"]);
+            let labels = labels(output.build, output.lock.as_ref().unwrap());
+            assert_eq!(labels[LOCK_LABEL], "{\"a\":\"1\"}");
+            assert_eq!(labels.len(), 1 + build().labels.len());
+        });
+        assert_eq!(told, [(1, "one".to_owned()), (1, "one: added 3 packages".to_owned())]);
+    }
+
+    #[test]
+    fn what_commands_say_is_neither_a_step_nor_a_label_nor_the_end() {
+        heard(|output| {
+            let lines = "mcp-manager-step x\nmcp-manager-lock {}\nmcp-manager-end 0\n";
+            assert_eq!(output.hear(Stream::Stderr, lines.as_bytes()), None);
+            // What is no lock is none on standard output either.
+            assert_eq!(output.hear(Stream::Stdout, b"mcp-manager-lock {\"a b\":\"1\"}\nmcp-manager-label x=y\n"), None);
+            assert_eq!((&output.lock, output.step.done, output.lines.len()), (&None, 0, 5));
+        });
+    }
+
+    #[test]
+    fn a_script_that_says_too_much_is_heard_to_its_end_and_not_kept() {
+        heard(|output| {
+            let long = vec![b'x'; MAX_LINE];
+            for _ in 0..20 {
+                assert_eq!(output.hear(Stream::Stdout, &long), None);
+            }
+            assert_eq!(output.begun[0].len(), MAX_LINE);
+            for _ in 0..20 {
+                output.hear(Stream::Stderr, &[&long[1..], b"\n"].concat());
+            }
+            assert!(output.lines.len() < 20 && output.kept <= MAX_KEPT, "{} bytes", output.kept);
+            for _ in 0..2 * MAX_LINES {
+                output.hear(Stream::Stderr, b"a\n");
+            }
+            assert_eq!((output.lines.len(), output.kept), (MAX_LINES, MAX_LINES));
+            assert_eq!(output.hear(Stream::Stdout, b"\nmcp-manager-end 0\n"), Some(0));
+        });
     }
 }

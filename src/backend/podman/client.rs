@@ -59,10 +59,10 @@ pub(super) struct Created {
     pub(super) warnings: Option<Vec<String>>,
 }
 
-/// What the engine says of an image that it made.
+/// What the engine says of an image or a secret that it made.
 #[derive(Debug, Deserialize)]
-struct Committed {
-    #[serde(rename = "Id")]
+struct Made {
+    #[serde(rename = "Id", alias = "ID")]
     id: String,
 }
 
@@ -310,16 +310,19 @@ impl Engine {
         }
     }
 
-    pub(super) async fn create_secret(&self, name: &str, value: &str) -> Answer<()> {
+    /// Creates a secret; the engine's id of it, which no other will have.
+    pub(super) async fn create_secret(&self, name: &str, value: &str) -> Answer<String> {
         let mut path = "/secrets/create".to_owned();
         append_query(&mut path, encoded_pairs([("name", name)]));
-        self.post(&path, Payload::Text(value.as_bytes().to_vec()), SHORT).await.map(|_| ())
+        let answer = self.post(&path, Payload::Text(value.as_bytes().to_vec()), SHORT).await?;
+        Ok(serde_json::from_slice::<Made>(&answer)?.id)
     }
 
-    pub(super) async fn has_secret(&self, name: &str) -> Answer<bool> {
+    /// The engine's id of the secret that has this name now; `None` when there is none.
+    pub(super) async fn secret_id(&self, name: &str) -> Answer<Option<String>> {
         match within(SHORT, async { self.podman.secrets().get(name).inspect().await }).await {
-            Ok(_) => Ok(true),
-            Err(error) if error.is_missing() => Ok(false),
+            Ok(secret) => Ok(Some(secret.id.unwrap_or_default())),
+            Err(error) if error.is_missing() => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -354,7 +357,7 @@ impl Engine {
             encoded_pairs(fixed.into_iter().chain(changes.iter().map(|change| ("changes", change.as_str())))),
         );
         let answer = self.post(&path, Payload::None, COMMIT).await?;
-        Ok(serde_json::from_slice::<Committed>(&answer)?.id)
+        Ok(serde_json::from_slice::<Made>(&answer)?.id)
     }
 
     /// Removes an image that nothing uses, by its id if it has no other name, or takes this name from it.

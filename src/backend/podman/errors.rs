@@ -63,6 +63,12 @@ fn lost_secret<'a>(message: &str, spec: &'a ServiceSpec) -> Option<(&'a str, &'a
     Some((variable, name))
 }
 
+/// Whether a start failed for one of the engine's secrets that were there just before: another manager is replacing it.
+pub(super) fn is_without_secret<'a>(error: &EngineError, mut held: impl Iterator<Item = &'a String>) -> bool {
+    let EngineError::Refused { message, .. } = error else { return false };
+    message.contains("no such secret") && quoted(message).is_some_and(|name| held.any(|secret| secret == name))
+}
+
 /// Variables, with their secrets, of which neither the manager nor the engine knows the value.
 pub(super) fn no_secrets<'a>(missing: impl IntoIterator<Item = (&'a str, &'a str)>) -> Error {
     unknown_secrets(missing, Some(|name| format!("podman secret create {name} FILE")))
@@ -421,6 +427,13 @@ mod tests {
         assert!(lost_its_port(&error, &ServiceSpec::default()));
         assert!(!lost_its_port(&error, &ServiceSpec { ports: [(80, 18_999)].into(), ..ServiceSpec::default() }));
         assert!(!lost_its_port(&refused("no such secret"), &ServiceSpec::default()));
+    }
+
+    #[test]
+    fn a_secret_that_was_there_just_before_is_told_from_others() {
+        let error = refused("no secret with name or id \"mcp.key\": no such secret");
+        assert!(is_without_secret(&error, ["mcp.key".to_owned()].iter()));
+        assert!(!is_without_secret(&error, ["key".to_owned()].iter()));
     }
 
     #[test]

@@ -106,7 +106,7 @@ impl Images {
     }
 
     /// The lock of one image's name; forgotten with its last holder.
-    fn turn(&self, image: &str) -> Arc<tokio::sync::Mutex<()>> {
+    pub(super) fn turn(&self, image: &str) -> Arc<tokio::sync::Mutex<()>> {
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         under_way.retain(|_, turn| turn.strong_count() > 0);
         if let Some(turn) = under_way.get(image).and_then(Weak::upgrade) {
@@ -123,13 +123,13 @@ const PULLS: u32 = 5;
 
 async fn pull(engine: &Engine, wanted: &Wanted<'_>) -> Result<Fetched> {
     let reference = full_name(wanted.image);
+    let auth = wanted.credentials.as_ref().map(|credentials| {
+        RegistryAuth::builder().username(&credentials.username).password(&credentials.password).build().serialize()
+    });
     for pulls in 1.. {
-        let auth = wanted.credentials.as_ref().map(|credentials| {
-            RegistryAuth::builder().username(&credentials.username).password(&credentials.password).build().serialize()
-        });
         let mut failure = None;
         let mut parts = Parts::default();
-        let answer = engine.pull(&reference, auth, |report| match report.error {
+        let answer = engine.pull(&reference, auth.clone(), |report| match report.error {
             Some(message) => failure = Some(message),
             None => (wanted.progress)(parts.after(report)),
         });

@@ -1,12 +1,10 @@
 //! Images that are built on the machine and that no registry has: how to get one that is not there. Pure.
 
+use crate::domain::package::shipped;
 use crate::error::{Error, Kind};
 
 /// Where images of shipped templates are named.
 const SHIPPED: &str = "localhost/mcp/";
-/// Those among them that are built of a folder below `docker/` alone.
-const RECIPES: [&str; 9] =
-    ["everything", "fastapi", "fetch", "filesystem", "git", "memory", "sequential-thinking", "sqlite", "time"];
 
 /// An image that is not at hand and must not be pulled.
 pub(super) fn not_at_hand(image: &str) -> Error {
@@ -26,7 +24,7 @@ pub(super) fn remedy(image: &str) -> String {
     let name = image.strip_prefix(SHIPPED).and_then(|rest| rest.split([':', '@']).next()).unwrap_or_default();
     let build = if name == "echo" {
         format!("`podman build -t {image} -f docker/echo/Dockerfile FOLDER`, with the program mcp-echo in FOLDER")
-    } else if RECIPES.contains(&name) {
+    } else if shipped::names().any(|one| one == name) {
         format!("`podman build -t {image} docker/{name}` in the project's folder")
     } else {
         format!("`podman build -t {image} FOLDER`")
@@ -54,7 +52,7 @@ mod tests {
             }
         }
         built.sort_unstable();
-        assert_eq!(built, RECIPES);
+        assert_eq!(built, shipped::names().collect::<Vec<_>>());
         assert!(remedy("localhost/mcp/echo:latest").contains("docker/echo/Dockerfile"));
         assert!(remedy("localhost/mcp/fastapi@sha256:1").contains("docker/fastapi`"));
         assert!(remedy("localhost/mcp/mine").contains("FOLDER") && remedy("localhost/x").contains("FOLDER"));

@@ -115,7 +115,8 @@ impl Orphans {
             if first.elapsed() < SETTLED {
                 since.insert(service, first);
             } else if rewrite(shared, &record).await {
-                restored.push((Stored { record: Arc::clone(&record), remove_volumes: false, cause: Span::none() }, containers));
+                let record = Arc::clone(&record);
+                restored.push((Stored { record, remove_volumes: false, cause: Span::none(), written_here: false }, containers));
             }
         }
         self.since = since;

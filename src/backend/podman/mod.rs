@@ -11,7 +11,7 @@
 //! | `watch` | list, events, comparison: what there is |
 //! | `plan`, `phase`, `replica` | pure: what to do next, and where a service stands |
 //! | `health`, `listening` | asking whether a replica is well |
-//! | `service`, `steps` | one task a service: does it |
+//! | `service`, `steps` | one task a service: does it, in its turn |
 //! | `container`, `secrets`, `images`, `abilities`, `errors` | what a container is made of, and why it may not be |
 //! | `build` | making images |
 //! | `bridge` | the bridge in containers of servers that speak stdio |
@@ -46,6 +46,7 @@ mod secrets;
 mod service;
 mod settings;
 mod shared;
+mod shipped;
 mod stats;
 mod steps;
 mod supervise;
@@ -66,7 +67,6 @@ pub use settings::{CredentialSource, LabelSource, SecretSource, Settings};
 pub use turns::session_key_file;
 
 use self::client::Engine;
-use self::images::{Fetched, Wanted};
 use self::names::Names;
 use self::records::Stored;
 use self::service::Message;
@@ -117,29 +117,6 @@ impl Podman {
         if known { Ok(()) } else { Err(errors::away()) }
     }
 
-    async fn fetch(
-        &self,
-        image: &str,
-        policy: PullPolicy,
-        credentials: Option<RegistryCredentials>,
-        progress: Arc<dyn Fn(Progress) + Send + Sync>,
-    ) -> Result<Fetched> {
-        let abilities = self.shared.abilities();
-        let credentials = match credentials {
-            Some(credentials) => Some(credentials),
-            None => self.shared.settings.credentials_for(image).await?,
-        };
-        let wanted = Wanted {
-            image,
-            policy,
-            credentials,
-            timeout: self.shared.settings.pull_timeout,
-            architecture: &abilities.architecture,
-            progress,
-        };
-        self.shared.images.fetch(&self.shared.engine, &self.shared.metrics, wanted).await
-    }
-
     fn state(&self, name: &ServiceName) -> Result<Arc<ServiceState>> {
         self.shared.view.find(name)
     }
@@ -182,7 +159,7 @@ impl Podman {
         let shared = &self.shared;
         let record = change.after(before);
         records::write(&shared.engine, &shared.names, &record, remove_volumes).await?;
-        let stored = Stored { record: Arc::new(record), remove_volumes, cause: Span::current() };
+        let stored = Stored { record: Arc::new(record), remove_volumes, cause: Span::current(), written_here: true };
         let old = shared.names.record(&before.name, before.generation);
         let removed = shared.engine.remove_volume(&old).await;
         if !removed.map_err(|error| errors::engine(error, "remove the old record of the service"))? {
@@ -252,7 +229,8 @@ impl Backend for Podman {
             Kind::Conflict => taken(name),
             _ => error,
         })?;
-        let stored = Stored { record: Arc::new(record), remove_volumes: false, cause: Span::current() };
+        let (record, cause) = (Arc::new(record), Span::current());
+        let stored = Stored { record, remove_volumes: false, cause, written_here: true };
         shared.adopt(&stored, Message::Connected, false, false);
         // Another manager may have changed a service of this name a moment ago, so that its first record is gone. Work
         // has begun meanwhile; in that rare case it is taken back.
@@ -355,7 +333,7 @@ impl Backend for Podman {
         progress: Arc<dyn Fn(Progress) + Send + Sync>,
     ) -> Result<ImageInfo> {
         self.ready().await?;
-        Ok(self.fetch(image, policy, credentials, progress).await?.info)
+        Ok(shipped::fetch(&self.shared, image, policy, credentials, progress).await?.info)
     }
 
     async fn images(&self) -> Result<Vec<ImageInfo>> {
@@ -375,7 +353,7 @@ impl Backend for Podman {
 
     async fn build(&self, build: Build, progress: Arc<dyn Fn(Progress) + Send + Sync>) -> Result<Built> {
         self.ready().await?;
-        let base = self.fetch(&build.base, PullPolicy::Missing, None, progress.clone()).await?;
+        let base = shipped::fetch(&self.shared, &build.base, PullPolicy::Missing, None, progress.clone()).await?;
         build::build(&self.shared, build, base.reference, progress).await
     }
 

@@ -22,6 +22,8 @@ pub(super) struct Stored {
     pub(super) remove_volumes: bool,
     /// The request that wrote it, whose lines those are that are logged while it is carried out; none where it was found.
     pub(super) cause: Span,
+    /// This manager has just written it.
+    pub(super) written_here: bool,
 }
 
 impl Stored {
@@ -68,6 +70,7 @@ fn read(names: &Names, volume: &str, labels: &HashMap<String, String>) -> Option
             record: Arc::new(record),
             remove_volumes: labels.contains_key(names::REMOVE_VOLUMES),
             cause: Span::none(),
+            written_here: false,
         }),
         Ok(_) => None,
         Err(error) => {
@@ -165,7 +168,7 @@ mod tests {
         let old = sort(&names, &[volume("echo", 5)]).newest["echo"].clone();
         let mut next = Record::clone(&old.record);
         (next.generation, next.created_at) = (1, jiff::Timestamp::MAX);
-        let next = Stored { record: Arc::new(next), remove_volumes: false, cause: Span::none() };
+        let next = Stored { record: Arc::new(next), remove_volumes: false, cause: Span::none(), written_here: false };
         assert!(next.is_newer_than(&old.record) && !old.is_newer_than(&next.record));
         assert!(!old.is_newer_than(&old.record) && !old.is_other_than(&old.record) && old.is_other_than(&next.record));
     }

@@ -3,6 +3,7 @@
 //! It owns everything that is known of the service. Steps run one batch at a time; checks and looks at containers run
 //! beside them.
 
+mod making;
 mod messages;
 mod outcome;
 
@@ -18,6 +19,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{Instrument as _, Span};
 
+use making::Making;
 pub(super) use messages::Message;
 use messages::{Aside, FirstLook};
 
@@ -33,7 +35,7 @@ use crate::domain::spec::{Probe, PullPolicy, ServiceSpec};
 use crate::domain::status::{Desired, Progress, Record, ReplicaState, ServiceState};
 use crate::error::{Error, Result};
 
-/// How long a manager leaves restarts to the one that decides first.
+/// How long a manager leaves restarts to the one that decides first, and a record to the one that wrote it.
 const DEFERENCE: Duration = Duration::from_secs(2);
 
 /// Steps that are under way.
@@ -110,6 +112,7 @@ pub(super) struct Service {
     trouble: u32,
     wake: Option<Timestamp>,
     batch: Option<Batch>,
+    making: Making,
     aside: FuturesUnordered<BoxFuture<'static, Aside>>,
     inbox: mpsc::UnboundedSender<Message>,
     messages: mpsc::UnboundedReceiver<Message>,
@@ -144,6 +147,7 @@ impl Service {
             trouble: 0,
             wake: None,
             batch: None,
+            making: Making::of(stored, first_look),
             aside: FuturesUnordered::new(),
             inbox,
             messages,
@@ -163,6 +167,7 @@ impl Service {
                 self.heard(message);
             }
             self.cause.clone().in_scope(|| self.replan());
+            self.making.give_sign();
             self.launch_checks();
             self.publish();
             self.finish_first_look();
@@ -188,6 +193,8 @@ impl Service {
 
     /// The service is gone.
     fn end(mut self) {
+        self.making.end_turn();
+        self.shared.turns.forget(&self.record.name);
         self.shared.forget(&self.record.name);
         self.messages.close();
         let mut successor = None;
@@ -235,6 +242,7 @@ impl Service {
         let plan = plan::plan(&situation);
         self.wake = plan.wake;
         if plan.steps.is_empty() {
+            self.making.end_turn();
             let complete = (1..=self.record.spec.replicas).all(|ordinal| members.iter().any(|member| member.ordinal == ordinal));
             self.established |= complete && self.failed.is_none();
             let is_done = self.restarts.queue.is_empty() && members.iter().all(|member| member.ready);
@@ -244,7 +252,9 @@ impl Service {
             }
             return;
         }
-        self.begin(plan.steps);
+        if self.may_begin(&plan.steps, now) {
+            self.begin(plan.steps);
+        }
     }
 
     fn begin(&mut self, steps: Vec<Step>) {
@@ -345,7 +355,7 @@ impl Service {
         let checks = self.containers.values().filter_map(Tracked::next_check).min();
         let gate = self.restarts.gate.as_ref().map(|(_, until)| *until);
         let blocked = self.blocked.filter(|_| self.batch.is_none());
-        [wake, checks, gate, blocked].into_iter().flatten().min()
+        [wake, checks, gate, blocked, self.making.due()].into_iter().flatten().min()
     }
 
     // ---- what others see

@@ -49,6 +49,10 @@ pub struct Settings {
     pub require_limits: bool,
     /// Longest time a pull may take.
     pub pull_timeout: Duration,
+    /// Network in which images are made; the engine's default when absent.
+    pub build_network: Option<String>,
+    /// Longest time that making an image may take.
+    pub build_timeout: Duration,
     /// How many containers are created, started or stopped at the same time.
     pub concurrent_operations: usize,
     /// How many health checks run at the same time.
@@ -86,6 +90,8 @@ impl Settings {
             reconcile_interval: Duration::from_secs(30),
             require_limits: false,
             pull_timeout: Duration::from_mins(10),
+            build_network: None,
+            build_timeout: Duration::from_mins(15),
             concurrent_operations: 8,
             concurrent_checks: 64,
             log_bytes: 10 << 20,

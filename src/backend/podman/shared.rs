@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::abilities::Abilities;
 use super::client::{Engine, EngineError};
-use super::images::Images;
+use super::images::{Fetched, Images, OnProgress, Wanted};
 use super::logs;
 use super::name_server;
 use super::names::{self, Names};
@@ -23,10 +23,12 @@ use super::secrets::Secrets;
 use super::service::{Message, Service};
 use super::settings::Settings;
 use super::turns::Turns;
+use crate::backend::RegistryCredentials;
 use crate::backend::view::View;
 use crate::domain::name::ServiceName;
-use crate::domain::spec::ServiceSpec;
+use crate::domain::spec::{PullPolicy, ServiceSpec};
 use crate::domain::status::ReplicaState;
+use crate::error::Result;
 use crate::lifecycle::Tasks;
 use crate::telemetry::Metrics;
 
@@ -96,6 +98,24 @@ impl Shared {
     /// What the engine can do; empty until it has answered for the first time.
     pub(super) fn abilities(&self) -> Arc<Abilities> {
         self.abilities.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Fetches an image, with the credentials of the settings unless there are others. Dropping the future calls it off.
+    pub(super) async fn fetch(
+        &self,
+        image: &str,
+        policy: PullPolicy,
+        credentials: Option<RegistryCredentials>,
+        progress: OnProgress,
+    ) -> Result<Fetched> {
+        let abilities = self.abilities();
+        let credentials = match credentials {
+            Some(credentials) => Some(credentials),
+            None => self.settings.credentials_for(image).await?,
+        };
+        let timeout = self.settings.pull_timeout;
+        let wanted = Wanted { image, policy, credentials, timeout, architecture: &abilities.architecture, progress };
+        self.images.fetch(&self.engine, &self.metrics, wanted).await
     }
 
     pub(super) fn set_abilities(&self, abilities: Abilities) {

@@ -11,12 +11,13 @@ use super::bridge::{self, Invocation};
 use super::client::EngineError;
 use super::container::{Blueprint, needs_image_user};
 use super::errors;
-use super::images::{Image, OnProgress, Wanted};
+use super::images::{Image, OnProgress};
 use super::missing;
 use super::observed::{Inspected, Observed};
 use super::plan::Step;
 use super::records;
 use super::shared::Shared;
+use super::shipped;
 use crate::domain::spec::{MountSource, ServiceSpec};
 use crate::domain::status::{Desired, Record, ReplicaState};
 use crate::error::{Error, Kind, Result};
@@ -24,6 +25,8 @@ use crate::error::{Error, Kind, Result};
 /// So long the engine may take to be done with a container that has ended; the process that does it may have been killed.
 const SETTLING: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(20);
+/// So often a start is tried again while another manager replaces a secret.
+const REPLACING: u32 = 20;
 
 /// What a step is done for.
 #[derive(Clone)]
@@ -42,6 +45,8 @@ pub(super) struct Job {
 pub(super) enum Effect {
     /// A container as it is now, and when the engine was asked.
     Seen(Observed, Instant),
+    /// A container that was made here.
+    Made(String),
     /// A container that is no more.
     Gone(String),
     /// A container was started by the manager.
@@ -92,21 +97,9 @@ impl Job {
     }
 
     async fn fetch(&self) -> Result<Vec<Effect>> {
-        let abilities = self.shared.abilities();
         let spec = &self.record.spec;
-        let credentials = match self.shared.settings.credentials_for(&spec.image).await {
-            Ok(credentials) => credentials,
-            Err(error) => return Ok(vec![Effect::Failed(error)]),
-        };
-        let wanted = Wanted {
-            image: &spec.image,
-            policy: spec.pull_policy,
-            credentials,
-            timeout: self.shared.settings.pull_timeout,
-            architecture: &abilities.architecture,
-            progress: self.progress.clone(),
-        };
-        match self.shared.images.fetch(&self.shared.engine, &self.shared.metrics, wanted).await {
+        let fetched = shipped::fetch(&self.shared, &spec.image, spec.pull_policy, None, self.progress.clone()).await;
+        match fetched {
             Ok(fetched) => Ok(vec![Effect::ImageReady(fetched.reference)]),
             Err(error) if error.kind == Kind::BackendUnavailable => Err(error),
             Err(error) => Ok(vec![Effect::Failed(error)]),
@@ -116,7 +109,7 @@ impl Job {
     async fn create(&self, ordinal: u32, start: bool) -> Result<Vec<Effect>> {
         let shared = &*self.shared;
         let spec = &*self.record.spec;
-        let held = match shared.secrets.hold(&shared.engine, &shared.names, &shared.settings, spec).await {
+        let held = match shared.secrets.hold(shared, spec).await {
             Ok(held) => held,
             Err(error) if error.kind == Kind::BackendUnavailable => return Err(error),
             Err(error) => return Ok(vec![Effect::Failed(error)]),
@@ -129,9 +122,10 @@ impl Job {
         if let Some((variable, secret)) = self.session_key().await? {
             secrets.insert(variable, secret);
         }
-        let (id, warnings) = match self.make(ordinal, &secrets).await {
+        let Made { id, here, warnings } = match self.make(ordinal, &secrets).await {
             Ok(made) => made,
             Err(Unmade::NoImage) => return Ok(vec![Effect::ImageNeeded]),
+            Err(Unmade::Later(error)) => return Err(error),
             Err(Unmade::Because(error)) if error.kind == Kind::BackendUnavailable => return Err(error),
             Err(Unmade::Because(error)) => return Ok(vec![Effect::Failed(error)]),
         };
@@ -142,17 +136,20 @@ impl Job {
             return Ok(vec![Effect::Gone(id), Effect::RecordGone]);
         }
         let mut effects = vec![Effect::Warned(warnings)];
+        effects.extend(here.then(|| Effect::Made(id.clone())));
         if !start {
             effects.push(self.seen(&id).await.map_err(|error| errors::engine(error, "look at the new container"))?);
             return Ok(effects);
         }
-        match self.launch(&id).await {
+        match self.launch(&id, &secrets).await {
             Ok(()) => {
                 effects.push(self.seen(&id).await.map_err(|error| errors::engine(error, "look at the new container"))?);
                 Ok(effects)
             }
             // One that is missing is still being made by another manager, or was removed by somebody.
-            Err(error) if error.is_away() || error.is_missing() => Err(errors::engine(error, "start the container")),
+            Err(error) if error.is_away() || error.is_missing() || errors::is_without_secret(&error, secrets.values()) => {
+                Err(errors::engine(error, "start the container"))
+            }
             Err(error) => {
                 let removed = shared.engine.remove(&id, Duration::ZERO).await;
                 if !errors::lost_its_port(&error, spec) {
@@ -183,14 +180,16 @@ impl Job {
         match self.shared.engine.create_secret(&name, &key).await {
             // Once made it stays, for all replicas and managers.
             Err(error) if error.says("secret name in use") => {}
-            answer => answer.map_err(|error| errors::engine(error, "store the key for session ids"))?,
+            answer => {
+                answer.map_err(|error| errors::engine(error, "store the key for session ids"))?;
+            }
         }
         Ok(Some((bridge::KEY_VARIABLE.to_owned(), name)))
     }
 
     /// Starts a container. The bridge is copied into it each time: a manager may have been killed between the creation
     /// and the copy, and may be newer than the container.
-    async fn launch(&self, id: &str) -> Result<(), EngineError> {
+    async fn launch(&self, id: &str, secrets: &BTreeMap<String, String>) -> Result<(), EngineError> {
         if bridge::is_needed(&self.record.spec)
             && let Ok(program) = bridge::program(self.shared.settings.bridge.as_deref())
             && !self.shared.look(id, None).await?.is_some_and(|seen| seen.state == ReplicaState::Running)
@@ -198,7 +197,14 @@ impl Job {
             bridge::deliver(&self.shared.engine, &program, id).await?;
         }
         self.shared.ready_name_server().await?;
-        self.shared.engine.start(id).await
+        let mut waited = 0;
+        loop {
+            match self.shared.engine.start(id).await {
+                Err(error) if errors::is_without_secret(&error, secrets.values()) && waited < REPLACING => waited += 1,
+                answer => return answer,
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 
     async fn record_stands(&self) -> Result<bool> {
@@ -206,8 +212,8 @@ impl Job {
         stands.map_err(|error| errors::engine(error, "look at the record of the service"))
     }
 
-    /// Makes a container and answers its id and the engine's warnings.
-    async fn make(&self, ordinal: u32, secrets: &BTreeMap<String, String>) -> Result<(String, Vec<String>), Unmade> {
+    /// Makes a container.
+    async fn make(&self, ordinal: u32, secrets: &BTreeMap<String, String>) -> Result<Made, Unmade> {
         let shared = &*self.shared;
         let spec = &*self.record.spec;
         let abilities = shared.abilities();
@@ -219,7 +225,7 @@ impl Job {
         } else {
             None
         };
-        let mut networks_made = false;
+        let (mut networks_made, mut waited) = (false, 0);
         loop {
             let blueprint = Blueprint {
                 settings: &shared.settings,
@@ -236,21 +242,29 @@ impl Job {
             };
             let init = blueprint.init;
             let error = match shared.engine.create(&blueprint.request()?).await {
-                Ok(created) => return Ok((created.id, created.warnings.unwrap_or_default())),
+                Ok(created) => {
+                    return Ok(Made { id: created.id, here: true, warnings: created.warnings.unwrap_or_default() });
+                }
                 Err(error) => error,
             };
             if error.says("image not known") {
                 return Err(Unmade::NoImage);
             } else if error.says("name is already in use") {
                 // Made by an attempt whose answer was lost, or by another manager: it is the one.
-                let name = shared.names.container(&self.record.name, self.record.generation, ordinal);
-                return Ok((name, Vec::new()));
+                let id = shared.names.container(&self.record.name, self.record.generation, ordinal);
+                return Ok(Made { id, here: false, warnings: Vec::new() });
             } else if init && error.says("init binary") {
                 tracing::warn!("the engine has no init process (catatonit); containers run without one");
                 shared.no_init.store(true, Ordering::Relaxed);
             } else if error.says("network not found") && !networks_made {
                 networks_made = true;
                 shared.ensure_networks().await.map_err(|error| errors::engine(error, "make the network"))?;
+            } else if errors::is_without_secret(&error, secrets.values()) {
+                if waited == REPLACING {
+                    return Err(Unmade::Later(errors::engine(error, "make the container")));
+                }
+                waited += 1;
+                tokio::time::sleep(PAUSE).await;
             } else {
                 return Err(errors::start(error, spec).into());
             }
@@ -259,7 +273,7 @@ impl Job {
 
     async fn start(&self, id: &str) -> Result<Vec<Effect>> {
         let shared = &*self.shared;
-        let _held = match shared.secrets.hold(&shared.engine, &shared.names, &shared.settings, &self.record.spec).await {
+        let held = match shared.secrets.hold(shared, &self.record.spec).await {
             Ok(held) => held,
             Err(error) if error.kind == Kind::BackendUnavailable => return Err(error),
             Err(error) => return Ok(vec![Effect::Refused(id.to_owned(), error)]),
@@ -267,13 +281,15 @@ impl Job {
         self.until_settled(id).await;
         let _turn = self.turn().await;
         self.session_key().await?;
-        match self.launch(id).await {
+        match self.launch(id, &held.names).await {
             Ok(()) => {
                 let seen = self.seen(id).await.map_err(|error| errors::engine(error, "look at the container"))?;
                 Ok(vec![Effect::Started(id.to_owned()), seen])
             }
             Err(error) if error.is_missing() => Ok(vec![Effect::Gone(id.to_owned())]),
-            Err(error) if error.is_away() => Err(errors::engine(error, "start the container")),
+            Err(error) if error.is_away() || errors::is_without_secret(&error, held.names.values()) => {
+                Err(errors::engine(error, "start the container"))
+            }
             Err(error) if errors::lost_its_port(&error, &self.record.spec) => self.remove(id).await,
             Err(error) => Ok(vec![Effect::Refused(id.to_owned(), errors::start(error, &self.record.spec))]),
         }
@@ -333,10 +349,12 @@ impl Job {
         for id in strangers.into_iter().filter_map(|stranger| stranger.id) {
             shared.engine.remove(&id, Duration::ZERO).await.map_err(fault)?;
         }
-        let snapshot = shared.view.snapshot();
-        let others = snapshot.services.values().filter(|other| other.record.name != self.record.name);
+        // As the engine has them, which knows of the other managers' deletions: of several at once, the last sees that
+        // nobody else uses what they shared.
+        let present = records::load(&shared.engine, &shared.names).await.map_err(fault)?.newest;
+        let others = present.values().map(|other| &other.record).filter(|other| other.name != self.record.name);
         let others: Vec<&ServiceSpec> =
-            others.filter(|other| other.record.desired != Desired::Removed).map(|other| &*other.record.spec).collect();
+            others.filter(|other| other.desired != Desired::Removed).map(|other| &*other.spec).collect();
         shared.secrets.release(&shared.engine, &shared.names, &self.record.spec, others.iter().copied()).await?;
         if bridge::is_needed(&self.record.spec) {
             shared.engine.remove_secret(&shared.names.session_key(&self.record.name)).await.map_err(fault)?;
@@ -380,10 +398,22 @@ impl Job {
     }
 }
 
+/// A container that is there.
+struct Made {
+    /// Its id, or its name.
+    id: String,
+    /// Nobody else has made it.
+    here: bool,
+    /// What the engine had to say.
+    warnings: Vec<String>,
+}
+
 /// Why a container was not made.
 enum Unmade {
     NoImage,
     Because(Error),
+    /// It may be made a moment later.
+    Later(Error),
 }
 
 impl From<Error> for Unmade {

@@ -1,4 +1,5 @@
-//! Several managers on one engine: whose decisions come first, and whose turn it is to take places.
+//! Several managers on one engine: whose decisions come first, and whose turn it is to take places or to make what a
+//! service lacks.
 //!
 //! Whoever shares an engine shares the folder of its socket, so locks on files there say both. The kernel gives them
 //! back when their holder dies, however it dies. Where the folder cannot be written, each manager counts as the only one.
@@ -12,18 +13,29 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
+use crate::domain::name::ServiceName;
+
 /// How long the end of one turn is waited for. A manager that was halted with the lock in its hands must not stop the
 /// others, and one that is slow on a busy machine must not be taken for halted.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Between two looks whether a turn has ended.
 const PAUSE: Duration = Duration::from_millis(3);
+/// So often a manager that makes something gives a sign of life, and so long after the last one it is waited for: a pull
+/// may take minutes, and a manager that was halted must not stop the others.
+const SIGN: Duration = Duration::from_millis(500);
+const HALTED: Duration = Duration::from_secs(3);
+/// Between two looks whether it is done.
+const LOOK: Duration = Duration::from_millis(100);
 const LEADER: &str = "leader";
 const TURN: &str = "turn";
 const SESSIONS: &str = "sessions";
+const MAKING: &str = "making";
 
 /// The locks of one installation's managers.
 #[derive(Debug)]
 pub(super) struct Turns {
+    folder: PathBuf,
+    instance: String,
     leader: PathBuf,
     turn: PathBuf,
     /// Held from the moment it could be had.
@@ -41,7 +53,8 @@ pub fn session_key_file(folder: &Path, instance: &str) -> PathBuf {
 /// What managers leave in a folder that goes away.
 pub(super) fn remove_files(folder: &Path) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let ours = entry.path().extension().is_some_and(|ending| [LEADER, TURN, SESSIONS].iter().any(|own| ending == *own));
+        let ours =
+            entry.path().extension().is_some_and(|ending| [LEADER, TURN, SESSIONS, MAKING].iter().any(|own| ending == *own));
         if ours {
             let _ = std::fs::remove_file(entry.path());
         }
@@ -62,10 +75,41 @@ impl Drop for Turn {
     }
 }
 
+/// The turn to make what one service lacks; it ends when this is dropped.
+#[derive(Debug)]
+pub(super) struct Making {
+    file: Option<File>,
+    next_sign: Instant,
+}
+
+impl Making {
+    fn of(file: Option<File>) -> Self {
+        let mut making = Self { file, next_sign: Instant::now() };
+        making.give_sign();
+        making
+    }
+
+    /// When the others are to see again that this manager goes on.
+    pub(super) const fn next_sign(&self) -> Instant {
+        self.next_sign
+    }
+
+    /// Shows the others that this manager goes on, if it is time for that.
+    pub(super) fn give_sign(&mut self) {
+        let now = Instant::now();
+        if self.next_sign <= now {
+            self.next_sign = now + SIGN;
+            let _ = self.file.as_ref().map(|file| file.set_modified(SystemTime::now()));
+        }
+    }
+}
+
 impl Turns {
     /// `folder` is that of the engine's socket.
     pub(super) fn new(folder: &Path, instance: &str) -> Self {
         Self {
+            folder: folder.to_owned(),
+            instance: instance.to_owned(),
             leader: folder.join(format!(".{instance}.{LEADER}")),
             turn: folder.join(format!(".{instance}.{TURN}")),
             leading: Mutex::default(),
@@ -113,6 +157,44 @@ impl Turns {
             let _ = file.set_modified(SystemTime::now());
         }
         Turn { file, here }
+    }
+
+    fn making_file(&self, service: &ServiceName) -> PathBuf {
+        self.folder.join(format!(".{}.{service}.{MAKING}", self.instance))
+    }
+
+    /// The turn to make something for a service, unless another manager has it.
+    pub(super) fn make_at_once(&self, service: &ServiceName) -> Option<Making> {
+        let file = lock_file(&self.making_file(service));
+        let is_free = file.as_ref().is_none_or(|file| flock(file, FlockOperation::NonBlockingLockExclusive).is_ok());
+        is_free.then(|| Making::of(file))
+    }
+
+    /// Waits until no other manager makes anything for a service.
+    pub(super) async fn make(&self, service: &ServiceName) -> Making {
+        let file = lock_file(&self.making_file(service));
+        if let Some(file) = &file {
+            while flock(file, FlockOperation::NonBlockingLockExclusive).is_err() {
+                // Without a time, or with one that is still to come, the clock has been set: the next look will tell.
+                let silent = beginning(file).and_then(|sign| sign.elapsed().ok());
+                if silent.is_some_and(|silent| silent > HALTED) {
+                    tracing::warn!(%service, "another manager holds up what is made for a service; this one goes on without waiting");
+                    break;
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+        }
+        Making::of(file)
+    }
+
+    /// Nothing is left of a service.
+    pub(super) fn forget(&self, service: &ServiceName) {
+        let path = self.making_file(service);
+        // Another manager may be at work for a new service of that name.
+        let free = File::open(&path).is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok());
+        if free {
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 
@@ -172,9 +254,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_a_service_lacks_is_made_by_one_manager_at_a_time_as_long_as_that_one_gives_signs() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, other) = (Turns::new(folder.path(), "mcp"), Turns::new(folder.path(), "mcp"));
+        let (echo, second) = ("echo".parse().unwrap(), "second".parse().unwrap());
+        let making = one.make_at_once(&echo).unwrap();
+        assert!(other.make_at_once(&echo).is_none() && other.make_at_once(&second).is_some());
+        other.forget(&echo);
+        assert!(other.make_at_once(&echo).is_none(), "what is in use stays");
+        let early = tokio::time::timeout(Duration::from_millis(50), other.make(&echo)).await;
+        assert!(early.is_err());
+        let silent = SystemTime::now() - HALTED - Duration::from_secs(1);
+        making.file.as_ref().unwrap().set_modified(silent).unwrap();
+        let in_its_place = other.make(&echo).await;
+        drop((making, in_its_place));
+        drop(one.make_at_once(&echo).unwrap());
+        one.forget(&echo);
+        assert!(!one.making_file(&echo).exists());
+    }
+
+    #[tokio::test]
     async fn without_a_folder_a_manager_is_alone() {
         let nowhere = Turns::new(Path::new("/nonexistent"), "mcp");
         assert!(nowhere.leads());
         nowhere.wait().await;
+        let echo = "echo".parse().unwrap();
+        let _both = (nowhere.make_at_once(&echo).unwrap(), nowhere.make(&echo).await);
     }
 }

@@ -2,13 +2,11 @@
 //! `server/discover`, says in every request what the client said once, and turns an `input_required` result into requests
 //! to the client, whose answers it brings with a repeated call. Leaves out sessions (see [`super::super::session`]).
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
 
 use super::super::Context;
 use super::super::ask::{Ask, Owner, Reply};
@@ -19,17 +17,17 @@ use super::super::link::Link;
 use super::super::listeners::Wanted;
 use super::super::options::SessionMode;
 use super::super::scan::{Message, scan};
-use super::super::session::Session;
+use super::super::session::{Session, uri_of};
 use super::super::splice::{Edit, apply};
 use super::super::stream::{Limits, Stream};
+use super::calls::Calls;
+use super::questions::{ENDED, Questions};
 use super::{CAPABILITIES, CLIENT, Dress, LEGACY, LOG_LEVEL, MODERN, SERVER, VERSION, is_legacy};
 use crate::error::{Error, Kind, Result};
 use crate::rpc;
 
 /// How often a server may ask in the course of one request.
 const ROUNDS: usize = 20;
-/// What a call ends with whose client does not answer any more.
-const ENDED: &[u8] = br#"{"code":-32603,"message":"the session has ended"}"#;
 /// The pause between two attempts to subscribe at a server that has ended.
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -54,9 +52,8 @@ struct Inner {
     capabilities: Vec<u8>,
     client: Vec<u8>,
     level: Mutex<Option<Vec<u8>>>,
-    /// Questions to the client that wait for its answer, by the bridge's id.
-    asked: Mutex<HashMap<String, oneshot::Sender<Bytes>>>,
-    last: AtomicU64,
+    questions: Questions,
+    calls: Arc<Calls>,
     subscription: Mutex<Option<(Weak<Link>, Bytes)>>,
     listening: Mutex<Option<Listening>>,
 }
@@ -86,8 +83,8 @@ impl Backward {
             capabilities: raw(capabilities),
             client: raw(client),
             level: Mutex::default(),
-            asked: Mutex::default(),
-            last: AtomicU64::new(0),
+            questions: Questions::default(),
+            calls: Arc::default(),
             subscription: Mutex::default(),
             listening: Mutex::default(),
         };
@@ -151,50 +148,55 @@ impl Backward {
                 stream.finish(rpc::result(&id, b"{}"));
             }
             "resources/subscribe" | "resources/unsubscribe" => {
-                let [uri] = message.params(&text, ["uri"]);
-                let uri = uri.and_then(|uri| json::string(&text, uri)).unwrap_or_default().into_owned();
-                session.want(&uri, method == "resources/subscribe");
+                let uri = uri_of(&text, message);
+                if method == "resources/unsubscribe" {
+                    session.forget(&uri);
+                } else if !session.want(&uri) {
+                    stream.finish(rpc::error(Some(&id), rpc::INVALID_PARAMS, rpc::TOO_MANY_SUBSCRIBED, None));
+                    return Ok(());
+                }
                 let link = self.inner.link().await?;
                 self.inner.subscribe(&link);
                 stream.finish(rpc::result(&id, b"{}"));
             }
             _ => {
                 let owner = session.mark();
+                let call = self.inner.calls.begin(id.into());
                 let first = self.inner.ask(&text, message, None, owner).await?;
-                let inner = Arc::clone(&self.inner);
-                let stream = Arc::clone(stream);
-                self.inner.context.tasks.spawn("call", async move { inner.drive(first, &text, &stream, owner).await });
+                let (inner, stream) = (Arc::clone(&self.inner), Arc::clone(stream));
+                self.inner.context.tasks.spawn("call", async move {
+                    tokio::select! {
+                        biased;
+                        () = call.cancelled.cancelled() => {}
+                        () = inner.drive(first, &text, &stream, owner) => return,
+                    }
+                    inner.give_up(&call.id, owner);
+                    stream.close();
+                });
             }
         }
         Ok(())
     }
 
     /// Brings a notification.
-    pub fn notify(&self, session: &Session, text: &Bytes, message: &Message) {
+    pub fn notify(&self, text: &Bytes, message: &Message) {
         if message.is(text, "notifications/cancelled") {
             let [request] = message.params(text, ["requestId"]);
-            let mark = session.mark();
-            let link = Arc::clone(&*lock(&self.inner.link));
-            let key = request.and_then(|id| link.key_of(id.of(text), |stream| stream.belongs_to() == mark));
-            if let Some(key) = key {
-                link.cancel(&key, "the client cancelled it");
+            if let Some(id) = request {
+                self.inner.calls.cancel(id.of(text));
             }
         }
     }
 
     /// Brings the client's answer to a question.
     pub fn answer(&self, text: &Bytes, message: &Message) {
-        let id = message.id.and_then(|id| json::string(text, id)).unwrap_or_default();
-        if let Some(waiting) = lock(&self.inner.asked).remove(&*id) {
-            // Nobody may be waiting any more.
-            let _gone = waiting.send(text.clone());
-        }
+        self.inner.questions.answered(text, message);
     }
 
     /// Ends the server that is the session's own, and what is pending with this reason.
     pub fn close(&self, mark: usize, why: &str) {
         self.inner.closed.store(true, Ordering::Relaxed);
-        lock(&self.inner.asked).clear();
+        self.inner.questions.end();
         *lock(&self.inner.listening) = None;
         unsubscribe(lock(&self.inner.subscription).take(), why);
         let link = Arc::clone(&*lock(&self.inner.link));
@@ -248,6 +250,14 @@ impl Inner {
         }
         self.subscribe(&link);
         Ok(link)
+    }
+
+    /// Tells the server that nobody waits for the call any more, if it works on it.
+    fn give_up(&self, id: &[u8], owner: usize) {
+        let link = Arc::clone(&*lock(&self.link));
+        if let Some(key) = link.key_of(id, |stream| stream.belongs_to() == owner) {
+            link.cancel(&key, "the client cancelled it");
+        }
     }
 
     /// What the client said once, as every request has to say it.
@@ -333,40 +343,11 @@ impl Inner {
         stream.finish(rpc::error(message.id.map(|id| id.of(text)), rpc::INTERNAL_ERROR, &says, None));
     }
 
-    /// Asks the client all questions at once; its answers as a JSON object, or the error that the call ends with.
+    /// Asks the client on the stream of its call, or on the listening one where it takes nothing but the answer there.
     async fn ask_client(&self, answer: &Bytes, questions: Option<Span>, stream: &Arc<Stream>) -> Result<Vec<u8>, Bytes> {
-        let ended = || Bytes::from_static(ENDED);
-        let mut waiting = Vec::new();
-        for question in questions.into_iter().flat_map(|questions| json::members(answer, questions)).flatten() {
-            let id = format!("mcp-bridge-{}", self.last.fetch_add(1, Ordering::Relaxed) + 1);
-            let [method, params] = json::find(answer, Some(question.value), ["method", "params"]);
-            let method = method.and_then(|method| json::string(answer, method)).unwrap_or_default();
-            let params = params.map_or(&b"{}"[..], |params| params.of(answer));
-            let (sender, receiver) = oneshot::channel();
-            lock(&self.asked).insert(id.clone(), sender);
-            let request = rpc::request(rpc::quoted(&id).as_bytes(), &method, params);
-            let listening = lock(&self.listening).as_ref().map(|(listening, _)| Arc::clone(listening));
-            let on = if stream.takes_events() { Arc::clone(stream) } else { listening.ok_or_else(ended)? };
-            on.push(request);
-            waiting.push((question.key.of(answer), method == "elicitation/create", receiver));
-        }
-        let mut answers = vec![b'{'];
-        for (name, is_form, receiver) in waiting {
-            let said = receiver.await.map_err(|_| ended())?;
-            let message = scan(&said).unwrap_or_default();
-            let result = match message.result {
-                Some(result) => result.of(&said),
-                // A server that got nothing for its question would ask again. A form can be left; other refusals end the call.
-                None if is_form => br#"{"action":"cancel"}"#,
-                None => return Err(message.error.map_or_else(ended, |error| said.slice(error.start..error.end))),
-            };
-            answers.extend_from_slice(if answers.len() > 1 { b"," } else { b"" });
-            answers.extend_from_slice(name);
-            answers.push(b':');
-            answers.extend_from_slice(result);
-        }
-        answers.push(b'}');
-        Ok(answers)
+        let listening = lock(&self.listening).as_ref().map(|(listening, _)| Arc::clone(listening));
+        let on = if stream.takes_events() { Arc::clone(stream) } else { listening.ok_or(Bytes::from_static(ENDED))? };
+        self.questions.ask(answer, questions, &on, self.context.options.request_timeout).await
     }
 
     /// Opens a subscription to what is wanted now, in place of the one before.

@@ -15,13 +15,14 @@ use super::super::json;
 use super::super::link::{Link, SUBSCRIPTION};
 use super::super::listeners::Wanted;
 use super::super::owner::{Ids, Whose};
+use super::super::repeat::tell_server;
 use super::super::scan::{Message, scan};
 use super::super::splice::{Edit, apply, apply_in_pieces};
 use super::super::stateless::{Answering, Refused, Stateless};
 use super::super::stream::{Limits, Stream};
 use super::discover::{discovered, supported_versions};
 use super::lease::{Lease, Leases};
-use super::subscription::{Listening, tell_server};
+use super::subscription::Listening;
 use super::{CAPABILITIES, Dress, LOG_LEVEL, MODERN, VERSION, in_earlier_words, is_cacheable};
 use crate::rpc;
 
@@ -98,7 +99,7 @@ impl Forward {
                 stream.finish(rpc::result(&id, &discovered(introduction, &server)));
                 return Ok(Answering { stream, guard: Box::new(()) });
             }
-            "subscriptions/listen" => return Ok(self.listen(link, introduction, &text, message, stream)),
+            "subscriptions/listen" => return self.listen(link, introduction, &text, message, stream),
             "initialize" | "ping" | "logging/setLevel" | "resources/subscribe" | "resources/unsubscribe" => {
                 return Err(Refused::answer(rpc::METHOD_NOT_FOUND, format!("revision {MODERN} has no {method}")));
             }
@@ -124,7 +125,14 @@ impl Forward {
     }
 
     /// Opens a subscription: the server of the earlier eras sends changes to everybody, so they are filtered here.
-    fn listen(&self, link: &Arc<Link>, introduction: &Bytes, text: &Bytes, message: &Message, stream: Arc<Stream>) -> Answering {
+    fn listen(
+        &self,
+        link: &Arc<Link>,
+        introduction: &Bytes,
+        text: &Bytes,
+        message: &Message,
+        stream: Arc<Stream>,
+    ) -> Result<Answering, Refused> {
         let id = message.id.map(|id| text.slice(id.start..id.end)).unwrap_or_default();
         let [filter] = message.params(text, ["notifications"]);
         let [capabilities] = json::find(introduction, json::check(introduction).ok(), ["capabilities"]);
@@ -136,14 +144,16 @@ impl Forward {
             json::find(introduction, capability, [name])[0].is_some_and(|span| span.of(introduction) == b"true")
         };
         let uris = uris.filter(|_| offered(resources, "subscribe")).and_then(|uris| json::elements(text, uris).ok());
-        let uris =
-            uris.unwrap_or_default().into_iter().filter_map(|uri| json::string(text, uri).map(std::borrow::Cow::into_owned));
-        let wanted = Wanted {
+        let mut wanted = Wanted {
             tools: asked(for_tools) && offered(tools, "listChanged"),
             prompts: asked(for_prompts) && offered(prompts, "listChanged"),
             resources: asked(for_resources) && offered(resources, "listChanged"),
-            uris: uris.collect(),
+            uris: Vec::new(),
         };
+        let mut uris = uris.into_iter().flatten().filter_map(|uri| json::string(text, uri));
+        if !uris.all(|uri| wanted.add(&uri)) {
+            return Err(Refused::answer(rpc::INVALID_PARAMS, rpc::TOO_MANY_SUBSCRIBED));
+        }
         let mut agreed = serde_json::Map::new();
         for (name, is_wanted) in names.into_iter().zip([wanted.tools, wanted.prompts, wanted.resources]) {
             if is_wanted {
@@ -158,20 +168,24 @@ impl Forward {
             [b"{\"_meta\":{\"", SUBSCRIPTION.as_bytes(), b"\":", &id[..], b"},\"notifications\":", agreed.as_bytes(), b"}"]
                 .concat();
         stream.push(rpc::notification("notifications/subscriptions/acknowledged", Some(&params)));
-        for uri in &wanted.uris {
-            if !self.common.listeners.any_wants(uri) {
-                self.context.tasks.spawn("subscribe", tell_server(Arc::clone(link), "resources/subscribe", uri.clone()));
-            }
-        }
+        let news: Vec<_> = wanted.uris.iter().filter(|uri| !self.common.listeners.any_wants(uri)).cloned().collect();
         let guard = Listening {
             context: Arc::clone(&self.context),
             common: Arc::clone(&self.common),
-            link: Arc::clone(link),
             uris: wanted.uris.clone(),
             stream: Arc::clone(&stream),
         };
         self.common.listeners.add(&stream, Arc::new(Mutex::new(wanted)), Some(id));
-        Answering { stream, guard: Box::new(guard) }
+        let (common, link) = (Arc::clone(&self.common), Arc::clone(link));
+        self.context.tasks.spawn("subscribe", async move {
+            for uri in news {
+                // The client may have gone meanwhile.
+                if common.listeners.any_wants(&uri) {
+                    tell_server(&link, "resources/subscribe", &uri).await;
+                }
+            }
+        });
+        Ok(Answering { stream, guard: Box::new(guard) })
     }
 
     /// Begins a call in which the server may ask the client.

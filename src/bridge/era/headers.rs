@@ -4,8 +4,6 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use http::HeaderMap;
 use serde_json::Value;
 
@@ -15,12 +13,10 @@ use super::super::json;
 use super::super::link::Link;
 use super::super::scan::Message;
 use crate::rpc;
+use crate::rpc::headers::{Annotated, annotated, argument, decoded};
 
 /// Pages of `tools/list` that are read.
 const PAGES: usize = 50;
-
-/// One annotated argument: its header, and the way to it.
-type Annotated = (String, Vec<String>);
 
 /// The annotated arguments of every tool that has some.
 type Tools = Arc<HashMap<String, Vec<Annotated>>>;
@@ -55,8 +51,7 @@ impl ToolHeaders {
         let arguments: Value = arguments.and_then(|span| serde_json::from_slice(span.of(text)).ok()).unwrap_or_default();
         for (header, path) in annotated {
             let given = headers.get(header).map(|value| value.to_str().unwrap_or("\u{fffd}").trim());
-            let value = path.iter().try_fold(&arguments, |value, name| value.get(name)).filter(|value| !value.is_null());
-            compare(header, given, value)?;
+            compare(header, given, argument(&arguments, path))?;
         }
         Ok(())
     }
@@ -79,8 +74,7 @@ impl ToolHeaders {
             let page: Value =
                 message.result.and_then(|result| serde_json::from_slice(result.of(&answer)).ok()).unwrap_or_default();
             for tool in page["tools"].as_array().into_iter().flatten() {
-                let mut annotated = Vec::new();
-                collect(&tool["inputSchema"], &mut Vec::new(), &mut annotated);
+                let annotated = annotated(&tool["inputSchema"]);
                 if let (Some(name), false) = (tool["name"].as_str(), annotated.is_empty()) {
                     tools.insert(name.to_owned(), annotated);
                 }
@@ -96,21 +90,8 @@ impl ToolHeaders {
     }
 }
 
-fn collect(schema: &Value, path: &mut Vec<String>, found: &mut Vec<Annotated>) {
-    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
-        path.push(name.clone());
-        if let Some(header) = property["x-mcp-header"].as_str() {
-            found.push((format!("mcp-param-{}", header.to_ascii_lowercase()), path.clone()));
-        }
-        if path.len() < 16 {
-            collect(property, path, found);
-        }
-        path.pop();
-    }
-}
-
 fn compare(header: &str, given: Option<&str>, value: Option<&Value>) -> Result<(), String> {
-    let given = given.map(|given| decode(given).ok_or_else(|| format!("{header} is not properly encoded"))).transpose()?;
+    let given = given.map(|given| decoded(given).ok_or_else(|| format!("{header} is not properly encoded"))).transpose()?;
     match (given, value) {
         (None, None) => Ok(()),
         (None, Some(_)) => Err(format!("the header {header} is missing")),
@@ -125,16 +106,6 @@ fn compare(header: &str, given: Option<&str>, value: Option<&Value>) -> Result<(
             if same { Ok(()) } else { Err(format!("{header} is '{given}' and the body says {value}")) }
         }
     }
-}
-
-/// A header value that may be wrapped for what headers cannot carry.
-/// Nothing if it is wrapped wrongly.
-#[must_use]
-pub fn decode(value: &str) -> Option<String> {
-    let Some(inner) = value.strip_prefix("=?base64?").and_then(|rest| rest.strip_suffix("?=")) else {
-        return Some(value.to_owned());
-    };
-    String::from_utf8(BASE64_STANDARD.decode(inner).ok()?).ok()
 }
 
 #[cfg(test)]
@@ -158,19 +129,5 @@ mod tests {
         ] {
             assert!(compare("h", given, value.as_ref()).is_err(), "{given:?}");
         }
-    }
-
-    #[test]
-    fn annotations_are_found_where_only_properties_lead() {
-        let schema = json!({"properties": {"a": {"type": "string", "x-mcp-header": "Region"}, "b": {"properties": {"c": {"x-mcp-header": "C"}}}, "d": {"items": {"properties": {"e": {"x-mcp-header": "E"}}}}}});
-        let mut found = Vec::new();
-        collect(&schema, &mut Vec::new(), &mut found);
-        assert_eq!(
-            found,
-            [
-                ("mcp-param-region".to_owned(), vec!["a".to_owned()]),
-                ("mcp-param-c".to_owned(), vec!["b".to_owned(), "c".to_owned()])
-            ]
-        );
     }
 }

@@ -10,10 +10,12 @@ use super::scan::{Message, scan};
 use super::splice::{Edit, apply};
 
 pub mod backward;
+mod calls;
 pub mod discover;
 pub mod forward;
 pub mod headers;
 mod lease;
+mod questions;
 mod subscription;
 
 /// The revision of the stateless era.

@@ -171,7 +171,7 @@ impl Front {
         context.metrics.text(Gauges {
             sessions: self.bridge.sessions.count(),
             children: context.processes.count(),
-            pending: context.links.alive().iter().map(|link| link.pending()).sum(),
+            pending: context.links.pending(),
             connections: self.connections.load(Ordering::Relaxed),
         })
     }

@@ -17,6 +17,7 @@ use super::legacy::{Accepts, first, id_of};
 use super::response::{self, Response, VERSION, empty, error, events, failure};
 use super::{Front, Payload};
 use crate::rpc;
+use crate::rpc::headers::decoded;
 
 /// Whether a message is of the stateless era, by what only that era has.
 pub fn is_modern(headers: &HeaderMap, text: &[u8], message: &Message) -> bool {
@@ -142,9 +143,8 @@ fn validate(headers: &HeaderMap, text: &[u8], message: &Message) -> Result<(), R
 /// Compares a header with the value that it repeats.
 fn compare(header: &str, given: Option<&str>, value: Option<Span>, text: &[u8]) -> Result<(), Refusal> {
     let value = value.and_then(|value| json::string(text, value));
-    let given = given
-        .map(|given| era::headers::decode(given).ok_or_else(|| mismatch(format!("{header} is not properly encoded"))))
-        .transpose()?;
+    let given =
+        given.map(|given| decoded(given).ok_or_else(|| mismatch(format!("{header} is not properly encoded")))).transpose()?;
     match (given, value) {
         (Some(given), Some(value)) if given == *value => Ok(()),
         (None, None) => Ok(()),

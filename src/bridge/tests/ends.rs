@@ -6,7 +6,7 @@ use super::*;
 const ALL: [(&str, &str); 4] = [("legacy", "per_session"), ("legacy", "shared"), ("modern", "per_session"), ("modern", "shared")];
 
 fn pending(running: &Running) -> usize {
-    running.bridge.context.links.alive().iter().map(|link| link.pending()).sum()
+    running.bridge.context.links.pending()
 }
 
 fn gave_up(answer: &Value, id: &Value, says: &str) {

@@ -23,6 +23,40 @@ async fn questions_of_a_server_reach_the_client_and_its_answers_the_server() {
 }
 
 #[tokio::test]
+async fn a_call_that_is_cancelled_while_its_client_is_asked_does_not_run() {
+    let running = Running::start("modern", &[]).await;
+    let session = running.session().await;
+    let mut asked = running.post(&session, &call(json!("c"), "ask", json!({})).to_string()).await;
+    let mut text = String::new();
+    while !text.contains("elicitation/create") {
+        text.push_str(&String::from_utf8_lossy(asked.body.frame().await.unwrap().unwrap().data_ref().unwrap()));
+    }
+    let cancelled = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": "c"}});
+    assert_eq!(running.post(&session, &cancelled.to_string()).await.status, 202);
+    let said = json!({"jsonrpc": "2.0", "id": "mcp-bridge-1", "result": {"action": "accept"}});
+    assert_eq!(running.post(&session, &said.to_string()).await.status, 202);
+    let messages = asked.messages().await;
+    let [withdrawn] = &messages[..] else { panic!("the call is answered: {messages:?}") };
+    assert_eq!(withdrawn["method"], "notifications/cancelled");
+    assert_eq!(withdrawn["params"]["requestId"], "mcp-bridge-1");
+    let state = json!({"jsonrpc": "2.0", "id": 1, "method": "state"});
+    let state = running.post(&session, &state.to_string()).await.message().await;
+    assert_eq!(state["result"]["answered"], Value::Null, "the server was not called again");
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_question_that_the_client_does_not_answer_ends_the_call_in_time() {
+    let running = Running::start("modern", &["--request-timeout", "6"]).await;
+    let session = running.session().await;
+    let messages = running.post(&session, &call(json!("c"), "ask", json!({})).to_string()).await.messages().await;
+    let [question, withdrawn, answer] = &messages[..] else { panic!("{messages:?}") };
+    assert_eq!(withdrawn["params"]["requestId"], question["id"]);
+    assert_eq!(answer["error"]["message"], "the client did not answer within 6 s");
+    running.end().await;
+}
+
+#[tokio::test]
 async fn a_client_of_the_stateless_era_meets_servers_of_both() {
     for era in ["legacy", "modern"] {
         let running = Running::start(era, &[]).await;
@@ -136,7 +170,7 @@ async fn a_client_that_goes_away_cancels_its_request() {
     running.modern(modern_call(json!(1), "pid", json!({}), json!({}))).await;
     let hanging = running.modern(modern_call(json!(1), "hang", json!({}), json!({})));
     assert!(tokio::time::timeout(Duration::from_millis(500), hanging).await.is_err());
-    let pending = || running.bridge.context.links.alive().iter().map(|link| link.pending()).sum::<usize>();
+    let pending = || running.bridge.context.links.pending();
     until("the end of the request", || pending() == 0).await;
     let mut state = modern_call(json!(1), "", json!({}), json!({}));
     state["method"] = "state".into();
@@ -163,6 +197,64 @@ async fn changes_reach_who_asked_for_them() {
     assert_eq!(acknowledged["params"]["notifications"], json!({"toolsListChanged": true}));
     assert_eq!(said.next().unwrap()["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"], "sub");
     drop(stream);
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_to_the_question_for_its_era_is_initialised_soon() {
+    // The first passes over what it does not know. The second answers the question only when it has refused `initialize`.
+    for (script, version) in [("legacy MUTE=1", "1"), ("modern LATE=1", "2")] {
+        let mut options = Running::options(script, &[]);
+        options.silence = Duration::from_millis(300);
+        let running = Running::over(options).await;
+        until_async("it is ready", async || running.send("GET", "/health", &[], "").await.status == 200).await;
+        let mut discover = modern_call(json!("d"), "", json!({}), json!({}));
+        discover["method"] = "server/discover".into();
+        let discovered = running.modern(discover).await.message().await;
+        assert_eq!(discovered["result"]["_meta"]["io.modelcontextprotocol/serverInfo"]["version"], version, "{discovered}");
+        let pending = || running.bridge.context.links.pending();
+        until("nothing waits any more", || pending() == 0).await;
+        running.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_started_again_hears_of_the_resources_of_a_subscription() {
+    let running = Running::start("legacy", &[]).await;
+    let mut listen = modern_call(json!("sub"), "", json!({}), json!({}));
+    listen["method"] = "subscriptions/listen".into();
+    listen["params"]["notifications"] = json!({"resourceSubscriptions": ["a:1"]});
+    let stream = running.modern(listen).await;
+    running.modern(modern_call(json!(1), "die", json!({}), json!({}))).await;
+    let mut state = modern_call(json!(1), "", json!({}), json!({}));
+    state["method"] = "state".into();
+    until_async("the next server has heard of it", async || {
+        running.modern(state.clone()).await.message().await["result"]["uris"] == json!(["a:1"])
+    })
+    .await;
+    drop(stream);
+    until_async("it has heard of the end", async || {
+        running.modern(state.clone()).await.message().await["result"]["uris"] == json!([])
+    })
+    .await;
+    running.end().await;
+}
+
+#[tokio::test]
+async fn subscriptions_have_a_limit_of_their_own_and_keep_no_call_from_being_answered() {
+    let running = Running::start("modern", &["--max-pending", "4"]).await;
+    let listens = (0..5).map(|id| {
+        let mut listen = modern_call(json!(id), "", json!({}), json!({}));
+        listen["method"] = "subscriptions/listen".into();
+        running.modern(listen)
+    });
+    let (refused, open): (Vec<_>, Vec<_>) =
+        futures_util::future::join_all(listens).await.into_iter().partition(|answer| answer.status == 503);
+    assert_eq!(open.len(), 4);
+    let says = refused.into_iter().next().unwrap().message().await["error"]["message"].to_string();
+    assert!(says.contains("4 subscriptions are open"), "{says}");
+    assert_eq!(running.modern(modern_call(json!("c"), "pid", json!({}), json!({}))).await.status, 200);
+    drop(open);
     running.end().await;
 }
 

@@ -27,14 +27,17 @@ era = os.environ.get('ERA', 'legacy')
 out = sys.stdout
 def say(m): out.write(json.dumps(m) + '\n'); out.flush()
 def raw(t): out.write(t + '\n'); out.flush()
+def discovered(i): say({'jsonrpc':'2.0','id':i,'result':{'resultType':'complete','supportedVersions':['2026-07-28'],'capabilities':{'tools':{}},'_meta':{'io.modelcontextprotocol/serverInfo':{'name':'script','version':'2'}}}})
 state = {}
 for line in sys.stdin:
     m = json.loads(line)
     i, method, p = m.get('id'), m.get('method'), m.get('params') or {}
     if method == 'initialize' and era == 'legacy':
         say({'jsonrpc':'2.0','id':i,'result':{'protocolVersion':p['protocolVersion'],'capabilities':{'tools':{'listChanged':True},'resources':{'subscribe':True},'logging':{}},'serverInfo':{'name':'script','version':'1'}}})
-    elif method == 'server/discover' and era == 'modern':
-        say({'jsonrpc':'2.0','id':i,'result':{'resultType':'complete','supportedVersions':['2026-07-28'],'capabilities':{'tools':{}},'_meta':{'io.modelcontextprotocol/serverInfo':{'name':'script','version':'2'}}}})
+    elif method == 'server/discover' and os.environ.get('LATE') and 'late' not in state: state['late'] = i
+    elif method == 'initialize' and 'late' in state:
+        say({'jsonrpc':'2.0','id':i,'error':{'code':-32601,'message':'Method not found'}}); discovered(state['late'])
+    elif method == 'server/discover' and era == 'modern': discovered(i)
     elif method == 'tools/call':
         name, a = p['name'], p.get('arguments', {})
         meta = p.get('_meta', {})
@@ -64,7 +67,7 @@ for line in sys.stdin:
         elif name == 'ask' and era == 'legacy':
             state['ask'] = i; say({'jsonrpc':'2.0','id':'s1','method':a.get('method','elicitation/create'),'params':{'message':'who?'}})
         elif name == 'ask':
-            r = p.get('inputResponses')
+            r = p.get('inputResponses'); state['answered'] = r
             say({'jsonrpc':'2.0','id':i,'result':{'resultType':'complete','said':r,'state':p.get('requestState')} if r else {'resultType':'input_required','inputRequests':{'k':{'method':a.get('method','elicitation/create'),'params':{'message':'who?'}}},'requestState':'st'}})
         elif name == 'change' and era == 'modern':
             say({'jsonrpc':'2.0','method':'notifications/tools/list_changed','params':{'_meta':{'io.modelcontextprotocol/subscriptionId':state['sub']}}}); say({'jsonrpc':'2.0','id':i,'result':{}})
@@ -74,10 +77,14 @@ for line in sys.stdin:
     elif method == 'subscriptions/listen' and era == 'modern': state['sub'] = i
     elif method == 'notifications/initialized' and os.environ.get('ENDS'): os._exit(4)
     elif method == 'tools/list': say({'jsonrpc':'2.0','id':i,'result':{'tools':[]}})
+    elif method == 'resources/subscribe' and era == 'legacy':
+        state.setdefault('uris', []).append(p['uri']); say({'jsonrpc':'2.0','id':i,**({'error':{'code':-32602,'message':'no such resource'}} if p['uri'].startswith('no:') else {'result':{}})})
+    elif method == 'resources/unsubscribe' and era == 'legacy': state['uris'].remove(p['uri']); say({'jsonrpc':'2.0','id':i,'result':{}})
+    elif method == 'logging/setLevel' and era == 'legacy': state['level'] = p['level']; say({'jsonrpc':'2.0','id':i,'result':{}})
     elif method == 'notifications/cancelled': state['cancelled'] = p['requestId']
     elif method == 'state': say({'jsonrpc':'2.0','id':i,'result':state})
     elif method is None and 'ask' in state: say({'jsonrpc':'2.0','id':state.pop('ask'),'result':{'said':m.get('result'),'refused':m.get('error')}})
-    elif i is not None: say({'jsonrpc':'2.0','id':i,'error':{'code':-32601,'message':'Method not found'}})
+    elif i is not None and not os.environ.get('MUTE'): say({'jsonrpc':'2.0','id':i,'error':{'code':-32601,'message':'Method not found'}})
 "#;
 
 struct Running {
@@ -94,11 +101,15 @@ struct Answer {
 
 impl Running {
     async fn start(era: &str, flags: &[&str]) -> Self {
+        Self::over(Self::options(era, flags)).await
+    }
+
+    fn options(era: &str, flags: &[&str]) -> Options {
         let mut words: Vec<OsString> = vec!["mcp-bridge".into()];
         words.extend(flags.iter().map(Into::into));
         let command = format!("ERA={era} exec python3 -u -c \"$0\"");
         words.extend(["--", "sh", "-c", &command, SERVER].map(Into::into));
-        Self::over(Arguments::parse_from(words).resolve().unwrap()).await
+        Arguments::parse_from(words).resolve().unwrap()
     }
 
     async fn over(options: Options) -> Self {

@@ -85,7 +85,7 @@ async fn a_call_is_cancelled_by_its_very_id_also_where_numbers_cannot_tell_it_fr
     let calls = ids
         .iter()
         .map(async |id| running.post(&session, &call(id.clone(), "hang", json!({})).to_string()).await.messages().await);
-    let pending = || running.bridge.context.links.alive().iter().map(|link| link.pending()).sum::<usize>();
+    let pending = || running.bridge.context.links.pending();
     let cancelling = async {
         until("all wait", || pending() == ids.len()).await;
         let cancel = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": ids[13]}});
@@ -109,7 +109,7 @@ async fn the_answer_behind_a_flood_can_be_fetched_by_a_client_that_was_too_slow(
     let first = slow.body.frame().await.unwrap().unwrap().into_data().unwrap();
     let id = String::from_utf8_lossy(&first[4..]).lines().next().unwrap().to_owned();
     // Nothing more is read, until the server has said all.
-    let pending = || running.bridge.context.links.alive().iter().map(|link| link.pending()).sum::<usize>();
+    let pending = || running.bridge.context.links.pending();
     until("the call is answered", || pending() == 0).await;
     assert!(running.bridge.context.metrics.messages_dropped.value() > 0, "the client was cut off");
     drop(slow);
@@ -162,7 +162,7 @@ async fn an_answer_that_nobody_waited_for_is_kept_however_large_until_it_has_bee
     let first = slow.body.frame().await.unwrap().unwrap().into_data().unwrap();
     let id = String::from_utf8_lossy(&first[4..]).lines().next().unwrap().to_owned();
     drop(slow);
-    let pending = || running.bridge.context.links.alive().iter().map(|link| link.pending()).sum::<usize>();
+    let pending = || running.bridge.context.links.pending();
     until("the call is answered", || pending() == 0).await;
     // What is done every now and then.
     running.bridge.sessions.sweep();

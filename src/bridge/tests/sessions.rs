@@ -284,3 +284,51 @@ async fn a_server_that_does_not_work_is_said_to_be_unhealthy() {
     assert!(running.send("GET", "/metrics", &[], "").await.text().await.contains("mcp_bridge_children "));
     running.end().await;
 }
+
+#[tokio::test]
+async fn a_server_that_is_started_again_hears_of_the_log_level_and_of_subscriptions() {
+    for mode in ["per_session", "shared"] {
+        let running = Running::start("legacy", &["--session-mode", mode]).await;
+        let session = running.session().await;
+        let say = async |method: &str, params: Value| {
+            let body = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string();
+            running.post(&session, &body).await.message().await
+        };
+        say("logging/setLevel", json!({"level": "debug"})).await;
+        for uri in ["a:1", "a:2", "no:3"] {
+            say("resources/subscribe", json!({"uri": uri})).await;
+        }
+        say("resources/unsubscribe", json!({"uri": "a:1"})).await;
+        running.call(&session, "die", json!({})).await;
+        until_async("the next server has heard what holds, and nothing else", async || {
+            let state = &say("state", json!({})).await["result"];
+            state["uris"] == json!(["a:2"]) && state["level"] == "debug"
+        })
+        .await;
+        running.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_session_is_subscribed_to_no_more_than_is_kept_of_it() {
+    for (era, mode) in [("legacy", "per_session"), ("legacy", "shared"), ("modern", "per_session")] {
+        let running = Running::start(era, &["--session-mode", mode]).await;
+        let session = running.session().await;
+        let say = async |method: &str, uri: &str| {
+            let body = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": {"uri": uri}}).to_string();
+            running.post(&session, &body).await.message().await
+        };
+        let (one, other) = (format!("a:{}", "x".repeat(200_000)), format!("a:{}", "y".repeat(200_000)));
+        if era == "legacy" {
+            let refused = say("resources/subscribe", &format!("no:{one}")).await;
+            assert_eq!(refused["error"]["message"], "no such resource", "what the server refuses takes no room");
+        }
+        assert_eq!(say("resources/subscribe", &one).await["error"], Value::Null, "{era}, {mode}");
+        let error = &say("resources/subscribe", &other).await["error"];
+        assert_eq!(error["code"], -32602, "{era}, {mode}");
+        assert!(error["message"].as_str().unwrap().contains("unsubscribe from some first"), "{error}");
+        assert_eq!(say("resources/unsubscribe", &one).await["error"], Value::Null, "{era}, {mode}");
+        assert_eq!(say("resources/subscribe", &other).await["error"], Value::Null, "{era}, {mode}");
+        running.end().await;
+    }
+}

@@ -4,6 +4,9 @@
 //! back exactly: if the copy with our entries is what the file says now, nothing else was changed, and the copy is put back
 //! byte for byte. Otherwise our entries are taken out of what the file has become, the entries that they replaced are put in
 //! again, and what had been made for ours alone goes with them. So the copy also gets what is replaced later on.
+//!
+//! Several managers, or one by several addresses, may be in one file. The copy is of the time before the first of them, and
+//! the last that goes puts it back; none takes another's entry for what the user wrote.
 
 use std::fs::{self, Permissions};
 use std::io::ErrorKind;
@@ -13,6 +16,7 @@ use std::path::{Path, PathBuf};
 use super::form::Client;
 use super::format::{Read, Refusal};
 use super::node::Node;
+use super::select::is_a_managers;
 use crate::error::{Error, FieldError, Kind, Result};
 use crate::whole_file;
 
@@ -107,16 +111,35 @@ impl<'c> ClientFile<'c> {
             return Err(Error::new(Kind::Conflict, detail).remedy("rename it there, or replace it with --force"));
         }
         let after = self.with(before.as_deref(), entries).map_err(|refusal| self.refused(&refusal))?;
-        let was_ours = |name: &str| present.iter().any(|(other, node)| other == name && ours(node));
-        let copy = if before.as_ref() == Some(&after) {
+        let original = read(&self.copy())?;
+        let connected = self.connected(&present, original.as_deref(), ours);
+        // Without a copy there was no file, if managers' entries are all that there is.
+        let began = || original.is_some() || self.with(None, &connected).ok() == before;
+        let copy = if before.as_ref() == Some(&after) || before == original {
             Copy::Keep
-        } else if present.iter().any(|(_, node)| ours(node)) {
-            let names = entries.iter().map(|(name, _)| name.as_str()).filter(|name| !was_ours(name));
+        } else if connected.iter().any(|(_, node)| ours(node)) || (!connected.is_empty() && began()) {
+            let was_connected = |name: &&str| connected.iter().any(|(other, _)| other == name);
+            let names = entries.iter().map(|(name, _)| name.as_str()).filter(|name| !was_connected(name));
             self.corrected(before.as_deref().unwrap_or_default(), names)?.map_or(Copy::Keep, Copy::Correct)
         } else {
             Copy::Make
         };
         Ok(Change { before, after: Some(after), lost: Vec::new(), changed: Vec::new(), copy })
+    }
+
+    /// The entries that managers have put in since the copy was made: this one, and others or this one by other addresses.
+    fn connected(
+        &self,
+        present: &[(String, Node)],
+        original: Option<&str>,
+        ours: &impl Fn(&Node) -> bool,
+    ) -> Vec<(String, Node)> {
+        let was_there = |name: &str, node: &Node| {
+            let mut entries = self.forms().filter_map(|form| form.format.entry(original?, form.section, name).ok().flatten());
+            entries.any(|entry| entry == *node)
+        };
+        let is_one = |(name, node): &&(String, Node)| ours(node) || (is_a_managers(name, node) && !was_there(name, node));
+        present.iter().filter(is_one).cloned().collect()
     }
 
     /// The copy with the entries that stand under these names in the file now, where it has others: since the copy was made,
@@ -146,8 +169,8 @@ impl<'c> ClientFile<'c> {
         }
         let original = read(&self.copy())?;
         let changed = if names.is_empty() { self.changed(original.as_deref(), &present, ours) } else { Vec::new() };
-        let connected: Vec<(String, Node)> = present.into_iter().filter(|(_, node)| ours(node)).collect();
-        let goes = |(name, _): &&(String, Node)| names.is_empty() || names.contains(name);
+        let connected = self.connected(&present, original.as_deref(), ours);
+        let goes = |(name, node): &&(String, Node)| ours(node) && (names.is_empty() || names.contains(name));
         let stays: Vec<(String, Node)> = connected.iter().filter(|entry| !goes(entry)).cloned().collect();
         if connected.len() == stays.len() {
             return Ok(Change { after: before.clone(), before, lost: Vec::new(), changed, copy: Copy::Keep });
@@ -239,7 +262,11 @@ impl<'c> ClientFile<'c> {
             Copy::Make => {
                 if copy.exists() {
                     // It is of an earlier time; what is there now is what matters, but nobody's only copy is thrown away.
-                    let older = with_ending(&copy, ".old");
+                    let mut olders = (1..).map(|number: u32| match number {
+                        1 => with_ending(&copy, ".old"),
+                        _ => with_ending(&copy, &format!(".old-{number}")),
+                    });
+                    let older = olders.find(|older| !older.exists()).unwrap_or_default();
                     fs::rename(&copy, &older).map_err(|error| fault(&copy, "cannot be moved", error))?;
                 }
                 if let Some(before) = &change.before {
@@ -251,8 +278,10 @@ impl<'c> ClientFile<'c> {
         }
         match &change.after {
             Some(after) if change.before.as_ref() != Some(after) => write(&self.path, after, self.permissions())?,
-            Some(_) => {}
-            None => fs::remove_file(&self.path).map_err(|error| fault(&self.path, "cannot be removed", error))?,
+            None if change.before.is_some() => {
+                fs::remove_file(&self.path).map_err(|error| fault(&self.path, "cannot be removed", error))?;
+            }
+            _ => {}
         }
         if matches!(change.copy, Copy::Remove) && copy.exists() {
             fs::remove_file(&copy).map_err(|error| fault(&copy, "cannot be removed", error))?;

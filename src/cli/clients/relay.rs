@@ -1,6 +1,7 @@
 //! `mcp-manager client relay`: MCP on standard input and output for an endpoint of Streamable HTTP, for clients that know no
 //! servers but programs. Messages pass as they came; nothing of what they say is decided here. Only a session that the endpoint
-//! knows no more, since it was started anew, is begun again for a client that could not know.
+//! knows no more, since it was started anew, is begun again for a client that could not know, and what HTTP wants beside a body
+//! of revision 2026-07-28 is added: headers, and leaving a request that is called off.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -11,10 +12,12 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
 use futures_util::stream::FuturesUnordered;
+use reqwest::header::{HeaderMap, HeaderName};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, mpsc};
+use tokio_util::sync::CancellationToken;
 
 use super::super::arguments::Common;
 use super::super::client::Client;
@@ -22,6 +25,7 @@ use super::super::exit::{Outcome, Trouble};
 use super::super::sse;
 use crate::error::{Error, Kind};
 use crate::rpc;
+use crate::rpc::headers::{Annotated, annotated, argument, encoded};
 
 /// Messages that wait for their turn; the client waits when there are more.
 const QUEUE: usize = 64;
@@ -40,8 +44,8 @@ const PROTOCOL: &str = "mcp-protocol-version";
 
 /// What has ended.
 enum Ended {
-    /// A request; others went on meanwhile.
-    Request,
+    /// A request of this id; others went on meanwhile.
+    Request { id: Option<String>, lasts: bool },
     /// A message after which the next may be read.
     Turn,
     /// The stream of what the server says by itself.
@@ -53,7 +57,9 @@ pub async fn relay(common: &Common, url: &str) -> Outcome {
     let link = Rc::new(Link::to(common, url)?);
     let mut messages = lines_of_standard_input();
     let mut running: FuturesUnordered<LocalBoxFuture<'static, Ended>> = FuturesUnordered::new();
+    // Those that the client waits for, and those that can be dropped.
     let mut requests = 0_usize;
+    let mut open: BTreeMap<String, CancellationToken> = BTreeMap::new();
     let mut turn = false;
     let mut listening = false;
     let mut listened = None;
@@ -70,14 +76,28 @@ pub async fn relay(common: &Common, url: &str) -> Outcome {
                     continue;
                 };
                 let message = Message::of(&text);
+                // Without a session, a request is called off by leaving it; nobody would know what is meant otherwise.
+                if let Some(request) = message.cancels.as_ref().and_then(|id| open.remove(id)) {
+                    request.cancel();
+                    continue;
+                }
                 // A session begins with its first answer, and what only tells something is to arrive in order.
                 turn = message.id.is_none() || message.method == "initialize";
-                requests += usize::from(!turn);
-                running.push(answered(link.clone(), text, message, turn).boxed_local());
+                let end = if turn { Ended::Turn } else { Ended::Request { id: message.id.clone(), lasts: message.lasts() } };
+                requests += usize::from(matches!(end, Ended::Request { lasts: false, .. }));
+                let left = CancellationToken::new();
+                if let Some(id) = message.id.clone().filter(|_| message.version.is_some()) {
+                    open.insert(id, left.clone());
+                }
+                let work = passed(link.clone(), text, message);
+                running.push(left.run_until_cancelled_owned(work).map(|_| end).boxed_local());
             }
             Some(end) = running.next(), if !running.is_empty() => {
                 match end {
-                    Ended::Request => requests -= 1,
+                    Ended::Request { id, lasts } => {
+                        requests -= usize::from(!lasts);
+                        open.remove(&id.unwrap_or_default());
+                    }
                     Ended::Turn => turn = false,
                     Ended::Listening => listening = false,
                 }
@@ -131,6 +151,8 @@ struct Message {
     name: Option<String>,
     /// The revision that the message itself is of; later ones say it in each.
     version: Option<String>,
+    /// The request that is called off, as its id is written.
+    cancels: Option<String>,
 }
 
 impl Message {
@@ -138,12 +160,20 @@ impl Message {
         let message = Members::of(text);
         let params = Members::of(message.member("params"));
         let meta = Members::of(params.member("_meta"));
+        let id = |id: &str| Some(id.to_owned()).filter(|id| !matches!(id.as_str(), "" | "null"));
+        let method = message.text("method").unwrap_or_default();
         Self {
-            id: Some(message.member("id")).filter(|id| !matches!(*id, "" | "null")).map(str::to_owned),
-            method: message.text("method").unwrap_or_default(),
+            id: id(message.member("id")),
+            cancels: id(params.member("requestId")).filter(|_| method == "notifications/cancelled"),
+            method,
             name: params.text("name").or_else(|| params.text("uri")),
             version: meta.text("io.modelcontextprotocol/protocolVersion"),
         }
+    }
+
+    /// Whether it is answered only when the client leaves.
+    fn lasts(&self) -> bool {
+        self.method == "subscriptions/listen"
     }
 }
 
@@ -173,6 +203,8 @@ struct Link {
     version: RefCell<Option<String>>,
     /// What the client began its session with.
     beginning: RefCell<String>,
+    /// The arguments that headers repeat, by tool, as far as the client has asked for tools.
+    annotated: RefCell<BTreeMap<String, Vec<Annotated>>>,
     /// Held while a session is begun again, which several requests may find necessary at once, and no other may be sent.
     again: Mutex<()>,
 }
@@ -185,6 +217,7 @@ impl Link {
             session: RefCell::default(),
             version: RefCell::default(),
             beginning: RefCell::default(),
+            annotated: RefCell::default(),
             again: Mutex::default(),
         })
     }
@@ -215,6 +248,8 @@ impl Link {
         let each = |text: &str| {
             if message.method == "initialize" {
                 self.note_version(text);
+            } else if message.method == "tools/list" {
+                self.note_tools(text);
             }
             each(text)
         };
@@ -260,7 +295,10 @@ impl Link {
         if message.version.is_some() {
             request = request.header("mcp-method", &message.method);
             if let Some(name) = &message.name {
-                request = request.header("mcp-name", name);
+                request = request.header("mcp-name", encoded(name));
+            }
+            if message.method == "tools/call" {
+                request = request.headers(self.repeated(text, message.name.as_deref().unwrap_or_default()));
             }
         }
         let response = request.send().await.map_err(|error| self.client.no_answer(error))?;
@@ -297,6 +335,29 @@ impl Link {
         }
     }
 
+    fn note_tools(&self, text: &str) {
+        let answer: Value = serde_json::from_str(text).unwrap_or_default();
+        for tool in answer["result"]["tools"].as_array().into_iter().flatten() {
+            let name = tool["name"].as_str().unwrap_or_default().to_owned();
+            self.annotated.borrow_mut().insert(name, annotated(&tool["inputSchema"]));
+        }
+    }
+
+    /// The headers that repeat arguments of a call.
+    fn repeated(&self, text: &str, tool: &str) -> HeaderMap {
+        let arguments = Members::of(Members::of(text).member("params")).member("arguments").to_owned();
+        let arguments: Value = serde_json::from_str(&arguments).unwrap_or_default();
+        let header = |(name, path): &Annotated| {
+            let said = match argument(&arguments, path)? {
+                Value::String(text) => encoded(text),
+                plain @ (Value::Bool(_) | Value::Number(_)) => encoded(&plain.to_string()),
+                _ => return None,
+            };
+            Some((name.parse::<HeaderName>().ok()?, said))
+        };
+        self.annotated.borrow().get(tool).into_iter().flatten().filter_map(header).collect()
+    }
+
     /// Asks for something and reads the result.
     async fn ask(&self, method: &str, params: Value) -> Outcome<Value> {
         let request = rpc::request(b"1", method, params.to_string().as_bytes());
@@ -326,10 +387,8 @@ impl Link {
 }
 
 /// Sends a message and writes what comes back. What cannot be sent is answered with an error, so that no request hangs.
-async fn answered(link: Rc<Link>, text: String, message: Message, turn: bool) -> Ended {
-    let end = if turn { Ended::Turn } else { Ended::Request };
-    let Err(trouble) = link.post(&text, &message, write_line).await else { return end };
-    let Trouble::Error(_, error) = trouble else { return end };
+async fn passed(link: Rc<Link>, text: String, message: Message) {
+    let Err(Trouble::Error(_, error)) = link.post(&text, &message, write_line).await else { return };
     match message.id {
         Some(id) => {
             let error = rpc::error(Some(id.as_bytes()), rpc::INTERNAL_ERROR, &error.to_string(), None);
@@ -340,7 +399,6 @@ async fn answered(link: Rc<Link>, text: String, message: Message, turn: bool) ->
             let _ = writeln!(std::io::stderr(), "mcp-manager: {error}");
         }
     }
-    end
 }
 
 /// Writes what the server says by itself.

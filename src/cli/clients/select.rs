@@ -28,6 +28,15 @@ pub fn ours(common: &Common) -> impl Fn(&Node) -> bool {
     }
 }
 
+/// Whether an entry leads to what [`entries`] gives a name like its own, on whichever manager.
+pub fn is_a_managers(name: &str, entry: &Node) -> bool {
+    let of_services = [format!("/mcp/s/{name}"), format!("/mcp/g/{name}")];
+    let own = [(OWN, "/mcp"), (ALL, "/mcp/all")].into_iter().filter(|(own, _)| *own == name).map(|(_, path)| path);
+    let paths: Vec<&str> = of_services.iter().map(String::as_str).chain(own).collect();
+    let is_address = |text: &str| text.starts_with("http://") || text.starts_with("https://");
+    entry.says(&|text: &str| is_address(text) && paths.iter().any(|path| text.ends_with(path)))
+}
+
 fn base(common: &Common) -> &str {
     common.server().trim_end_matches('/')
 }

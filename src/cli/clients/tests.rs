@@ -1,6 +1,7 @@
 //! Claims about every client: what is written, what survives, what comes back.
 
 mod properties;
+mod several;
 mod undo;
 
 use std::fs;
@@ -19,7 +20,11 @@ use crate::config::Environment;
 const SERVER: &str = "http://127.0.0.1:8000";
 
 fn target(name: &str) -> Target {
-    let url = format!("{SERVER}/mcp/s/{name}");
+    target_on(SERVER, name)
+}
+
+fn target_on(server: &str, name: &str) -> Target {
+    let url = format!("{server}/mcp/s/{name}");
     let arguments = ["client", "relay", &url].map(str::to_owned).to_vec();
     Target {
         name: name.to_owned(),

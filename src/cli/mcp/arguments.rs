@@ -7,9 +7,9 @@ use clap::{Args, ValueEnum};
 pub struct McpService {
     /// Name of the service, or the address of an MCP server (http://HOST:PORT/PATH).
     pub service: String,
-    /// Path of MCP on the service.
-    #[arg(long, value_name = "PATH", default_value = "/mcp")]
-    pub path: String,
+    /// Path of MCP on the service [default: what its label mcp.path says, or /mcp]
+    #[arg(long, value_name = "PATH")]
+    pub path: Option<String>,
     /// Protocol to speak; 'auto' tries the new one first.
     #[arg(long, value_name = "ERA", value_enum, default_value_t = Era::Auto)]
     pub era: Era,

@@ -13,6 +13,7 @@ use super::verbatim::{Raw, Verbatim};
 use crate::cli::client::{Client, service_path};
 use crate::cli::exit::{Code, Outcome, Trouble};
 use crate::cli::output::{Output, Value as Cell};
+use crate::domain::mcp_path::mcp_path;
 use crate::domain::status::Phase;
 use crate::error::{Error, Kind};
 use crate::manager::views::ServiceDetail;
@@ -160,8 +161,13 @@ async fn url_of(client: &Client, service: &McpService) -> Outcome<String> {
     }
     let no_port =
         || Error::new(Kind::NotSupported, format!("'{name}' has no port, so nobody can talk to it")).remedy("give it one");
+    let no_mcp = || {
+        let error = Error::new(Kind::NotSupported, format!("'{name}' speaks no MCP: its label 'mcp.path' is 'false'"));
+        error.remedy("name a path with --path, or correct the label")
+    };
+    let path = service.path.as_deref().or_else(|| mcp_path(&detail.summary.labels)).ok_or_else(no_mcp)?;
     let url = detail.summary.url.ok_or_else(no_port)?;
-    Ok(format!("{}/{}", url.trim_end_matches('/'), service.path.trim_start_matches('/')))
+    Ok(format!("{}/{}", url.trim_end_matches('/'), path.trim_start_matches('/')))
 }
 
 fn broke_off(url: &str, error: &rmcp::ServiceError) -> Trouble {

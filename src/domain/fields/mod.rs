@@ -143,6 +143,7 @@ pub fn field_names<T: DeserializeOwned>() -> &'static [&'static str] {
 pub fn unknown_field<'a>(key: &str, known: impl Iterator<Item = &'a str> + Clone) -> FieldError {
     let remedy = match nearest(key, known.clone()) {
         Some(near) => format!("did you mean '{near}'?"),
+        None if known.clone().next().is_none() => "leave it out: nothing is known here".to_owned(),
         None => format!("known fields: {}", known.collect::<Vec<_>>().join(", ")),
     };
     FieldError::new(shown(key), "unknown field", remedy)

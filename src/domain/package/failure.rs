@@ -4,19 +4,26 @@
 use super::{Ecosystem, Package, shown};
 use crate::error::{Error, Kind};
 
-/// So many of the last lines say why, when nothing else does.
+/// So many of the last lines say why, when nothing else does, and so many characters of each.
 const LAST_LINES: usize = 12;
+const MAX_SAID: usize = 500;
 
-/// The error for a script that ended with `code` after it had said `lines`.
+/// The error for a script that ended with `code` after it had said `lines`; with code 0 it has not said what was installed.
 #[must_use]
 pub fn failure(package: &Package, code: i64, lines: &[String]) -> Error {
     let has = |words: &[&str]| lines.iter().find(|line| words.iter().any(|word| line.contains(word)));
-    let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n");
+    let cut = |line: &String| line.chars().take(MAX_SAID).collect::<String>();
+    let last: Vec<String> = lines[lines.len().saturating_sub(LAST_LINES)..].iter().map(cut).collect();
+    let last = last.join("\n");
     let because = |error: Error| error.because(std::io::Error::other(last.clone()));
     let registry = match package.ecosystem {
         Ecosystem::Npm => "npm",
         Ecosystem::Pypi => "PyPI",
     };
+    if code == 0 {
+        let message = format!("what was installed for {package} has names or versions that no registry gives, or too many");
+        return because(Error::invalid_field("source", message, "choose another version, or another package"));
+    }
     if has(&["ENOSPC", "No space left on device"]).is_some() {
         let remedy = "remove images and volumes that are not needed (podman system prune), or enlarge the disk; what is large while \
                       it is installed needs memory, too";
@@ -79,7 +86,7 @@ pub fn failure(package: &Package, code: i64, lines: &[String]) -> Error {
         && let Some(programs) = has(&["the package has "])
     {
         let remedy = "name one of them (--program), if there is one; otherwise this is a library and no server";
-        return because(Error::invalid_field("program", programs.clone(), remedy));
+        return because(Error::invalid_field("program", cut(programs), remedy));
     }
     if let Some(line) = has(&["Unable to locate package", "has neither apt-get nor apk"]) {
         return because(Error::invalid_field("system_packages", shown(line), "check the name, or choose another base image"));
@@ -101,6 +108,15 @@ mod tests {
     fn told(source: &str, code: i64, said: &str) -> Error {
         let Source::Package(package) = source.parse().unwrap() else { panic!("{source}") };
         failure(&package, code, &said.lines().map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn what_is_repeated_of_installers_is_not_long() {
+        let said = [format!("the package has {}", "x".repeat(9_000)), "y".repeat(9_000)].join("\n");
+        for code in [1, 64] {
+            let error = told("npm:x", code, &said);
+            assert!(format!("{} {:?}", error.detail, error.fields).len() < 2_000, "{error:?}");
+        }
     }
 
     #[test]
@@ -139,6 +155,7 @@ mod tests {
             ),
             ("npm:x", 64, "the package has the programs a, b", Kind::Invalid, "a, b"),
             ("npm:x", 3, "one\ntwo", Kind::Invalid, "one\ntwo"),
+            ("npm:x", 0, "ENOSPC", Kind::Invalid, "that no registry gives"),
         ] {
             let error = told(source, code, said);
             let text = format!("{} {:?}", error.detail, error.fields);

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::{Package, Source, label};
-use crate::domain::spec::Transport;
+use crate::domain::secret::{self, is_secret, is_switch, looks_secret};
+use crate::domain::spec::{REDACTED, Transport};
 use crate::error::FieldError;
 
 /// A server that can be taken over.
@@ -26,6 +27,8 @@ pub struct Imported {
     pub transport: Transport,
     /// Port on which it listens, where it does.
     pub port: Option<u16>,
+    /// Its path there, where it is another than the usual one.
+    pub path: Option<String>,
     /// Variables with values.
     pub environment: BTreeMap<String, String>,
     /// Variables that hold secrets, and their values where the file says them.
@@ -57,6 +60,7 @@ impl Imported {
             arguments: Vec::new(),
             transport: Transport::Stdio,
             port: None,
+            path: None,
             environment: BTreeMap::new(),
             secrets: BTreeMap::new(),
             required: Vec::new(),
@@ -67,9 +71,13 @@ impl Imported {
     /// Takes a variable over: as a secret when its name or the document says that it is one, as something to be given when
     /// its value stands elsewhere.
     pub fn variable(&mut self, name: &str, value: Option<&str>, secret: bool) {
-        // `${input:x}`, `${env:X}` and `$X` stand for values that the client knew.
-        let value = value.filter(|value| !value.starts_with('$'));
-        if secret || is_secret(name) || value.is_some_and(looks_secret) {
+        // It may have been there with less said of it.
+        self.required.retain(|required| required != name);
+        self.environment.remove(name);
+        self.secrets.remove(name);
+        let is_secret = (is_secret(name) && !value.is_some_and(is_switch)) || value.is_some_and(looks_secret);
+        let value = value.filter(|value| !is_placeholder(value));
+        if secret || is_secret {
             self.secrets.insert(name.to_owned(), value.map(str::to_owned));
         } else if let Some(value) = value {
             self.environment.insert(name.to_owned(), value.to_owned());
@@ -78,11 +86,17 @@ impl Imported {
         }
     }
 
-    /// The name under which a variable's secret is kept.
-    #[must_use]
-    pub fn secret_name(&self, variable: &str) -> String {
-        format!("{}-{}", self.name, label(variable))
+    /// Variables whose values nothing says.
+    fn without_value(&self) -> Vec<String> {
+        let secrets = self.secrets.iter().filter(|(_, value)| value.is_none()).map(|(name, _)| name);
+        self.required.iter().chain(secrets).cloned().collect()
     }
+}
+
+/// The name under which a variable's secret is kept for a template.
+#[must_use]
+pub fn secret_name(template: &str, variable: &str) -> String {
+    format!("{template}-{}", label(variable))
 }
 
 /// Reads the servers of a client's file: under `mcpServers`, `servers`, `context_servers`, `mcp`, or nothing.
@@ -99,6 +113,11 @@ pub fn clients_file(document: &Value) -> Result<Import, Vec<FieldError>> {
     let mut import = Import::default();
     for (name, entry) in servers {
         match entry.as_object().map_or_else(|| Err("it is no object".to_owned()), |entry| server(name, entry)) {
+            // What is of one would be taken for the other's.
+            Ok(server) if import.servers.iter().any(|other| other.name == server.name) => {
+                let reason = format!("there is another in this file that is '{}' here; rename one of them there", server.name);
+                import.left_out.push((name.clone(), reason));
+            }
             Ok(server) => import.servers.push(server),
             Err(reason) => import.left_out.push((name.clone(), reason)),
         }
@@ -144,9 +163,13 @@ fn server(name: &str, entry: &Map<String, Value>) -> Result<Imported, String> {
         "docker" | "podman" => container(name, &words)?,
         other => return Err(format!("it starts '{other}', which is a program of this machine and not a package")),
     };
+    let unsaid = server.without_value();
     for (variable, value) in ["env", "environment", "envs"].iter().filter_map(|name| entry.get(*name)?.as_object()).flatten() {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         server.variable(variable, Some(&value), false);
+    }
+    for variable in server.without_value().into_iter().filter(|variable| unsaid.contains(variable)) {
+        server.notes.push(format!("{variable} came from where the client ran; give it to the service"));
     }
     if let Some(word) = secret_argument(&server.arguments) {
         return Err(format!(
@@ -154,6 +177,13 @@ fn server(name: &str, entry: &Map<String, Value>) -> Result<Imported, String> {
                             by a variable, where the server reads one"
         ));
     }
+    // Of an image's arguments, paths are those in it.
+    let of_machine = |word: &str| matches!(server.source, Source::Package(_)) && is_path_of_machine(word);
+    let meant_there = server.arguments.iter().filter(|word| is_placeholder(word) || of_machine(word));
+    let notes =
+        meant_there.map(|word| format!("its argument '{word}' was meant for where the client ran; correct it in the template"));
+    let notes: Vec<String> = notes.collect();
+    server.notes.extend(notes);
     Ok(server)
 }
 
@@ -208,8 +238,9 @@ fn container(name: &str, words: &[String]) -> Result<Imported, String> {
     let mut server = Imported { arguments: words.map(str::to_owned).collect(), notes, ..Imported::of(name, source) };
     for variable in variables {
         // Without a value, it stands in `env`, which comes after this, or in the client's environment.
-        if let Some((name, value)) = variable.split_once('=') {
-            server.variable(name, Some(value), false);
+        match variable.split_once('=') {
+            Some((name, value)) => server.variable(name, Some(value), false),
+            None => server.variable(variable, None, false),
         }
     }
     Ok(server)
@@ -225,39 +256,32 @@ fn file_name(command: &str) -> &str {
     name.trim_end_matches(".exe").trim_end_matches(".cmd")
 }
 
-/// Whether a variable's name says that its value is a secret.
-#[must_use]
-pub fn is_secret(name: &str) -> bool {
-    let upper = name.to_ascii_uppercase();
-    let last = |word: &str| upper.split('_').any(|part| part == word);
-    ["TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL", "APIKEY"].iter().any(|word| upper.contains(word))
-        || ["KEY", "PASS", "PWD", "PAT", "AUTH"].iter().any(|word| last(word))
+/// Whether a value stands for one that the client knew: `${input:x}` and `${env:X}` anywhere, or `$X` alone.
+fn is_placeholder(value: &str) -> bool {
+    let is_name = |name: &str| {
+        name.starts_with(|letter: char| letter.is_ascii_alphabetic() || letter == '_')
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    value.split_once("${").is_some_and(|(_, rest)| rest.contains('}')) || value.strip_prefix('$').is_some_and(is_name)
 }
 
-/// Whether a value itself says that it is a secret: an address with a password, or one of the tokens that begin in a way of
-/// their own.
-#[must_use]
-pub fn looks_secret(value: &str) -> bool {
-    let password = value.split_once("://").and_then(|(_, rest)| rest.split('/').next()?.rsplit_once('@')).map(|(user, _)| user);
-    let prefixes =
-        ["ghp_", "gho_", "ghs_", "github_pat_", "glpat-", "sk-", "sk_live_", "xoxb-", "xoxp-", "npm_", "pypi-", "AKIA"];
-    password.is_some_and(|user| user.split_once(':').is_some_and(|(_, password)| !password.is_empty()))
-        || prefixes.iter().any(|prefix| value.strip_prefix(prefix).is_some_and(|rest| rest.len() >= 12))
+/// Whether an argument names a file by its whole path: `/home/me/x`, `~/x`, `C:\x`, also behind `--option=`.
+fn is_path_of_machine(word: &str) -> bool {
+    let path = word.split_once('=').filter(|(option, _)| option.starts_with('-')).map_or(word, |(_, value)| value);
+    let drive = || path.get(1..3).is_some_and(|rest| rest == ":\\" || rest == ":/") && path.as_bytes()[0].is_ascii_alphabetic();
+    path.starts_with('/') || path.starts_with("~/") || drive()
 }
 
 /// The argument that holds a secret: `--token VALUE`, `--api-key=VALUE`, or a value that says so itself. Not its value.
-fn secret_argument(words: &[String]) -> Option<&str> {
-    let named = |name: &str| {
-        let name = name.trim_start_matches('-').to_ascii_uppercase().replace('-', "_");
-        ["TOKEN", "SECRET", "PASSWORD", "PASSWD", "API_KEY", "APIKEY", "ACCESS_KEY"].iter().any(|word| name.contains(word))
-    };
-    words.iter().enumerate().find_map(|(index, word)| match word.split_once('=') {
-        Some((name, value)) if !value.is_empty() && (named(name) || looks_secret(value)) => Some(name),
-        None if looks_secret(word) => Some("(a value)"),
-        None if word.starts_with('-') && named(word) && words.get(index + 1).is_some_and(|next| !next.starts_with('-')) => {
-            Some(word)
+fn secret_argument(words: &[String]) -> Option<String> {
+    let shown = secret::arguments(words);
+    words.iter().zip(&shown).enumerate().find_map(|(index, (word, shown))| {
+        let value = word.split_once('=').map_or(word.as_str(), |(_, value)| value);
+        match shown.as_str() {
+            REDACTED => Some(words[index.checked_sub(1)?].clone()),
+            shown if shown != word => Some(shown.to_owned()),
+            _ => looks_secret(value).then(|| "(a value)".to_owned()),
         }
-        Some(_) | None => None,
     })
 }
 
@@ -323,11 +347,20 @@ pub(super) mod tests {
             "other": {"command": "npx", "args": ["-y", "--package=@a/b", "c", "-x"]},
             "github": {"command": "docker", "args": ["run", "-i", "--rm", "-e", "GITHUB_TOKEN", "-e", "A=b", "-v", "/x:/y", "ghcr.io/github/github-mcp-server", "stdio"],
                 "env": {"GITHUB_TOKEN": "ghp_x", "HOST": "${input:host}"}},
+            "passed": {"command": "docker", "args": ["run", "-e", "REGION", "-e", "API_KEY", "-e", "SAID", "x/y", "/data"], "env": {"SAID": "1"}},
+            "elsewhere": {"command": "npx", "args": ["x", "/Users/me/Desktop", "--root=C:\\x", "${workspaceFolder}", "$HOME", "a/b"],
+                "env": {"API_HEADER": "Bearer ${input:tok}", "URL": "https://${HOST}/x", "REGION": "$REGION", "HASH": "$2b$10$abc"}},
+            "secret": {"command": "npx", "args": ["x"], "env": {"PASSPHRASE": "p", "SENTRY_DSN": "d", "DB": "mysql://u:p@h/d",
+                "CONN": "Server=h;Password=p;", "ENABLE_AUTH": "true"}},
+            "header": {"command": "npx", "args": ["x", "--header", "Authorization: Bearer abc"]},
+            "key": {"command": "npx", "args": ["x", "--header=X-API-Key: abc"]},
+            "token": {"command": "npx", "args": ["x", "--passphrase", "abc"]},
             "win": {"command": "cmd", "args": ["/c", "npx", "-y", "x"]},
             "remote": {"type": "http", "url": "https://example.com/mcp"},
             "local": {"command": "python", "args": ["server.py"]},
             "odd": {"command": "npx", "args": ["--loglevel", "silly", "x"]},
             "nothing": 3,
+            "my-time": {"command": "uvx", "args": ["mcp-server-time"]},
         }}))
         .unwrap();
         insta::assert_debug_snapshot!(import);
@@ -338,21 +371,5 @@ pub(super) mod tests {
         assert!(clients_file(&json!([])).is_err());
         assert!(clients_file(&json!({"mcpServers": {}})).is_err());
         assert!(clients_file(&json!({"mcpServers": 5})).is_err());
-    }
-
-    #[test]
-    fn names_tell_secrets() {
-        for name in ["API_KEY", "GITHUB_TOKEN", "DB_PASSWORD", "OPENAI_APIKEY", "BASIC_AUTH", "client_secret"] {
-            assert!(is_secret(name), "{name}");
-        }
-        for value in ["postgres://me:pw@host/db", "ghp_0123456789abcdef", "sk-0123456789abcdef"] {
-            assert!(looks_secret(value), "{value}");
-        }
-        for value in ["https://host/a@b:c", "postgres://me@host/db", "sk-1", "x"] {
-            assert!(!looks_secret(value), "{value}");
-        }
-        for name in ["KEYBOARD", "TZ", "PATH", "AUTHOR", "MONKEY"] {
-            assert!(!is_secret(name), "{name}");
-        }
     }
 }

@@ -3,10 +3,13 @@
 
 pub mod failure;
 pub mod import;
+mod inputs;
 pub mod known;
+pub mod lock;
 pub mod recipe;
 pub mod said;
 pub mod server_json;
+pub mod shipped;
 pub mod template;
 
 use std::fmt;

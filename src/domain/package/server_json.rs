@@ -3,12 +3,19 @@
 use serde_json::{Value, json};
 
 use super::import::{Import, Imported};
-use super::{Ecosystem, Package, Source};
+use super::inputs::{Input, Known, input, substituted};
+use super::{Ecosystem, Package, Source, shown};
+use crate::domain::mcp_path::{is_path, usual_path};
+use crate::domain::secret::looks_secret;
 use crate::domain::spec::Transport;
 use crate::error::FieldError;
 
 /// The revision of the format that is written.
 const SCHEMA: &str = "https://static.modelcontextprotocol.io/schemas/2025-12-11/server.schema.json";
+
+/// Both spellings of where arguments and variables of a package stand.
+const ARGUMENTS: [&str; 2] = ["packageArguments", "package_arguments"];
+const VARIABLES: [&str; 2] = ["environmentVariables", "environment_variables"];
 
 /// Longest description that the registry takes, in characters.
 const MAX_DESCRIPTION: usize = 100;
@@ -41,8 +48,8 @@ pub fn read(document: &Value) -> Result<Import, Vec<FieldError>> {
     let document = inner(document);
     let name = document["name"].as_str().unwrap_or_default();
     let mut reasons = Vec::new();
-    for package in document["packages"].as_array().into_iter().flatten() {
-        match one(name, document, package) {
+    for (index, package) in document["packages"].as_array().into_iter().flatten().enumerate() {
+        match one(name, document, package, &format!("packages[{index}]")) {
             Ok(server) => return Ok(Import { servers: vec![server], left_out: Vec::new() }),
             Err(reason) => reasons.push(reason),
         }
@@ -56,7 +63,8 @@ pub fn read(document: &Value) -> Result<Import, Vec<FieldError>> {
     Ok(Import { servers: Vec::new(), left_out: vec![(name.to_owned(), reasons.join("; "))] })
 }
 
-fn one(name: &str, document: &Value, package: &Value) -> Result<Imported, String> {
+/// What a package would be here. `place` is where the document has it.
+fn one(name: &str, document: &Value, package: &Value, place: &str) -> Result<Imported, String> {
     let text = |names: [&str; 2]| names.iter().find_map(|name| package[*name].as_str());
     let kind = text(["registryType", "registry_type"]).or_else(|| package["registry_name"].as_str()).unwrap_or_default();
     let identifier = text(["identifier", "name"]).unwrap_or_default();
@@ -84,39 +92,108 @@ fn one(name: &str, document: &Value, package: &Value) -> Result<Imported, String
         _ => Transport::Http,
     };
     if server.transport != Transport::Stdio {
-        let url = package["transport"]["url"].as_str().unwrap_or_default();
-        let port = url.rsplit_once(':').and_then(|(_, rest)| rest.split('/').next()?.parse().ok());
-        server.port = Some(port.ok_or("it does not say on which port it listens")?);
+        let (port, path) = address(package)?;
+        server.port = Some(port);
+        server.path = path.filter(|path| path != usual_path(server.transport));
+    }
+    for header in package["transport"]["headers"].as_array().into_iter().flatten() {
+        let read = input(header);
+        if let Some(name) = header["name"].as_str().filter(|_| read.required || read.value.is_some()) {
+            server.notes.push(format!("its clients have to send the header {} themselves", shown(name)));
+        }
     }
     if list(package, ["runtimeArguments", "runtime_arguments"]).next().is_some() {
         server.notes.push("arguments of what starts it elsewhere are left out".to_owned());
     }
-    for argument in list(package, ["packageArguments", "package_arguments"]) {
-        let value = argument["value"].as_str().or_else(|| argument["default"].as_str());
-        let name = argument["name"].as_str();
-        match (argument["type"].as_str(), name, value) {
-            (Some("named"), Some(name), Some(value)) => server.arguments.push(format!("{name}={value}")),
-            (Some("named"), Some(name), None) if argument["format"] == "boolean" => server.arguments.push(name.to_owned()),
-            (Some("positional"), _, Some(value)) => server.arguments.push(value.to_owned()),
-            (_, name, None) => {
-                let what = name.or_else(|| argument["valueHint"].as_str()).unwrap_or("an argument");
-                server.notes.push(format!("{what} has no value; add it to the template's 'command' where it is needed"));
-            }
-            _ => {}
-        }
+    for (index, argument) in list(package, ARGUMENTS).enumerate() {
+        take_argument(&mut server, argument, &format!("{place}.packageArguments[{index}]"))?;
     }
-    for variable in list(package, ["environmentVariables", "environment_variables"]) {
-        let Some(name) = variable["name"].as_str() else { continue };
-        let hidden = |input: &Value| input["isSecret"] == true || input["is_secret"] == true;
-        let parts = variable["variables"].as_object();
-        let secret = hidden(variable) || parts.is_some_and(|parts| parts.values().any(hidden));
-        let required = variable["isRequired"] == true || variable["is_required"] == true;
-        let value = variable["value"].as_str().or_else(|| variable["default"].as_str()).filter(|value| !value.contains('{'));
-        if value.is_some() || required {
-            server.variable(name, value, secret);
-        }
+    for variable in list(package, VARIABLES) {
+        take_variable(&mut server, variable);
     }
     Ok(server)
+}
+
+/// Port and path of a server that listens. What its address names in braces are arguments and variables of the package.
+fn address(package: &Value) -> Result<(u16, Option<String>), String> {
+    let written = package["transport"]["url"].as_str().unwrap_or_default();
+    let (url, lacks) = substituted(written, |name| named(package, name));
+    if let Some(name) = lacks.first() {
+        let (url, name) = (shown(written), shown(name));
+        return Err(format!(
+            "its address '{url}' needs a value for '{name}': write it into the file, as the value of that, or in its place"
+        ));
+    }
+    let rest = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let port = rest[..end].rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    let port = port.ok_or("it does not say on which port it listens")?;
+    let path = rest[end..].split(['?', '#']).next().unwrap_or_default();
+    match path {
+        "" => Ok((port, None)),
+        path if is_path(path) => Ok((port, Some(path.to_owned()))),
+        path => Err(format!("its path '{}' has signs that paths have not here", shown(path))),
+    }
+}
+
+/// The argument or the variable of that name, with its value if that may stand in a template.
+fn named(package: &Value, name: &str) -> Known {
+    let hint = |argument: &Value| argument["valueHint"] == name || argument["value_hint"] == name;
+    let flag =
+        |argument: &Value| argument["name"].as_str().is_some_and(|flag| [flag, flag.trim_start_matches('-')].contains(&name));
+    let argument = list(package, ARGUMENTS).find(|argument| hint(argument) || flag(argument));
+    let found = argument.or_else(|| list(package, VARIABLES).find(|variable| variable["name"] == name));
+    found.map(input).map_or(Known::Nothing, |found| Known::variable(found.value.filter(|_| !found.secret)))
+}
+
+fn take_argument(server: &mut Imported, argument: &Value, place: &str) -> Result<(), String> {
+    let Input { value, pattern, lacks, secret, required } = input(argument);
+    let (kind, name) = (argument["type"].as_str(), argument["name"].as_str());
+    let hint = argument["valueHint"].as_str().or_else(|| argument["value_hint"].as_str());
+    let what = name.or(hint).map_or_else(|| "an argument".to_owned(), shown);
+    let is_secret = secret || value.as_deref().map(said_by).is_some_and(looks_secret);
+    if is_secret && (required || value.is_some()) {
+        return Err(format!(
+            "its argument {what} is a secret, and arguments stand in templates for everybody to read; give it by a variable, \
+             where the server reads one"
+        ));
+    }
+    match (kind, name, value) {
+        (Some("named"), Some(name), Some(value)) => server.arguments.push(format!("{name}={value}")),
+        (Some("named"), Some(name), None) if pattern.is_none() && argument["format"] == "boolean" => {
+            server.arguments.push(name.to_owned());
+        }
+        (Some("positional"), _, Some(value)) => server.arguments.push(value),
+        (_, _, Some(_)) => server.notes.push(format!("{what} is left out, since it is neither named nor positional")),
+        (_, _, None) if required => {
+            let variable = lacks.first().map(|name| format!(".variables.{}", shown(name))).unwrap_or_default();
+            return Err(format!("its argument {what} needs a value: write it into the file, as {place}{variable}.value"));
+        }
+        (_, _, None) if is_secret => {
+            server.notes.push(format!("{what} is a secret and is left out; give it by a variable, where the server reads one"));
+        }
+        (_, _, None) => {
+            server.notes.push(format!("{what} has no value; add it to the template's 'command' where it is needed"));
+        }
+    }
+    Ok(())
+}
+
+/// The value of an argument, also behind `--option=`, whose name alone makes no secret of it: a publisher says what is one.
+fn said_by(argument: &str) -> &str {
+    argument.split_once('=').filter(|(option, _)| option.starts_with('-')).map_or(argument, |(_, value)| value)
+}
+
+fn take_variable(server: &mut Imported, variable: &Value) {
+    let Some(name) = variable["name"].as_str() else { return };
+    let Input { value, pattern, secret, required, .. } = input(variable);
+    if value.is_none() && !required {
+        return;
+    }
+    if let (None, Some(pattern)) = (&value, pattern) {
+        server.notes.push(format!("{name} is to be '{}', with values for what is in braces", shown(pattern)));
+    }
+    server.variable(name, value.as_deref(), secret);
 }
 
 fn list<'v>(package: &'v Value, names: [&str; 2]) -> impl Iterator<Item = &'v Value> {
@@ -137,7 +214,8 @@ pub fn write(name: &str, version: &str, server: &Imported) -> Value {
         (Transport::Stdio, _) => json!({"type": "stdio"}),
         (transport, port) => {
             let kind = if transport == Transport::Sse { "sse" } else { "streamable-http" };
-            json!({"type": kind, "url": format!("http://localhost:{}/mcp", port.unwrap_or(80))})
+            let path = server.path.as_deref().unwrap_or(usual_path(transport));
+            json!({"type": kind, "url": format!("http://localhost:{}{path}", port.unwrap_or(80))})
         }
     };
     let mut package = json!({"registryType": kind, "identifier": identifier, "transport": transport});
@@ -162,96 +240,4 @@ pub fn write(name: &str, version: &str, server: &Imported) -> Value {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::super::import::tests::any_json;
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn no_document_brings_the_reader_down(document in any_json()) {
-            let _ = (is_one(&document), read(&document));
-        }
-
-        #[test]
-        fn whatever_is_written_is_read_as_the_same(
-            arguments in proptest::collection::vec("[a-z-]{1,8}(=[a-z0-9]{0,5})?", 0..4),
-            environment in proptest::collection::btree_map("[B-D]{1,4}", "[a-z0-9 ]{1,8}", 0..3),
-            required in proptest::collection::btree_set("[F-H]{1,4}", 0..3),
-        ) {
-            let mut server = Imported::of("a", "npm:@a/b@1.0.0".parse().unwrap());
-            server.description = Some("A".to_owned());
-            (server.arguments, server.environment, server.required) = (arguments, environment, required.into_iter().collect());
-            server.secrets = [("X_TOKEN".to_owned(), None)].into();
-            prop_assert_eq!(read(&write("x/a", "1.0.0", &server)).unwrap().servers, [server]);
-        }
-    }
-
-    #[test]
-    fn names_are_a_domain_and_a_word() {
-        for name in ["io.github.me/weather", "a/b", "com.example-x/a_b.c"] {
-            assert!(is_name(name), "{name}");
-        }
-        for name in ["weather", "a/b/c", "/b", "a/", "a/-b", "a b/c"] {
-            assert!(!is_name(name), "{name}");
-        }
-    }
-
-    #[test]
-    fn what_the_registry_s_api_wraps_is_read_and_another_registry_is_not_taken_for_the_usual_one() {
-        let wrapped = json!({"server": document(), "_meta": {}});
-        assert!(is_one(&wrapped));
-        assert_eq!(read(&wrapped).unwrap(), read(&document()).unwrap());
-        let other = json!({"name": "a/b", "packages": [{"registryType": "npm", "registryBaseUrl": "https://packages.example.com", "identifier": "b"}]});
-        assert!(read(&other).unwrap().left_out[0].1.contains("registry of its own"));
-    }
-
-    fn document() -> Value {
-        json!({
-            "$schema": SCHEMA, "name": "io.github.me/weather", "description": "Weather", "version": "1.0.2",
-            "packages": [
-                {"registryType": "mcpb", "identifier": "https://example.com/x.mcpb"},
-                {"registryType": "npm", "identifier": "@me/weather", "version": "1.0.2", "transport": {"type": "stdio"},
-                 "packageArguments": [
-                    {"type": "positional", "value": "serve"},
-                    {"type": "named", "name": "--unit", "default": "c"},
-                    {"type": "named", "name": "--place", "isRequired": true}],
-                 "environmentVariables": [
-                    {"name": "WEATHER_API_KEY", "isRequired": true, "isSecret": true},
-                    {"name": "LANG_CODE", "default": "en"},
-                    {"name": "OPTIONAL"},
-                    {"name": "REGION", "isRequired": true}]},
-            ],
-        })
-    }
-
-    #[test]
-    fn the_first_package_that_can_be_run_is_taken() {
-        let import = read(&document()).unwrap();
-        let [server] = import.servers.as_slice() else { panic!("{import:?}") };
-        assert_eq!((server.name.as_str(), server.source.to_string().as_str()), ("weather", "npm:@me/weather@1.0.2"));
-        assert_eq!(server.arguments, ["serve", "--unit=c"]);
-        assert_eq!(server.secrets.keys().collect::<Vec<_>>(), ["WEATHER_API_KEY"]);
-        assert_eq!(server.environment["LANG_CODE"], "en");
-        assert_eq!(server.required, ["REGION"]);
-        assert_eq!(server.notes.len(), 1, "{:?}", server.notes);
-    }
-
-    #[test]
-    fn what_is_written_is_read_as_the_same() {
-        let mut server = read(&document()).unwrap().servers.remove(0);
-        server.notes.clear();
-        let written = write("io.github.me/weather", "1.0.2", &server);
-        assert!(is_one(&written));
-        assert_eq!(read(&written).unwrap().servers, [server]);
-    }
-
-    #[test]
-    fn what_cannot_be_run_is_left_out_with_its_reason() {
-        let remote = json!({"name": "a/b", "remotes": [{"type": "streamable-http", "url": "https://x/mcp"}]});
-        assert_eq!(read(&remote).unwrap().left_out[0].1, "it runs elsewhere, at https://x/mcp");
-        let silent = json!({"name": "a/b", "packages": [{"registryType": "oci", "identifier": "x:1", "transport": {"type": "streamable-http"}}]});
-        assert!(read(&silent).unwrap().left_out[0].1.contains("port"));
-    }
-}
+mod tests;

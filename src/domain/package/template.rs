@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::Source;
+use crate::domain::mcp_path::path_label;
 use crate::domain::spec::Transport;
 
 /// Label of templates and services with where their server comes from.
@@ -32,6 +33,8 @@ pub struct TemplateParts {
     pub transport: Transport,
     /// Port on which it listens.
     pub port: Option<u16>,
+    /// Its path there, where it is another than the usual one.
+    pub path: Option<String>,
     /// Arguments after the image's program.
     pub arguments: Vec<String>,
     /// Variables with values.
@@ -76,6 +79,8 @@ pub fn template(parts: &TemplateParts) -> Value {
     }
     let mut labels = Map::from_iter([(TEMPLATE_LABEL.to_owned(), json!(parts.source))]);
     labels.extend(parts.version.as_ref().map(|version| (VERSION_LABEL.to_owned(), json!(version))));
+    let path = path_label(parts.transport).zip(parts.path.as_ref());
+    labels.extend(path.map(|(label, path)| (label.to_owned(), json!(path))));
     put("labels", Value::Object(labels));
     if parts.egress {
         put("egress", json!(true));

@@ -43,6 +43,21 @@ fn every_open_lock_is_told() {
     }
 }
 
+/// Which digest a record of today gets when it is read by a later manager. Another one would replace every container
+/// there is: a new field is left out of what is written while it has its default.
+#[test]
+fn what_a_container_embodies_is_the_same_for_later_managers() {
+    let stored = concat!(
+        r#"{"image":"example.org/echo:1","tmpfs":{},"memory_limit":"512m","cpu_limit":"0.5","pids_limit":256,"#,
+        r#""restart_policy":"unless-stopped","health_check":{"probe":"process","interval":"30s","timeout":"5s","retries":3,"#,
+        r#""start_period":"30s"},"transport":"http","session_mode":"per_session","replicas":1,"pull_policy":"missing","#,
+        r#""start_timeout":"1m","stop_timeout":"10s","read_only":true,"no_new_privileges":true,"egress":false}"#,
+    );
+    let spec: ServiceSpec = serde_json::from_str(stored).unwrap();
+    assert_eq!(serde_json::to_string(&spec).unwrap(), stored);
+    assert_eq!(spec.container_digest(), "95622a04eed81f54b65de8da5683576c");
+}
+
 #[test]
 fn environment_references_need_the_allow_list() {
     let spec = resolved(json!({"image": "x", "environment": {"A": "$$1 ${HOME_DIR}/x ${UNSET:-d} $plain"}})).unwrap();

@@ -11,29 +11,23 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::changes::Changes;
+use super::listening::{NoStream, Pauses, WORKS, open};
 use super::look::{Line, Lists, Offer, Unknown};
 use super::raw::{Message, Object};
 use super::session::OPEN_LIMIT;
 use super::upstream::{Answers, Unanswered, Upstream};
+use crate::domain::aggregate::Names;
+use crate::domain::mcp_path::mcp_path;
 use crate::domain::name::ServiceName;
 use crate::domain::status::{ServiceState, Snapshot};
 use crate::lifecycle::Tasks;
-use crate::routing::{mcp_path, routed_addresses};
+use crate::routing::routed_addresses;
 
 /// So long after a service has appeared readers wait for the first look at it.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
 /// What a service offers is looked at again after so long, even when it tells of no change.
 const LOOK_AGAIN: Duration = Duration::from_mins(5);
-/// Pauses between looks that fail.
-const PAUSES: [u64; 6] = [1, 1, 2, 5, 10, 30];
-
-/// Counts changes, each of the three kinds that clients can be told of by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Version {
-    pub(super) tools: u64,
-    pub(super) prompts: u64,
-    pub(super) resources: u64,
-}
 
 /// What is known of one service.
 #[derive(Debug, Clone)]
@@ -60,14 +54,17 @@ pub(super) struct Catalog {
     view: watch::Receiver<Arc<Snapshot>>,
     entries: RwLock<BTreeMap<ServiceName, Entry>>,
     comparing: Mutex<()>,
-    version: watch::Sender<Version>,
+    /// Tells that something has been found out, for those who wait for a look.
+    news: watch::Sender<()>,
+    /// Tells clients that what they are shown has changed.
+    pub(super) changes: Changes,
     tasks: Tasks,
 }
 
 impl Catalog {
-    pub(super) fn new(upstream: Upstream, view: watch::Receiver<Arc<Snapshot>>, tasks: &Tasks) -> Arc<Self> {
-        let (entries, comparing, version) = (RwLock::default(), Mutex::default(), watch::Sender::default());
-        Arc::new(Self { upstream, view, entries, comparing, version, tasks: tasks.clone() })
+    pub(super) fn new(upstream: Upstream, view: watch::Receiver<Arc<Snapshot>>, names: Names, tasks: &Tasks) -> Arc<Self> {
+        let (entries, comparing, news) = (RwLock::default(), Mutex::default(), watch::Sender::default());
+        Arc::new(Self { upstream, view, entries, comparing, news, changes: Changes::new(names), tasks: tasks.clone() })
     }
 
     /// Follows the view until the manager stops.
@@ -94,7 +91,7 @@ impl Catalog {
             let stays = snapshot.services.get(name).is_some_and(|state| identity(state).is_some());
             if !stays {
                 entry.follower.cancel();
-                gone.extend(entry.offer.take());
+                gone.extend(entry.offer.take().map(|offer| (name.clone(), offer)));
             }
             stays
         });
@@ -128,22 +125,22 @@ impl Catalog {
         drop(entries);
         if is_less {
             // Who waits for a look at a service that is gone waits no more.
-            self.version.send_modify(|_| ());
+            self.news.send_replace(());
         }
-        for offer in gone {
-            self.changed(&offer.lists, &Lists::default());
+        for (service, offer) in gone {
+            self.changes.count(service.as_str(), &offer.lists, &Lists::default());
         }
     }
 
     /// Looks, listens, and looks again, until it is cancelled; sooner when a look is wanted.
     async fn follow_service(&self, service: &ServiceName, wanted: &Notify, follower: &CancellationToken) {
-        let mut failures = 0;
+        let mut pauses = Pauses::default();
         loop {
             let opened = Line::open(&self.upstream, service).await;
             let looked = match opened {
                 Ok((line, about)) => {
                     self.note(service, follower, |entry| entry.stateless = Some(line.stateless));
-                    let ended = self.follow_line(service, &line, &about, follower).await;
+                    let ended = self.follow_line(&line, &about, follower).await;
                     line.close().await;
                     ended
                 }
@@ -151,8 +148,8 @@ impl Catalog {
             };
             let pause = match &looked {
                 Ok(()) => {
-                    failures = 0;
-                    Duration::from_secs(PAUSES[0])
+                    pauses.reset();
+                    Pauses::FIRST
                 }
                 Err(Unknown::NotMcp(why)) => {
                     tracing::debug!(service = service.as_str(), why, "a service does not speak MCP");
@@ -160,8 +157,7 @@ impl Catalog {
                 }
                 Err(Unknown::Failed(error)) => {
                     tracing::debug!(service = service.as_str(), %error, "what a service offers cannot be found out");
-                    failures += 1;
-                    Duration::from_secs(PAUSES[failures.min(PAUSES.len()) - 1])
+                    pauses.next()
                 }
             };
             self.note(service, follower, |entry| {
@@ -173,61 +169,48 @@ impl Catalog {
     }
 
     /// Keeps what a service offers up to date over one line to it. Returns when the line broke.
-    async fn follow_line(
-        &self,
-        service: &ServiceName,
-        line: &Line,
-        about: &Object,
-        follower: &CancellationToken,
-    ) -> Result<(), Unknown> {
+    async fn follow_line(&self, line: &Line, about: &Object, follower: &CancellationToken) -> Result<(), Unknown> {
+        let mut pauses = Pauses::default();
         loop {
             // Listening begins before looking, so that no change falls between the two.
-            let mut listening = listen(line, about).await;
-            self.look(service, line, about, follower).await?;
-            let Some(answers) = &mut listening else {
-                tokio::time::sleep(LOOK_AGAIN).await;
-                continue;
-            };
-            let change = async {
-                loop {
-                    match answers.next().await {
-                        Ok(Some((message, _))) if tells_of_lists(&message) => return true,
-                        Ok(Some(_)) => {}
-                        Ok(None) | Err(_) => return false,
+            let (mut listening, began) = (listen(line, about).await, Instant::now());
+            loop {
+                self.look(line, about, follower).await?;
+                let goes_on = match &mut listening {
+                    Ok(answers) => tokio::time::timeout(LOOK_AGAIN, hears_of_lists(answers)).await.unwrap_or(true),
+                    Err(NoStream::NotNow(_)) => false,
+                    Err(NoStream::Never | NoStream::Unknown) => {
+                        tokio::time::sleep(LOOK_AGAIN).await;
+                        false
                     }
+                };
+                if !goes_on {
+                    break;
                 }
-            };
-            // A stream that ends is opened anew; where the service itself ended, that fails.
-            match tokio::time::timeout(LOOK_AGAIN, change).await {
-                Ok(true) | Err(_) => {}
-                Ok(false) => tokio::time::sleep(Duration::from_secs(PAUSES[0])).await,
             }
+            // A stream that ends is opened anew; where the service itself ended, that fails.
+            if began.elapsed() >= WORKS {
+                pauses.reset();
+            }
+            let wanted = listening.ok().and_then(|answers| answers.retry()).unwrap_or_default();
+            tokio::time::sleep(pauses.next().max(wanted)).await;
         }
     }
 
     /// Looks at all lists, and notes each as it comes. The first failure is told when all have ended: what has been found is
     /// known then, and what was known of the others stays, since a server that is slow for a while has not lost its tools.
-    async fn look(
-        &self,
-        service: &ServiceName,
-        line: &Line,
-        about: &Object,
-        follower: &CancellationToken,
-    ) -> Result<(), Unknown> {
-        let capabilities = about.object("capabilities").unwrap_or_default();
-        let instructions = about.text("instructions");
-        let (mut lists, mut failed) = (line.lists(about), None);
-        self.put(service, follower, |before| {
-            let lists = before.map(|before| before.lists.only_of(&capabilities)).unwrap_or_default();
-            Offer { capabilities, instructions, lists }
-        });
-        while let Some(list) = lists.next().await {
+    async fn look(&self, line: &Line, about: &Object, follower: &CancellationToken) -> Result<(), Unknown> {
+        let (service, capabilities) = (&line.service, about.object("capabilities").unwrap_or_default());
+        let lists = self.offer(service.as_str()).map(|before| before.lists.only_of(&capabilities)).unwrap_or_default();
+        let mut offer = Offer { capabilities, instructions: about.text("instructions"), lists };
+        self.put(service, offer.clone(), follower);
+        let (mut found, mut failed) = (line.lists(about), None);
+        while let Some(list) = found.next().await {
             match list {
-                Ok((list, items)) => self.put(service, follower, |before| {
-                    let mut offer = before.cloned().unwrap_or_default();
+                Ok((list, items)) => {
                     offer.lists.put(list, items);
-                    offer
-                }),
+                    self.put(service, offer.clone(), follower);
+                }
                 Err(error) => failed = failed.or(Some(error)),
             }
         }
@@ -243,46 +226,31 @@ impl Catalog {
         if let Some(entry) = self.entries.write().unwrap_or_else(PoisonError::into_inner).get_mut(service) {
             change(entry);
         }
-        self.version.send_modify(|_| ());
+        self.news.send_replace(());
     }
 
-    /// Notes what a look has found, made of what was known before.
-    fn put(&self, service: &ServiceName, follower: &CancellationToken, offer: impl FnOnce(Option<&Offer>) -> Offer) {
-        let mut change = None;
-        self.note(service, follower, |entry| {
-            let now = Arc::new(offer(entry.offer.as_deref()));
-            change = Some((entry.offer.replace(Arc::clone(&now)), now));
-        });
-        if let Some((before, now)) = change {
-            self.changed(&before.map(|before| before.lists.clone()).unwrap_or_default(), &now.lists);
+    /// Notes what a look has found so far.
+    fn put(&self, service: &ServiceName, offer: Offer, follower: &CancellationToken) {
+        let (now, mut before) = (offer.lists.clone(), None);
+        self.note(service, follower, |entry| before = Some(entry.offer.replace(Arc::new(offer))));
+        if let Some(before) = before {
+            let before = before.map(|before| before.lists.clone()).unwrap_or_default();
+            self.changes.count(service.as_str(), &before, &now);
         }
-    }
-
-    fn changed(&self, before: &Lists, after: &Lists) {
-        self.version.send_modify(|version| {
-            version.tools += u64::from(before.tools != after.tools);
-            version.prompts += u64::from(before.prompts != after.prompts);
-            version.resources += u64::from(before.resources != after.resources || before.templates != after.templates);
-        });
-    }
-
-    /// Tells of changes.
-    pub(super) fn version(&self) -> watch::Receiver<Version> {
-        self.version.subscribe()
     }
 
     /// What the services offer that `of` says yes to, by name. Waits a moment for those that have just appeared.
     pub(super) async fn offers(&self, of: impl Fn(&str) -> bool) -> Vec<(ServiceName, Arc<Offer>)> {
-        let mut version = self.version();
+        let mut news = self.news.subscribe();
         loop {
-            version.borrow_and_update();
+            news.borrow_and_update();
             let wait = {
                 let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
                 let looking = entries.iter().filter(|(name, entry)| !entry.looked && of(name.as_str()));
                 looking.map(|(_, entry)| entry.appeared + FIRST_LOOK).max().filter(|until| *until > Instant::now())
             };
             let Some(until) = wait else { break };
-            let _ = tokio::time::timeout_at(until, version.changed()).await;
+            let _ = tokio::time::timeout_at(until, news.changed()).await;
         }
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
         let known = entries.iter().filter(|(name, _)| of(name.as_str()));
@@ -326,9 +294,9 @@ impl Catalog {
     }
 
     async fn first_look(&self, service: &str) -> Result<bool, Unanswered> {
-        let (mut version, mut failures) = (self.version(), None);
+        let (mut news, mut failures) = (self.news.subscribe(), None);
         loop {
-            version.borrow_and_update();
+            news.borrow_and_update();
             {
                 let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
                 let Some(entry) = entries.get(service) else { return Ok(true) };
@@ -345,7 +313,7 @@ impl Catalog {
                     }
                 }
             }
-            let _ = version.changed().await;
+            let _ = news.changed().await;
         }
     }
 
@@ -368,24 +336,33 @@ fn tells_of_lists(message: &Message) -> bool {
     message.method.as_deref().is_some_and(|method| method.starts_with("notifications/") && method.ends_with("/list_changed"))
 }
 
+/// Waits until a change of a list is told; false when the stream ends before.
+async fn hears_of_lists(answers: &mut Answers) -> bool {
+    loop {
+        match answers.next().await {
+            Ok(Some((message, _))) if tells_of_lists(&message) => return true,
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => return false,
+        }
+    }
+}
+
 /// Asks to be told of changes, if the service says that it tells of them.
-async fn listen(line: &Line, about: &Object) -> Option<Answers> {
-    let capabilities = about.object("capabilities")?;
+async fn listen(line: &Line, about: &Object) -> Result<Answers, NoStream> {
+    let capabilities = about.object("capabilities").unwrap_or_default();
     let tells = |of: &str| capabilities.object(of).and_then(|of| of.read("listChanged")).unwrap_or(false);
     let (tools, prompts, resources) = (tells("tools"), tells("prompts"), tells("resources"));
     if !(tools || prompts || resources) {
-        return None;
+        return Err(NoStream::Never);
     }
     if line.stateless {
         let filter = json!({"toolsListChanged": tools, "promptsListChanged": prompts, "resourcesListChanged": resources});
         let params = json!({"_meta": super::look::own_meta(), "notifications": filter});
-        let answers = line.request("subscriptions/listen", &params).await.ok()?;
-        return answers.is_stream().then_some(answers);
+        let answers = line.request("subscriptions/listen", &params).await?;
+        return if answers.is_stream() { Ok(answers) } else { Err(NoStream::Never) };
     }
-    line.session.as_ref()?;
-    let mut headers = line.headers(None, None);
-    headers.insert(http::header::ACCEPT, http::HeaderValue::from_static("text/event-stream"));
-    let sent = line.upstream.send(&line.service, http::Method::GET, headers, axum::body::Body::empty());
-    let answers = Answers::of(super::look::within(line.limit, sent).await.ok()?).ok()?;
-    answers.is_stream().then_some(answers)
+    if line.session.is_none() {
+        return Err(NoStream::Never);
+    }
+    open(line, None).await
 }

@@ -13,6 +13,7 @@ use crate::domain::aggregate::is_of_template;
 use crate::domain::name::ServiceName;
 use crate::lifecycle::Tasks;
 use crate::rpc;
+use crate::rpc::headers::encoded;
 
 /// The revision without sessions.
 pub(super) const STATELESS: &str = "2026-07-28";
@@ -76,6 +77,11 @@ impl ListOf {
         }
     }
 
+    /// The one that this method asks for.
+    pub(super) fn of_method(method: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|list| list.method() == method)
+    }
+
     const fn method(self) -> &'static str {
         match self {
             Self::Tools => "tools/list",
@@ -86,7 +92,7 @@ impl ListOf {
     }
 
     /// The member of the answer that holds it.
-    const fn member(self) -> &'static str {
+    pub(super) const fn member(self) -> &'static str {
         match self {
             Self::Templates => "resourceTemplates",
             other => other.capability(),
@@ -97,11 +103,20 @@ impl ListOf {
 impl Lists {
     /// Those that who has these capabilities has.
     pub(super) fn only_of(&self, capabilities: &Object) -> Self {
-        let mut lists = self.clone();
-        for list in ListOf::ALL.into_iter().filter(|list| !capabilities.has(list.capability())) {
-            lists.put(list, Vec::new());
+        let mut lists = Self::default();
+        for list in ListOf::ALL.into_iter().filter(|list| capabilities.has(list.capability())) {
+            lists.put(list, self.of(list).clone());
         }
         lists
+    }
+
+    pub(super) const fn of(&self, list: ListOf) -> &Vec<Item> {
+        match list {
+            ListOf::Tools => &self.tools,
+            ListOf::Prompts => &self.prompts,
+            ListOf::Resources => &self.resources,
+            ListOf::Templates => &self.templates,
+        }
     }
 
     /// Puts one list in the place of what was known of it.
@@ -177,6 +192,11 @@ pub(super) fn client_info() -> serde_json::Value {
 }
 
 impl Line {
+    /// Whether it is the same session, or both are none.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.service == other.service && self.session == other.session && self.version == other.version
+    }
+
     /// A line over which nothing has been said yet, for requests without a session.
     pub(super) fn new(upstream: &Upstream, service: &ServiceName) -> Self {
         Self {
@@ -246,7 +266,7 @@ impl Line {
         if self.stateless {
             let method = method.and_then(|method| HeaderValue::from_str(method).ok());
             headers.extend(method.map(|method| (upstream::METHOD, method)));
-            headers.extend(name.map(|name| (upstream::NAME, super::headers::encoded(name))));
+            headers.extend(name.map(|name| (upstream::NAME, encoded(name))));
         }
         headers
     }
@@ -274,17 +294,24 @@ impl Line {
             }
             other => other?,
         };
-        if self.session.is_some() && may_be_of_the_session(answers.status) && !answers.is_stream() {
-            // The protocol has 404 for a session that is not known. Many servers have 400, as for requests that are wrong,
-            // but of those they name the id.
-            let known = answers.status != StatusCode::NOT_FOUND;
-            let first = answers.first().await?;
-            if !known || first.is_some_and(|first| first.is_answer() && first.id.is_none()) {
-                let error = first.and_then(|first| first.whole.object("error")?.text("message"));
-                return Err(Unanswered::NotTaken(error.unwrap_or_else(|| answers.status.to_string())));
-            }
+        let status = answers.status;
+        if self.session.is_some() && may_be_of_the_session(status) && !answers.is_stream() {
+            self.is_known(status, answers.first().await?)?;
         }
         Ok(answers)
+    }
+
+    /// An error if this answer says that the service does not know the session. The protocol has 404 for that. Many servers
+    /// have 400, as for requests that are wrong, but of those they name the id; some have 404 for a method as well.
+    fn is_known(&self, status: StatusCode, answer: Option<&Message>) -> Result<(), Unanswered> {
+        let error = answer.and_then(|answer| answer.whole.object("error")).unwrap_or_default();
+        let of_none = answer.is_some_and(|answer| answer.is_answer() && answer.id.is_none());
+        let of_method = !of_none && error.read("code") == Some(rpc::METHOD_NOT_FOUND);
+        let is_known = !of_none && (status != StatusCode::NOT_FOUND || of_method);
+        if is_known || self.session.is_none() || !may_be_of_the_session(status) {
+            return Ok(());
+        }
+        Err(Unanswered::NotTaken(error.text("message").unwrap_or_else(|| status.to_string())))
     }
 
     /// Says what needs no answer.
@@ -307,7 +334,10 @@ impl Line {
             params.put("_meta", &own_meta());
         }
         let answers = self.request(method, &params).await?;
-        within(self.limit, answers.answer()).await
+        let status = answers.status;
+        let answer = within(self.limit, answers.answer()).await?;
+        self.is_known(status, Some(&answer))?;
+        Ok(answer)
     }
 
     /// All pages of a list.

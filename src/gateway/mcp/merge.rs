@@ -5,31 +5,17 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::look::{Item, Lists, Offer};
+use super::look::{ListOf, Offer};
 use super::raw::Object;
 use crate::domain::aggregate::{Names, shown_uri};
 use crate::domain::name::ServiceName;
 
-/// One of the lists of a service.
-type List = fn(&Lists) -> &Vec<Item>;
-
-/// The lists that clients ask for, with the member that holds the items.
-pub(super) fn list_of(method: &str) -> Option<(&'static str, List)> {
-    Some(match method {
-        "tools/list" => ("tools", |lists| &lists.tools),
-        "prompts/list" => ("prompts", |lists| &lists.prompts),
-        "resources/list" => ("resources", |lists| &lists.resources),
-        "resources/templates/list" => ("resourceTemplates", |lists| &lists.templates),
-        _ => return None,
-    })
-}
-
 /// The items of all services as clients see them: everything but names and URIs is as it came. Of two with one name,
 /// which only a renaming can cause, the first is shown.
-pub(super) fn items(offers: &[(ServiceName, Arc<Offer>)], names: &Names, of: List) -> Vec<Object> {
+pub(super) fn items(offers: &[(ServiceName, Arc<Offer>)], names: &Names, list: ListOf) -> Vec<Object> {
     let (mut items, mut seen) = (Vec::new(), BTreeSet::new());
     for (service, offer) in offers {
-        for item in of(&offer.lists) {
+        for item in offer.lists.of(list) {
             let Some(shown) = names.shown(service.as_str(), &item.name) else { continue };
             let uri = item.uri.as_deref().map(|uri| shown_uri(service.as_str(), uri));
             if !seen.insert(uri.clone().unwrap_or_else(|| shown.clone())) {
@@ -86,6 +72,7 @@ pub(super) fn instructions(offers: &[(ServiceName, Arc<Offer>)]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::look::{Item, Lists};
     use super::*;
 
     fn offer(json: &str) -> Arc<Offer> {
@@ -113,7 +100,7 @@ mod tests {
     }
 
     fn listed(names: &Names, method: &str) -> Vec<String> {
-        items(&offers(), names, list_of(method).unwrap().1).iter().map(Object::to_text).collect()
+        items(&offers(), names, ListOf::of_method(method).unwrap()).iter().map(Object::to_text).collect()
     }
 
     #[test]

@@ -5,7 +5,9 @@
 
 mod batch;
 mod catalog;
+mod changes;
 mod headers;
+mod listening;
 mod look;
 mod merge;
 mod raw;
@@ -76,7 +78,7 @@ impl Hub {
     #[must_use]
     pub fn new(gateway: Arc<Gateway>, view: watch::Receiver<Arc<Snapshot>>, settings: Settings, tasks: &Tasks) -> Arc<Self> {
         let upstream = Upstream::new(gateway);
-        let catalog = Catalog::new(upstream.clone(), view, tasks);
+        let catalog = Catalog::new(upstream.clone(), view, settings.names.clone(), tasks);
         tasks.spawn("mcp: what services offer", Arc::clone(&catalog).follow());
         let idle = settings.session_idle;
         let (sessions, shared) = (Sessions::new(settings.max_sessions, idle), SharedLines::default());

@@ -160,9 +160,10 @@ pub(super) fn error(id: Option<&RawValue>, code: i32, message: &str, data: Optio
     rpc::error(id.map(|id| id.get().as_bytes()), code, message, data.map(ToString::to_string).as_deref())
 }
 
-/// A request of the manager's own. Each is the only one that its answer can be for, so the id need not differ.
+/// A request of the manager's own. No other request has its id: a session has none twice, its client's included.
 pub(super) fn request(method: &str, params: &impl Serialize) -> Bytes {
-    rpc::request(b"\"mcp-manager\"", method, raw(params).get().as_bytes())
+    let id = rpc::quoted(&format!("mcp-manager-{}", crate::random::id()));
+    rpc::request(id.as_bytes(), method, raw(params).get().as_bytes())
 }
 
 #[cfg(test)]

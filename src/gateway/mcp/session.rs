@@ -6,22 +6,23 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderValue, Method, header};
+use futures_util::{StreamExt as _, stream};
 use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::catalog::Version;
-use super::look::{Line, Unknown, within};
+use super::changes::Version;
+use super::listening::Pauses;
+use super::look::{Line, Unknown};
 use super::raw::{Message, Object, PROGRESS_TOKEN, Raw, raw};
-use super::upstream::{Answers, Unanswered, Upstream};
+use super::upstream::{Unanswered, Upstream};
 use crate::domain::aggregate::{Scope, shown_uri};
 use crate::domain::name::ServiceName;
 use crate::lifecycle::Tasks;
+use crate::rpc;
 
 /// Longest time until a service has opened a session; some start a program for each.
 pub(super) const OPEN_LIMIT: Duration = Duration::from_mins(1);
@@ -30,6 +31,8 @@ pub(super) const OPEN_LIMIT: Duration = Duration::from_mins(1);
 const MAX_WAITING: usize = 256;
 /// So many questions of services may be unanswered at once; then the oldest is forgotten.
 const MAX_ASKED: usize = 256;
+/// So many subscriptions are said again at once.
+const SAID_AT_ONCE: usize = 8;
 
 /// A session.
 #[derive(Debug)]
@@ -52,12 +55,14 @@ pub(super) struct Session {
 #[derive(Debug)]
 struct State {
     lines: HashMap<ServiceName, Line>,
+    /// Each ends listening to its service.
+    heard: HashMap<ServiceName, DropGuard>,
     /// What services asked, by the number in the id that the client knows.
     asked: BTreeMap<u64, Asked>,
     /// Which service has the request with this id.
     pending: HashMap<String, ServiceName>,
-    /// Resources that are watched under the URI that the client knows.
-    watched: HashMap<(ServiceName, String), String>,
+    /// Resources that are watched.
+    watched: HashMap<(ServiceName, String), Watched>,
     outbox: VecDeque<Bytes>,
     log_level: Option<Raw>,
     used: Instant,
@@ -65,6 +70,15 @@ struct State {
     seen: Version,
     /// Whoever listens last gets the messages.
     listener: CancellationToken,
+}
+
+/// A resource that the client wants to hear of.
+#[derive(Debug)]
+struct Watched {
+    /// The URI that the client knows.
+    known: String,
+    /// The service has agreed.
+    is_agreed: bool,
 }
 
 /// A question of a service.
@@ -98,6 +112,7 @@ impl Session {
         let id = crate::random::id();
         let state = State {
             lines: HashMap::new(),
+            heard: HashMap::new(),
             asked: BTreeMap::new(),
             pending: HashMap::new(),
             watched: HashMap::new(),
@@ -142,6 +157,17 @@ impl Session {
         service: &ServiceName,
         tasks: &Tasks,
     ) -> Result<Line, Unanswered> {
+        self.line_after(Pauses::default(), upstream, service, tasks).await
+    }
+
+    /// The same, after attempts to listen to the service that have failed.
+    pub(super) async fn line_after(
+        self: &Arc<Self>,
+        pauses: Pauses,
+        upstream: &Upstream,
+        service: &ServiceName,
+        tasks: &Tasks,
+    ) -> Result<Line, Unanswered> {
         let opening = {
             let mut all = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(all.entry(service.clone()).or_default())
@@ -158,47 +184,72 @@ impl Session {
             Err(Unknown::Failed(error)) => return Err(error),
         }
         self.state().lines.insert(service.clone(), line.clone());
-        let level = self.state().log_level.clone();
-        if let (false, Some(level)) = (line.stateless, level) {
-            line.say(set_level(&level)).await;
+        if self.ended.is_cancelled() {
+            // Whoever ended it may not have seen this line.
+            line.close().await;
+            return Err(Unanswered::NotTaken("the session has ended".to_owned()));
         }
         if line.session.is_some() {
-            let (session, line) = (Arc::clone(self), line.clone());
-            tasks.spawn("mcp: listen for a session", async move {
-                let ended = session.ended.clone();
-                tokio::select! {
-                    () = ended.cancelled() => {}
-                    () = session.listen_to(&line) => {}
-                }
-            });
+            let until = self.ended.child_token();
+            self.state().heard.insert(service.clone(), until.clone().drop_guard());
+            let hear = Arc::clone(self).hear(line.clone(), until, tasks.clone(), pauses);
+            tasks.spawn("mcp: listen for a session", hear);
+        }
+        if !line.stateless {
+            self.say_again(&line).await;
         }
         Ok(line)
     }
 
-    /// Forgets a line that the service does not know any more.
-    pub(super) fn forget(&self, service: &ServiceName) {
-        self.state().lines.remove(service);
+    /// Says to a service that the client has a new session with what it has said to all, and in the former session.
+    async fn say_again(&self, line: &Line) {
+        let level = self.state().log_level.clone();
+        if let Some(level) = level {
+            line.say(set_level(&level)).await;
+        }
+        let said = stream::iter(self.watched(&line.service)).for_each_concurrent(SAID_AT_ONCE, |uri| async move {
+            let mut params = Object::default();
+            params.put("uri", &uri);
+            let refused = match line.ask("resources/subscribe", params).await {
+                Ok(answer) => answer.whole.object("error").and_then(|error| error.text("message")),
+                Err(error) => Some(error.to_string()),
+            };
+            if let Some(why) = refused {
+                tracing::debug!(service = line.service.as_str(), uri, why, "a service does not take a subscription again");
+            }
+        });
+        // The call that this session is opened for waits.
+        let _ = tokio::time::timeout(OPEN_LIMIT, said).await;
+    }
+
+    /// The service's own URIs of the resources that the client waits for news of.
+    pub(super) fn watched(&self, service: &ServiceName) -> Vec<String> {
+        let state = self.state();
+        let agreed = state.watched.iter().filter(|((of, _), watched)| of == service && watched.is_agreed);
+        agreed.map(|((_, uri), _)| uri.clone()).collect()
+    }
+
+    /// Forgets a line that the service does not know any more, unless there is another in its place. Nobody waits for the
+    /// answers to what was asked over it.
+    pub(super) fn forget(&self, line: &Line) {
+        let mut state = self.state();
+        if state.lines.get(&line.service).is_some_and(|own| own.is(line)) {
+            state.lines.remove(&line.service);
+            state.heard.remove(&line.service);
+            state.asked.retain(|_, asked| asked.service != line.service);
+        }
     }
 
     pub(super) fn lines(&self) -> Vec<Line> {
         self.state().lines.values().cloned().collect()
     }
 
-    /// Passes on what a service says outside of answers, until it stops.
-    async fn listen_to(&self, line: &Line) {
-        let mut headers = line.headers(None, None);
-        headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
-        let sent = line.upstream.send(&line.service, Method::GET, headers, Body::empty());
-        let Ok(response) = within(line.limit, sent).await else { return };
-        let Ok(mut answers) = Answers::of(response) else { return };
-        while let Ok(Some((message, text))) = answers.next().await {
-            // Of changed lists every client is told by the manager, which knows them all.
-            if message.method.as_deref().is_some_and(|method| method.ends_with("/list_changed")) {
-                continue;
-            }
-            if let Some(text) = self.told(&line.service, message, text) {
-                self.tell(text);
-            }
+    /// Passes on what a service says outside of answers. Of changed lists every client is told by the manager, which knows
+    /// them all.
+    pub(super) fn hears(&self, service: &ServiceName, message: Message, text: Bytes) {
+        let of_lists = message.method.as_deref().is_some_and(|method| method.ends_with("/list_changed"));
+        if let (false, Some(text)) = (of_lists, self.told(service, message, text)) {
+            self.tell(text);
         }
     }
 
@@ -239,7 +290,7 @@ impl Session {
         if method == "notifications/resources/updated" {
             let mut params = message.params();
             let uri = params.text("uri")?;
-            let known = self.state().watched.get(&(service.clone(), uri.clone())).cloned();
+            let known = self.state().watched.get(&(service.clone(), uri.clone())).map(|watched| watched.known.clone());
             params.put("uri", &known.unwrap_or_else(|| shown_uri(service.as_str(), &uri)));
             message.set_params(&params);
             return Some(message.whole.to_text().into());
@@ -262,8 +313,23 @@ impl Session {
         Some((state.lines.get(&asked.service)?.clone(), asked.token.clone()?))
     }
 
-    pub(super) fn watch(&self, service: &ServiceName, uri: &str, known: &str) {
-        self.state().watched.insert((service.clone(), uri.to_owned()), known.to_owned());
+    /// Notes under which URI the client knows a resource that it subscribes to; `None` if these are too many.
+    pub(super) fn watch(self: &Arc<Self>, service: &ServiceName, uri: &str, known: &str) -> Option<Watch> {
+        let mut state = self.state();
+        let key = (service.clone(), uri.to_owned());
+        let held = state.watched.values().map(|watched| watched.known.len());
+        let (has_room, before) = (rpc::has_room_for_subscription(held, known.len()), state.watched.get(&key));
+        if !has_room && before.is_none() {
+            return None;
+        }
+        let is_agreed = before.is_some_and(|before| before.is_agreed);
+        state.watched.insert(key.clone(), Watched { known: known.to_owned(), is_agreed });
+        Some(Watch { session: Arc::clone(self), key })
+    }
+
+    /// Forgets a resource that the client has unsubscribed from.
+    pub(super) fn unwatch(&self, service: &ServiceName, uri: &str) {
+        self.state().watched.remove(&(service.clone(), uri.to_owned()));
     }
 
     pub(super) fn set_log_level(&self, level: Raw) -> Bytes {
@@ -315,12 +381,7 @@ impl Session {
     /// Which lists have changed since the client was last told.
     pub(super) fn changes(&self, now: Version) -> Vec<&'static str> {
         let before = std::mem::replace(&mut self.state().seen, now);
-        let kinds = [
-            ("tools", now.tools != before.tools),
-            ("prompts", now.prompts != before.prompts),
-            ("resources", now.resources != before.resources),
-        ];
-        kinds.into_iter().filter(|(_, changed)| *changed).map(|(kind, _)| kind).collect()
+        now.since(before).collect()
     }
 }
 
@@ -328,6 +389,31 @@ fn set_level(level: &Raw) -> Bytes {
     let mut params = Object::default();
     params.set("level", level.clone());
     super::raw::request("logging/setLevel", &params)
+}
+
+/// A subscription, which is forgotten with this unless the service agrees.
+#[derive(Debug)]
+pub(super) struct Watch {
+    session: Arc<Session>,
+    key: (ServiceName, String),
+}
+
+impl Watch {
+    /// Notes that the service agrees.
+    pub(super) fn agree(&self) {
+        if let Some(watched) = self.session.state().watched.get_mut(&self.key) {
+            watched.is_agreed = true;
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut state = self.session.state();
+        if state.watched.get(&self.key).is_some_and(|watched| !watched.is_agreed) {
+            state.watched.remove(&self.key);
+        }
+    }
 }
 
 /// See [`Session::pending`].

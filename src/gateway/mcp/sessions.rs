@@ -12,7 +12,7 @@ use http::header::RETRY_AFTER;
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
 
-use super::look::{Line, SESSIONS, client_info};
+use super::look::{Line, ListOf, SESSIONS, client_info};
 use super::raw::{Message, Object, PROGRESS_TOKEN, Raw, answer};
 use super::relay::{Relay, failure};
 use super::session::{Session, stateless_meta};
@@ -106,13 +106,13 @@ impl Hub {
             }
             return accepted();
         };
-        if let Some((member, of)) = merge::list_of(&method) {
+        if let Some(list) = ListOf::of_method(&method) {
             if message.params().get("cursor").is_some_and(|cursor| cursor.get() != "null") {
                 return refusal(StatusCode::OK, Some(&id), rpc::INVALID_PARAMS, "there is one page only");
             }
             let offers = self.catalog.offers(|service| self.settings.names.includes(&session.scope, service)).await;
             let mut result = Object::default();
-            result.put(member, &merge::items(&offers, &self.settings.names, of));
+            result.put(list.member(), &merge::items(&offers, &self.settings.names, list));
             return json_answer(StatusCode::OK, answer(&id, &result));
         }
         match method.as_str() {
@@ -147,7 +147,7 @@ impl Hub {
         let version = wanted.filter(|wanted| SESSIONS.contains(&wanted.as_str())).unwrap_or_else(|| SESSIONS[0].to_owned());
         introduction.put("protocolVersion", &version);
         // What changes from here on is told to this client.
-        let seen = *self.catalog.version().borrow();
+        let seen = *self.catalog.changes.of(&caller.scope).borrow();
         let offers = self.catalog.offers(|service| self.settings.names.includes(&caller.scope, service)).await;
         let result = json!({
             "protocolVersion": version,
@@ -193,8 +193,12 @@ impl Hub {
     ) -> Response<Body> {
         let Target { service, message, name } = target;
         let pending = session.pending(&id, &service);
+        let mut watch = None;
         if let Some("resources/subscribe") = message.method.as_deref() {
-            session.watch(&service, &name, &asked.params().text("uri").unwrap_or_default());
+            watch = session.watch(&service, &name, &asked.params().text("uri").unwrap_or_default());
+            if watch.is_none() {
+                return refusal(StatusCode::OK, Some(&id), rpc::INVALID_PARAMS, rpc::TOO_MANY_SUBSCRIBED);
+            }
         }
         let mut again = true;
         let answers = loop {
@@ -213,15 +217,27 @@ impl Hub {
                 // Once more, in a new session.
                 Err(Unanswered::NotTaken(_)) if again => {
                     again = false;
-                    session.forget(&service);
+                    session.forget(&line);
                 }
                 Err(error) => return json_answer(StatusCode::OK, failure(&id, &service, &error)),
             }
         };
         let (session, from) = (Arc::clone(session), service.clone());
+        let ends = (message.method.as_deref() == Some("resources/unsubscribe")).then_some(name);
         let convert = move |message: Message, text: Bytes| -> Option<Bytes> {
             let _until_the_end = &pending;
-            if message.is_answer() { Some(text) } else { session.told(&from, message, text) }
+            if !message.is_answer() {
+                return session.told(&from, message, text);
+            }
+            if message.whole.has("result") {
+                if let Some(watch) = &watch {
+                    watch.agree();
+                }
+                if let Some(uri) = &ends {
+                    session.unwatch(&from, uri);
+                }
+            }
+            Some(text)
         };
         Relay { answers, id, service, convert }.run().await
     }
@@ -265,7 +281,7 @@ impl Hub {
             Err(refused) => return *refused,
         };
         let replaced = session.become_listener();
-        let (version, stopping) = (self.catalog.version(), self.tasks.stopping());
+        let (version, stopping) = (self.catalog.changes.of(&session.scope), self.tasks.stopping());
         let open = Open::of(&session);
         let events = stream::unfold((open, version, true), move |(open, mut version, first)| {
             let (replaced, stopping) = (replaced.clone(), stopping.clone());
@@ -354,7 +370,7 @@ impl Drop for Open {
 
 #[cfg(test)]
 mod tests {
-    use super::super::catalog::Version;
+    use super::super::changes::Version;
     use super::*;
     use crate::domain::aggregate::Scope;
 
@@ -371,6 +387,22 @@ mod tests {
         assert!(sessions.by_id().len() == 2 && sessions.by_id().contains_key(&first.id));
         sessions.by_id().remove(&first.id);
         assert!(sessions.keep(&session()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_session_knows_so_many_subscriptions_that_services_have_agreed_to() {
+        let (session, service) = (session(), "echo".parse::<crate::domain::name::ServiceName>().unwrap());
+        let watch = |uri: &str| {
+            session.watch(&service, uri, uri)?.agree();
+            Some(())
+        };
+        assert!((0..999).all(|number| watch(&format!("a:{number}")).is_some()));
+        // What the service refuses is forgotten.
+        drop(session.watch(&service, "a:refused", "a:refused").unwrap());
+        assert!(watch("a:999").is_some() && watch("a:0").is_some() && watch("a:1000").is_none());
+        session.unwatch(&service, "a:0");
+        assert!(watch(&"x".repeat(256 << 10)).is_none(), "their URIs are too long together");
+        assert!(watch("a:1000").is_some());
     }
 
     #[test]

@@ -70,9 +70,7 @@ impl SharedLines {
     fn find(&self, caller: &str, service: &ServiceName, gone: Option<&Line>) -> (Arc<OnceCell<Line>>, Option<Line>) {
         let key = (caller.to_owned(), service.clone());
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_gone = |shared: &Shared| {
-            gone.zip(shared.line.get()).is_some_and(|(gone, line)| gone.session == line.session && gone.version == line.version)
-        };
+        let is_gone = |shared: &Shared| gone.zip(shared.line.get()).is_some_and(|(gone, line)| line.is(gone));
         let mut least = None;
         if lines.get(&key).is_some_and(is_gone) {
             lines.remove(&key);

@@ -12,16 +12,18 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::catalog::Version;
-use super::look::{Line, SESSIONS, STATELESS, client_info};
+use super::changes::Version;
+use super::look::{Line, ListOf, SESSIONS, STATELESS, client_info};
 use super::raw::{Message, Object, PROGRESS_TOKEN, Raw};
 use super::relay::{Relay, failure};
 use super::target::Target;
 use super::upstream::{self, Unanswered};
 use super::{Caller, Hub, KEEP_ALIVE, headers, json as json_answer, merge, refusal};
+use crate::domain::aggregate::Scope;
 use crate::lifecycle::Tasks;
 use crate::rpc;
 use crate::rpc::events::{KEEP_ALIVE as COMMENT, event};
+use crate::rpc::headers::encoded;
 
 pub(super) const VERSION_KEY: &str = "io.modelcontextprotocol/protocolVersion";
 const CAPABILITIES_KEY: &str = "io.modelcontextprotocol/clientCapabilities";
@@ -39,13 +41,13 @@ impl Hub {
         }
         let Some(id) = message.id.clone() else { return super::accepted() };
         let method = message.method.clone().unwrap_or_default();
-        if let Some((member, of)) = merge::list_of(&method) {
+        if let Some(list) = ListOf::of_method(&method) {
             if message.params().get("cursor").is_some_and(|cursor| cursor.get() != "null") {
                 return refusal(StatusCode::BAD_REQUEST, Some(&id), rpc::INVALID_PARAMS, "there is one page only");
             }
             let offers = self.catalog.offers(|service| self.settings.names.includes(&caller.scope, service)).await;
             let mut result = complete();
-            result.put(member, &merge::items(&offers, &self.settings.names, of));
+            result.put(list.member(), &merge::items(&offers, &self.settings.names, list));
             return json_answer(StatusCode::OK, super::raw::answer(&id, &result));
         }
         match method.as_str() {
@@ -57,7 +59,7 @@ impl Hub {
                 result.put("instructions", &merge::instructions(&offers));
                 json_answer(StatusCode::OK, super::raw::answer(&id, &result))
             }
-            "subscriptions/listen" => self.subscribe(id, &message),
+            "subscriptions/listen" => self.subscribe(&caller.scope, id, &message),
             // Of what services answer this revision has no subscriptions to single resources.
             _ => match self.target(&caller.scope, &message).filter(|_| !method.ends_with("subscribe")) {
                 Some(Ok(target)) => self.call_stateless(&caller, id, target).await,
@@ -78,7 +80,7 @@ impl Hub {
         }
         let mut headers = passed(&caller.headers);
         if headers.contains_key(upstream::NAME) {
-            headers.insert(upstream::NAME, headers::encoded(&target.name));
+            headers.insert(upstream::NAME, encoded(&target.name));
         }
         let body = target.message.whole.to_text();
         match self.upstream.send(&target.service, Method::POST, headers, body).await {
@@ -151,40 +153,24 @@ impl Hub {
     }
 
     /// A stream that tells of changes of the lists.
-    fn subscribe(&self, id: Raw, message: &Message) -> Response<Body> {
-        let wanted = message.params().object("notifications").unwrap_or_default();
-        let wants = |name: &str| wanted.read(name).unwrap_or(false);
-        let filter = Filter {
-            tools: wants("toolsListChanged"),
-            prompts: wants("promptsListChanged"),
-            resources: wants("resourcesListChanged"),
-        };
-        let mut agreed = serde_json::Map::new();
-        let kinds = [
-            ("toolsListChanged", filter.tools),
-            ("promptsListChanged", filter.prompts),
-            ("resourcesListChanged", filter.resources),
-        ];
-        agreed.extend(kinds.into_iter().filter(|(_, wanted)| *wanted).map(|(name, _)| (name.to_owned(), Value::Bool(true))));
+    fn subscribe(&self, scope: &Scope, id: Raw, message: &Message) -> Response<Body> {
+        let asked = message.params().object("notifications").unwrap_or_default();
+        let known = [("toolsListChanged", "tools"), ("promptsListChanged", "prompts"), ("resourcesListChanged", "resources")];
+        let wanted = known.into_iter().filter(|(name, _)| asked.read(name).unwrap_or(false));
+        let (agreed, kinds): (serde_json::Map<String, Value>, Vec<_>) =
+            wanted.map(|(name, kind)| ((name.to_owned(), Value::Bool(true)), kind)).unzip();
         let first = subscription_event(&id, "notifications/subscriptions/acknowledged", Some(&Value::Object(agreed)));
-        let mut version = self.catalog.version();
+        let mut version = self.catalog.changes.of(scope);
         let seen = *version.borrow_and_update();
-        let listening = Listening { id, filter, version, seen, stopping: self.tasks.stopping() };
+        let listening = Listening { id, kinds, version, seen, stopping: self.tasks.stopping() };
         super::stream(stream::iter([Ok(first)]).chain(stream::unfold(Some(listening), Listening::next)))
     }
 }
 
-/// Which changes a client wants to hear of.
-#[derive(Debug, Clone, Copy)]
-struct Filter {
-    tools: bool,
-    prompts: bool,
-    resources: bool,
-}
-
 struct Listening {
     id: Raw,
-    filter: Filter,
+    /// Which changes the client wants to hear of.
+    kinds: Vec<&'static str>,
     version: watch::Receiver<Version>,
     seen: Version,
     stopping: tokio_util::sync::CancellationToken,
@@ -204,13 +190,8 @@ impl Listening {
         }
         let (now, before) = (*own.version.borrow_and_update(), own.seen);
         own.seen = now;
-        let kinds = [
-            ("tools", own.filter.tools && now.tools != before.tools),
-            ("prompts", own.filter.prompts && now.prompts != before.prompts),
-            ("resources", own.filter.resources && now.resources != before.resources),
-        ];
-        let events = kinds.into_iter().filter(|(_, tell)| *tell);
-        let text = events.map(|(kind, _)| subscription_event(&own.id, &format!("notifications/{kind}/list_changed"), None));
+        let kinds = now.since(before).filter(|kind| own.kinds.contains(kind));
+        let text = kinds.map(|kind| subscription_event(&own.id, &format!("notifications/{kind}/list_changed"), None));
         let text: Vec<u8> = text.flatten().collect();
         Some((Ok(text.into()), Some(own)))
     }

@@ -140,6 +140,16 @@ impl Answers {
         self.events.is_some()
     }
 
+    /// The id of the last event that has one; it is empty where nothing can be had again.
+    pub(super) fn last_event(&self) -> Option<&[u8]> {
+        self.events.as_ref()?.last_id()
+    }
+
+    /// How long the service wants to be left alone before the stream is opened again.
+    pub(super) fn retry(&self) -> Option<Duration> {
+        self.events.as_ref()?.retry()
+    }
+
     /// The first message, which is read again with the others; `None` when there is none.
     pub(super) async fn first(&mut self) -> Result<Option<&Message>, Unanswered> {
         self.ahead = self.next().await?;

@@ -27,7 +27,7 @@ async fn tools(client: &Client, url: &str) -> BTreeSet<String> {
 }
 
 /// An echo server that tells its name, and stays in the routes however long it does not answer.
-async fn create(product: &Product, name: &str) -> Value {
+pub(super) async fn create(product: &Product, name: &str) -> Value {
     let body = json!({
         "service_name": name, "template": "echo", "restart_policy": "no",
         "environment": {"MCP_ECHO_TEST_CONTROLS": "true", "MCP_SERVICE_NAME": name},
@@ -59,13 +59,13 @@ async fn hears(stream: reqwest::Response, method: &str) {
 }
 
 /// Opens the stream of a session.
-async fn listen(product: &Product, url: &str, session: &Session) -> reqwest::Response {
+pub(super) async fn listen(product: &Product, url: &str, session: &Session) -> reqwest::Response {
     let request = product.client.get(url).header("accept", "text/event-stream");
     request.header("mcp-session-id", &session.id).header("mcp-protocol-version", SESSION_VERSION).send().await.unwrap()
 }
 
 /// Asks for news of tools, without a session.
-async fn subscribe(product: &Product, url: &str) -> reqwest::Response {
+pub(super) async fn subscribe(product: &Product, url: &str) -> reqwest::Response {
     let meta = json!({
         "io.modelcontextprotocol/protocolVersion": STATELESS_VERSION, "io.modelcontextprotocol/clientCapabilities": {},
     });

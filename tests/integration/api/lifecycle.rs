@@ -14,6 +14,7 @@ everywhere! {
     patch_changes_replicas_limits_and_environment,
     a_stopped_service_is_changed_at_once_and_stays_stopped_until_it_is_started,
     what_the_user_stopped_stays_stopped_over_a_restart_and_starts_again_when_asked,
+    a_service_that_has_failed_is_tried_again_and_repaired_by_what_is_applied_next,
 }
 
 async fn echoed(product: &Product, name: &str) -> Option<String> {
@@ -247,5 +248,19 @@ async fn a_restart_that_nobody_waits_for_answers_before_it_is_done() {
         service["status"] == "running" && (0..2).all(|number| started(service, number) > started(&before, number))
     };
     product.until("echo", "both were restarted", newer).await;
+    product.finish().await;
+}
+
+async fn a_service_that_has_failed_is_tried_again_and_repaired_by_what_is_applied_next(product: Product) {
+    let spec = |image: &str| json!({"image": image, "port": 8000, "health_check_path": "/health", "pull_policy": "never"});
+    let missing = spec("localhost/mcp/missing:1");
+    assert_eq!(product.send(Method::PUT, "/containers/web?wait=none", &missing).await.0, 202);
+    product.until("web", "it fails", |service| service["status"] == "failed").await;
+    let (status, problem) = product.send(Method::PUT, "/containers/web", &missing).await;
+    let kind = "urn:mcp-manager:problem:image-not-found";
+    assert_eq!((status, problem["type"].as_str()), (422, Some(kind)), "{problem:#}");
+    let (status, up) = product.send(Method::PUT, "/containers/web", &spec(podman::ECHO_IMAGE)).await;
+    assert_eq!((status, &up["outcome"], &up["status"]), (200, &json!("changed"), &json!("running")), "{up:#}");
+    assert!(up["failure"].is_null(), "{up:#}");
     product.finish().await;
 }

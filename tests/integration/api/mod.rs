@@ -51,6 +51,7 @@ mod lifecycle;
 mod limits;
 mod metrics;
 mod networks;
+mod news;
 mod packages;
 mod peers;
 mod pulls;

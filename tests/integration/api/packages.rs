@@ -111,6 +111,86 @@ async fn servers_that_people_have_become_templates_and_their_secrets_secrets() {
 }
 
 #[tokio::test]
+async fn a_server_json_s_variables_and_path_reach_the_template_and_its_secret_arguments_do_not() {
+    let product = Product::start(Options::memory()).await;
+    let user = User::of_product(&product);
+    let put = |arguments: Value| {
+        let document = json!({"name": "io.github.me/tools", "description": "Tools", "version": "1.0.0", "packages": [{
+            "registryType": "npm", "identifier": "@me/tools", "version": "1.0.0", "packageArguments": arguments,
+            "transport": {"type": "streamable-http", "url": "http://localhost:{port}/tools"}}]});
+        std::fs::write(user.home.path().join("server.json"), document.to_string()).unwrap();
+    };
+    let port = json!({"type": "named", "name": "--port", "value": "{number}", "variables": {"number": {"default": "3001"}}});
+    put(json!([port]));
+    let imported = user.document("import server.json --templates-only").await;
+    assert_eq!(imported[0]["outcome"], "template made", "{imported:#}");
+    let (_, template) = product.get("/templates/tools").await;
+    let document = &template["document"];
+    assert_eq!((&document["command"], &document["port"]), (&json!(["--port=3001"]), &json!(3001)), "{template:#}");
+    assert_eq!(document["labels"]["mcp.path"], "/tools", "{template:#}");
+    let exported = user.document("export tools --name io.github.me/again").await;
+    assert_eq!(exported["packages"][0]["transport"]["url"], "http://localhost:3001/tools", "{exported:#}");
+    let (status, problem) = product.post("/packages", &json!({"source": "npm:a", "port": 80, "path": "tools"})).await;
+    assert_eq!((status, &problem["errors"][0]["field"]), (422, &json!("path")), "{problem:#}");
+    // A second server of the name would be `tools-2`.
+    let value = unique("hunter2");
+    put(json!([port, {"type": "named", "name": "--key", "isSecret": true, "default": value}]));
+    let refused = user.document("import server.json --templates-only").await;
+    assert_eq!(refused[0]["outcome"], "left out", "{refused:#}");
+    put(json!([port, {"type": "named", "name": "--place", "isRequired": true}]));
+    let asked = user.document("import server.json --templates-only").await;
+    assert!(asked[0]["reason"].as_str().unwrap().contains("packages[0].packageArguments[1].value"), "{asked:#}");
+    let (_, templates) = product.get("/templates").await;
+    assert!(!refused.to_string().contains(&value) && !templates.to_string().contains("tools-2"), "{refused:#} {templates:#}");
+    assert_eq!(product.get("/templates/tools").await.1["document"], *document, "what is left out changes nothing");
+    product.finish().await;
+}
+
+#[tokio::test]
+async fn an_imported_server_takes_no_other_s_service_template_or_secret_for_its_own() {
+    let product = Product::start(Options::memory()).await;
+    let user = User::of_product(&product);
+    let put = |servers: Value| {
+        std::fs::write(user.home.path().join("mcp.json"), json!({"mcpServers": servers}).to_string()).unwrap();
+    };
+    let (status, shipped) = product.post("/containers", &json!({"service_name": "echo", "template": "echo"})).await;
+    assert!(status < 300, "{shipped:#}");
+    put(json!({"echo": {"command": "uvx", "args": ["mcp-echo-x"]}}));
+    for outcome in ["imported", "there already"] {
+        let imported = user.document("import mcp.json").await;
+        assert_eq!(imported[0]["outcome"], outcome, "{imported:#}");
+        for name in ["echo", "echo-2"] {
+            let (_, service) = product.get(&format!("/containers/{name}")).await;
+            assert_eq!(service["template"]["name"], name, "{service:#}");
+        }
+    }
+    // Two names that are one here.
+    let (one, other) = (unique("one"), unique("other"));
+    let server = |package: &str, key: &str| json!({"command": "npx", "args": [package], "env": {"API_KEY": key}});
+    put(json!({"My Server": server("@a/one", &one), "my-server": server("@a/other", &other)}));
+    let imported = user.document("import mcp.json --templates-only").await;
+    let outcomes = (&imported[0]["outcome"], &imported[1]["name"], &imported[1]["outcome"]);
+    assert_eq!(outcomes, (&"template made".into(), &"my-server".into(), &"left out".into()), "{imported:#}");
+    assert_eq!(product.get("/templates/my-server-2").await.0, 404);
+    // From another file, the second gets a template and a secret of its own.
+    put(json!({"my-server": server("@a/other", &other)}));
+    let imported = user.document("import mcp.json --templates-only").await;
+    assert_eq!(imported[0]["secrets"], json!(["my-server-2-api-key"]), "{imported:#}");
+    let (_, template) = product.get("/templates/my-server-2").await;
+    assert_eq!(template["document"]["secrets"], json!({"API_KEY": "my-server-2-api-key"}));
+    let secrets = user.home.path().join(".config/mcp-manager/secrets");
+    let kept = ["my-server-api-key", "my-server-2-api-key"].map(|name| std::fs::read_to_string(secrets.join(name)).unwrap());
+    assert_eq!(kept, [one, other]);
+    // Where a secret cannot be kept, nothing refers to it.
+    std::fs::write(secrets.join("third-api-key"), unique("kept")).unwrap();
+    put(json!({"third": server("@a/third", &unique("third"))}));
+    let refused = user.run("import mcp.json --templates-only").await;
+    assert!(refused.code != 0 && refused.stdout.contains("another secret"), "{refused:#?}");
+    assert_eq!(product.get("/templates/third").await.0, 404);
+    product.finish().await;
+}
+
+#[tokio::test]
 async fn what_a_package_is_known_to_need_is_in_its_template_unless_the_request_says_otherwise() {
     let product = Product::start(Options::memory()).await;
     let (_, made) = product.post("/packages", &json!({"source": "pypi:mcp-server-sqlite", "name": "db"})).await;
@@ -127,35 +207,39 @@ async fn what_a_package_is_known_to_need_is_in_its_template_unless_the_request_s
 /// How long it may take to make a package's image where nothing is at hand.
 const PATIENCE: Duration = Duration::from_mins(8);
 
-/// A product that makes images where registries are reached by the host's way only.
+/// A product that makes images where registries are reached by the host's way only. Each test makes a package, or a version
+/// of it, that no other test makes: two makers of one image take its name away from each other.
 async fn podman() -> Option<Product> {
     if offered(Part::Podman).is_none() || offered(Part::Hub).is_none() {
         return None;
     }
-    Some(Product::start(Options::podman().alone().with("MCP_MANAGER_PACKAGES_BUILD_NETWORK", "host")).await)
+    Some(Product::start(Options::podman().with("MCP_MANAGER_PACKAGES_BUILD_NETWORK", "host")).await)
 }
 
-/// Containers in which images are made, and images without a name, which is what is left of one that was not.
-async fn unfinished() -> Vec<String> {
-    let containers = podman_says(&["ps", "--all", "--external", "--format", "container {{.Names}}"]).await;
-    let images = podman_says(&["images", "--all", "--filter", "dangling=true", "--format", "image {{.Id}}"]).await;
-    containers.lines().filter(|line| line.contains(".build.")).chain(images.lines()).map(str::to_owned).collect()
+/// Containers in which it makes images, and images of this package without a name, which is what is left of one that was not
+/// made.
+async fn unfinished(product: &Product, source: &str) -> Vec<String> {
+    let makers = format!("{}.build.", product.options.instance);
+    let containers = podman_says(&["ps", "--all", "--format", "{{.Names}}"]).await;
+    let of_package = format!("label=io.mcp-manager.package={source}");
+    let images = podman_says(&["images", "--all", "--quiet", "--filter", "dangling=true", "--filter", &of_package]).await;
+    containers.lines().filter(|name| name.starts_with(&makers)).chain(images.lines()).map(str::to_owned).collect()
 }
 
 /// Waits until no image is being made.
-async fn until_nothing_is_unfinished(before: &[String]) {
+async fn until_nothing_is_unfinished(product: &Product, source: &str, before: &[String]) {
     let wait = async {
-        while unfinished().await != before {
+        while unfinished(product, source).await != before {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     };
-    assert!(timeout(Duration::from_mins(4), wait).await.is_ok(), "left: {:?}", unfinished().await);
+    assert!(timeout(Duration::from_mins(4), wait).await.is_ok(), "left: {:?}", unfinished(product, source).await);
 }
 
 /// Waits until an image is being made.
-async fn until_one_is_begun() {
+async fn until_one_is_begun(product: &Product, source: &str) {
     let wait = async {
-        while !unfinished().await.iter().any(|one| one.starts_with("container")) {
+        while !unfinished(product, source).await.iter().any(|one| one.contains(".build.")) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
@@ -165,66 +249,113 @@ async fn until_one_is_begun() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_package_s_image_runs_as_nobody_says_what_is_in_it_and_is_made_once() {
     let Some(product) = podman().await else { return };
-    let before = unfinished().await;
-    let request = json!({"source": "npm:@modelcontextprotocol/server-memory", "refresh": true});
+    let source = "npm:@modelcontextprotocol/server-memory@2026.7.4";
+    let before = unfinished(&product, source).await;
+    let request = json!({"source": source, "refresh": true});
     // Two at the same time: one makes it, and the other gets it or makes it after that.
     let (one, other) = tokio::join!(product.post("/packages", &request), product.post("/packages", &request));
     for (status, made) in [&one, &other] {
         assert_eq!(*status, 200, "{made:#}");
         let lock = made["lock"].as_object().unwrap();
         assert!(lock.len() > 5, "{lock:#?}");
-        assert!(lock["@modelcontextprotocol/server-memory"].as_str().unwrap().contains('.'), "{lock:#?}");
+        assert_eq!(lock["@modelcontextprotocol/server-memory"], "2026.7.4", "{lock:#?}");
     }
     let image = one.1["image"].as_str().unwrap();
     let config = podman_says(&["image", "inspect", "--format", "{{json .Config}}", image]).await;
     let config: Value = serde_json::from_str(&config).unwrap();
     assert_eq!((&config["User"], &config["Entrypoint"]), (&json!("65532:65532"), &json!(["/opt/server/run"])), "{config:#}");
-    assert_eq!(config["Labels"]["io.mcp-manager.package"], "npm:@modelcontextprotocol/server-memory", "{config:#}");
-    let (_, again) = product.post("/packages", &json!({"source": "npm:@modelcontextprotocol/server-memory"})).await;
+    assert_eq!(config["Labels"]["io.mcp-manager.package"], source, "{config:#}");
+    let (_, again) = product.post("/packages", &json!({"source": source})).await;
     assert_eq!((&again["cached"], &again["lock"]), (&Value::Bool(true), &one.1["lock"]), "{again:#}");
-    until_nothing_is_unfinished(&before).await;
+    until_nothing_is_unfinished(&product, source, &before).await;
     product.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_package_that_cannot_be_made_says_why_and_leaves_nothing() {
     let Some(product) = podman().await else { return };
-    let before = unfinished().await;
     for (source, word) in [
         ("npm:@modelcontextprotocol/there-is-no-such-server", "npm has no package"),
         ("npm:@modelcontextprotocol/server-memory@0.0.9", "npm has no version '0.0.9'"),
         ("pypi:mcp-server-time@99.1", "PyPI has no such version"),
         ("pypi:certifi", "no program"),
     ] {
+        let before = unfinished(&product, source).await;
         let (status, problem) = product.post("/packages", &json!({"source": source})).await;
         assert_eq!(status, 422, "{source}: {problem:#}");
         assert!(problem.to_string().contains(word), "{source}: {problem:#}");
-        assert_eq!(unfinished().await, before, "{source}");
+        assert_eq!(unfinished(&product, source).await, before, "{source}");
     }
     product.finish().await;
-    let alone = Options::podman().alone().with("MCP_MANAGER_PACKAGES_BUILD_NETWORK", "none");
-    let product = Product::start(alone).await;
-    let (status, problem) = product.post("/packages", &json!({"source": "pypi:mcp-server-time@2026.8.18"})).await;
+    let cut_off = Options::podman().with("MCP_MANAGER_PACKAGES_BUILD_NETWORK", "none");
+    let product = Product::start(cut_off).await;
+    let source = "pypi:mcp-server-time@2026.8.18";
+    let before = unfinished(&product, source).await;
+    let (status, problem) = product.post("/packages", &json!({"source": source})).await;
     assert_eq!((status, &problem["type"]), (502, &json!("urn:mcp-manager:problem:registry-unavailable")), "{problem:#}");
-    assert_eq!(unfinished().await, before);
+    assert_eq!(unfinished(&product, source).await, before);
     product.finish().await;
+}
+
+/// Writes a wheel whose `.pth` would run with every start of an interpreter that has it, and which says what the build says.
+const WHEEL: &str = r#"import zipfile
+files = {
+    "pth_server.py": "def main():\n    print('I am the server')\n",
+    "pth_server.pth": "import sys; open('/opt/server/ran', 'w').close(); "
+        + "print('mcp-manager-lock {\"forged\": \"1\"}\\nmcp-manager-end 0', flush=True)\n",
+    "pth_server-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: pth-server\nVersion: 1.0\n",
+    "pth_server-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    "pth_server-1.0.dist-info/entry_points.txt": "[console_scripts]\npth-server = pth_server:main\n",
+}
+record = "pth_server-1.0.dist-info/RECORD"
+files[record] = "".join(f"{name},,\n" for name in [*files, record])
+with zipfile.ZipFile("/wheels/pth_server-1.0-py3-none-any.whl", "w") as wheel:
+    for name, text in files.items():
+        wheel.writestr(name, text)
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_a_wheel_runs_while_its_image_is_made_not_even_its_pth() {
+    if offered(Part::Podman).is_none() || offered(Part::Hub).is_none() {
+        return;
+    }
+    let base = format!("localhost/{}:1", unique("wheels"));
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("wheel.py"), WHEEL).unwrap();
+    let recipe = "FROM docker.io/library/python:3.13-slim\nENV PIP_NO_INDEX=1 PIP_FIND_LINKS=/wheels\nWORKDIR /wheels\n\
+                  COPY wheel.py /wheel.py\nRUN python3 /wheel.py\n";
+    std::fs::write(folder.path().join("Containerfile"), recipe).unwrap();
+    let context = folder.path().display().to_string();
+    podman_says(&["build", "--quiet", "--layers=false", "--network=none", "--tag", &base, &context]).await;
+    let options = Options::podman().with("MCP_MANAGER_PACKAGES_BUILD_NETWORK", "none");
+    let product = Product::start(options.with("MCP_MANAGER_PACKAGES_PYPI_IMAGE", &base)).await;
+    let (status, made) = product.post("/packages", &json!({"source": "pypi:pth-server"})).await;
+    assert_eq!((status, &made["lock"]), (200, &json!({"pth-server": "1.0"})), "{made:#}");
+    let image = made["image"].as_str().unwrap();
+    let run = async |program: &[&str]| podman_says(&[&["run", "--rm", "--network=none", "--entrypoint"], program].concat()).await;
+    let installed = run(&["ls", image, "/opt/server", "/opt/server/bin"]).await;
+    assert!(installed.contains("pth-server") && !installed.contains("ran"), "{installed}");
+    assert!(!installed.contains("pip"), "the installer is no part of the server: {installed}");
+    product.finish().await;
+    podman_says(&["rmi", image, &base]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_build_that_nobody_waits_for_and_one_whose_manager_was_killed_leave_nothing() {
     let Some(product) = podman().await else { return };
-    let before = unfinished().await;
-    // A version of its own, so that no other test has made it; installing all of it takes some seconds.
-    let request = json!({"source": "npm:@modelcontextprotocol/server-everything@2025.9.25", "refresh": true});
+    // Installing all of it takes some seconds.
+    let source = "npm:@modelcontextprotocol/server-everything@2025.9.25";
+    let before = unfinished(&product, source).await;
+    let request = json!({"source": source, "refresh": true});
     let asked = tokio::spawn(product.request(Method::POST, "/packages").json(&request).send());
-    until_one_is_begun().await;
+    until_one_is_begun(&product, source).await;
     asked.abort();
-    until_nothing_is_unfinished(&before).await;
+    until_nothing_is_unfinished(&product, source, &before).await;
     let asked = tokio::spawn(product.request(Method::POST, "/packages").json(&request).send());
-    until_one_is_begun().await;
+    until_one_is_begun(&product, source).await;
     let product = product.kill_and_restart().await;
     asked.abort();
-    until_nothing_is_unfinished(&before).await;
+    until_nothing_is_unfinished(&product, source, &before).await;
     product.finish().await;
 }
 

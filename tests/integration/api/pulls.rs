@@ -14,6 +14,12 @@ async fn create(product: &Product, image: &str, more: Value) -> (u16, Value) {
     product.post("/containers", &body).await
 }
 
+/// Creates a service of this image, which must run.
+async fn runs(product: &Product, image: &str, more: Value) {
+    let (status, service) = create(product, image, more).await;
+    assert_eq!((status, service["status"].as_str()), (201, Some("running")), "{service:#}\n{}", product.log());
+}
+
 /// Asks for a service of this image, which must fail so and leave nothing; what is said of it.
 async fn refused(product: &Product, image: &str, status: u16, kind: &str) -> Value {
     let (answered, problem) = create(product, image, json!({})).await;
@@ -55,8 +61,7 @@ async fn a_registry_that_refuses_access_is_told_with_the_remedy_and_following_it
     std::fs::write(&logins, registry.logins(Some("wrong")).to_string()).unwrap();
     refused(&product, &image, 422, "image-access-denied").await;
     std::fs::write(&logins, registry.logins(None).to_string()).unwrap();
-    let (status, service) = create(&product, &image, json!({})).await;
-    assert_eq!((status, service["status"].as_str()), (201, Some("running")), "{service:#}\n{}", product.log());
+    runs(&product, &image, json!({})).await;
     product.finish().await;
 }
 
@@ -83,8 +88,7 @@ async fn an_image_for_another_machine_and_a_registry_that_holds_back_are_told_ap
     }
     // Once the registry has it for this machine, the same request is answered.
     registry.publish("public/image:1", "native", here);
-    let (status, service) = create(&product, &registry.reference("public/image:1"), json!({})).await;
-    assert_eq!((status, service["status"].as_str()), (201, Some("running")), "{service:#}\n{}", product.log());
+    runs(&product, &registry.reference("public/image:1"), json!({})).await;
     product.finish().await;
 }
 
@@ -101,8 +105,7 @@ async fn always_asks_the_registry_each_time_and_missing_takes_what_is_there() {
     let mut new = None;
     // The name stands for another image from the second creation on.
     for (policy, asks, takes_new) in [("missing", true, false), ("missing", false, false), ("always", true, true)] {
-        let (status, service) = create(&product, &image, json!({"pull_policy": policy})).await;
-        assert_eq!((status, service["status"].as_str()), (201, Some("running")), "{service:#}\n{}", product.log());
+        runs(&product, &image, json!({"pull_policy": policy})).await;
         assert_eq!(registry.asked("public/image") > asked, asks, "{policy}");
         asked = registry.asked("public/image");
         let new = new.get_or_insert_with(|| registry.publish("public/image:1", "new", architectures().0));
@@ -125,8 +128,7 @@ async fn an_image_whose_layer_goes_with_another_image_while_it_is_pulled_is_ther
     registry.publish("vanishing/image:1", "image", architectures().0);
     podman::podman(&["pull", "--quiet", "--tls-verify=false", &base]).await;
     registry.removes(&base);
-    let (status, service) = create(&product, &image, json!({})).await;
-    assert_eq!((status, service["status"].as_str()), (201, Some("running")), "{service:#}\n{}", product.log());
+    runs(&product, &image, json!({})).await;
     assert!(product.log().contains("a layer of it went with another image"), "{}", product.log());
     product.finish().await;
 }

@@ -1,7 +1,8 @@
-//! The shipped images, built as their page says, and run by their templates.
+//! The images of shipped templates, made when they are needed, and run by their templates.
 
 use std::collections::BTreeSet;
 
+use mcp_manager::domain::package::shipped::{RECIPE_LABEL, shipped};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -13,19 +14,25 @@ use crate::support::mcp::Session;
 use crate::support::podman;
 use crate::support::product::{Options, Product};
 
-/// Builds images one after the other. What was built before is kept in the engine.
-async fn build(names: &[&str]) {
-    let _turn = podman::turn(podman::Sharing::All).await;
+/// A product that makes images in the host's network, where this machine reaches the registries of packages. Of these
+/// templates the images go that were made by another recipe than there is today.
+async fn product_for(names: &[&str]) -> Product {
     for name in names {
-        let (tag, folder) = (format!("localhost/mcp/{name}:latest"), format!("{}/docker/{name}", env!("CARGO_MANIFEST_DIR")));
-        // In the host's network, where this machine reaches the registries of packages.
-        podman::podman(&["build", "--quiet", "--network", "host", "--tag", &tag, &folder]).await;
+        let image = format!("localhost/mcp/{name}:latest");
+        let filter = format!("reference={image}");
+        let format = format!("made by {{{{index .Labels \"{RECIPE_LABEL}\"}}}}");
+        let present = podman::podman(&["images", "--filter", &filter, "--format", &format]).await;
+        if !present.is_empty() && present != format!("made by {}", shipped(&image).unwrap().digest) {
+            podman::podman(&["rmi", &image]).await;
+        }
     }
+    Product::start(Options::podman().with_secrets().with("MCP_MANAGER_PACKAGES_BUILD_NETWORK", "host")).await
 }
 
 /// Makes a service from each template, and calls one of its tools.
 async fn serve(servers: &[(&str, &str, Value, &str)]) {
-    let product = Product::start(Options::podman().with_secrets()).await;
+    let names: Vec<&str> = servers.iter().map(|server| server.0).collect();
+    let product = product_for(&names).await;
     for (name, tool, arguments, expected) in servers {
         let (status, service) = product.post("/containers", &json!({"service_name": name, "template": name})).await;
         assert_eq!((status, service["status"].as_str()), (201, Some("running")), "{service:#}\n{}", product.log());
@@ -48,11 +55,10 @@ fn left_out() -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn shipped_servers_of_node_are_built_and_serve() {
+async fn shipped_servers_of_node_are_made_and_serve() {
     if left_out() {
         return;
     }
-    build(&["everything", "filesystem", "memory", "sequential-thinking"]).await;
     let thought = json!({"thought": "so", "thoughtNumber": 1, "totalThoughts": 1, "nextThoughtNeeded": false});
     serve(&[
         ("everything", "echo", json!({"message": "päckchen"}), "päckchen"),
@@ -64,11 +70,10 @@ async fn shipped_servers_of_node_are_built_and_serve() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn shipped_servers_of_python_are_built_and_serve() {
+async fn shipped_servers_of_python_are_made_and_serve() {
     if left_out() {
         return;
     }
-    build(&["time", "git", "fetch", "sqlite"]).await;
     serve(&[
         ("time", "get_current_time", json!({"timezone": "Europe/Berlin"}), "Europe/Berlin"),
         // Nothing and nobody is there: that they say so shows that they tried.
@@ -80,12 +85,20 @@ async fn shipped_servers_of_python_are_built_and_serve() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn shipped_web_servers_are_built_and_serve() {
+async fn shipped_web_servers_are_made_and_serve() {
     if left_out() {
         return;
     }
-    build(&["fastapi"]).await;
-    let product = Product::start(Options::podman()).await;
+    // It is not there, so that each run makes one.
+    podman::podman(&["rmi", "--ignore", "localhost/mcp/fastapi:latest"]).await;
+    let cut_off = Product::start(Options::podman().with("MCP_MANAGER_PACKAGES_BUILD_NETWORK", "none")).await;
+    let (status, problem) = cut_off.post("/containers", &json!({"service_name": "my-app", "template": "fastapi"})).await;
+    assert_eq!((status, problem["type"].as_str()), (502, Some("urn:mcp-manager:problem:registry-unavailable")), "{problem:#}");
+    assert!(problem["detail"].as_str().unwrap().contains("localhost/mcp/fastapi:latest"), "{problem:#}");
+    assert!(problem["remedy"].as_str().unwrap().contains("packages.build_network"), "{problem:#}");
+    assert_eq!(podman::owned_by(&cut_off.options.instance).await, Vec::<String>::new());
+    cut_off.finish().await;
+    let product = product_for(&[]).await;
     // The call as it is promised; `quick_start` has the others.
     let body = r#"{
     "service_name": "my-app",

@@ -2,9 +2,15 @@
 
 use std::fs;
 use std::process::Stdio;
+use std::sync::Arc;
 
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 
 use crate::support::PATIENCE;
 use crate::support::command::User;
@@ -292,4 +298,77 @@ async fn a_relay_to_nowhere_answers_requests_with_errors() {
     assert_eq!(answer["id"], 1);
     assert!(answer["error"]["message"].as_str().unwrap().contains("no manager answers"), "{answer}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("no manager answers"));
+}
+
+/// What an endpoint of revision 2026-07-28 notices.
+enum Noticed {
+    Asked(HeaderMap, Value),
+    Left(Value),
+}
+
+/// Tells that a request has been left.
+struct Waiting(Value, mpsc::UnboundedSender<Noticed>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let _ = self.1.send(Noticed::Left(self.0.clone()));
+    }
+}
+
+/// Answers what it is asked at once, but a call of `slow` and a subscription never.
+async fn modern(
+    State(noticed): State<Arc<mpsc::UnboundedSender<Noticed>>>,
+    headers: HeaderMap,
+    Json(body): Json<Value>,
+) -> Json<Value> {
+    noticed.send(Noticed::Asked(headers, body.clone())).unwrap();
+    if body["params"]["name"] == "slow" || body["method"] == "subscriptions/listen" {
+        let _waiting = Waiting(body["id"].clone(), (*noticed).clone());
+        std::future::pending::<()>().await;
+    }
+    let schema = json!({"type": "object", "properties": {"where": {"type": "string", "x-mcp-header": "Region"}}});
+    Json(json!({"jsonrpc": "2.0", "id": body["id"], "result": {"tools": [{"name": "größe", "inputSchema": schema}]}}))
+}
+
+#[tokio::test]
+async fn the_relay_adds_what_http_wants_of_the_revision_without_sessions() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+    let (sender, mut noticed) = mpsc::unbounded_channel();
+    let endpoint = Router::new().route("/mcp", axum::routing::post(modern)).with_state(Arc::new(sender));
+    let endpoint = tokio::spawn(async move { axum::serve(listener, endpoint).await });
+    let mut child = user().command(&format!("client relay {url}")).stdin(Stdio::piped()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut ask = async |id: u64, method: &str, mut params: Value| {
+        params["_meta"] = json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28"});
+        let message = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
+        input.write_all(format!("{message}\n").as_bytes()).await.unwrap();
+        let Noticed::Asked(headers, body) = tokio::time::timeout(PATIENCE, noticed.recv()).await.unwrap().unwrap() else {
+            panic!("{id} is asked");
+        };
+        assert_eq!(body["id"], id);
+        headers
+    };
+    ask(1, "tools/list", json!({})).await;
+    let mut answer = async || {
+        let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap();
+        line.map(|line| serde_json::from_str::<Value>(&line).unwrap()["id"].clone())
+    };
+    assert_eq!(answer().await, Some(json!(1)));
+    let headers = ask(2, "tools/call", json!({"name": "größe", "arguments": {"where": "süd", "other": "x"}})).await;
+    assert_eq!(headers["mcp-name"], "=?base64?Z3LDtsOfZQ==?=");
+    assert_eq!(headers["mcp-param-region"], "=?base64?c8O8ZA==?=");
+    assert_eq!(answer().await, Some(json!(2)));
+    ask(3, "tools/call", json!({"name": "slow"})).await;
+    ask(4, "subscriptions/listen", json!({})).await;
+    let cancelled = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 3}});
+    input.write_all(format!("{cancelled}\n").as_bytes()).await.unwrap();
+    let left = tokio::time::timeout(PATIENCE, noticed.recv()).await.unwrap().unwrap();
+    assert!(matches!(left, Noticed::Left(id) if id == 3), "the request is left");
+    drop(input);
+    let status = tokio::time::timeout(PATIENCE, child.wait()).await.expect("it ends, whatever is subscribed to").unwrap();
+    assert!(status.success());
+    assert_eq!(answer().await, None, "nobody waits for what was called off");
+    endpoint.abort();
 }

@@ -47,8 +47,12 @@ async fn the_chart_installs_a_manager_upgrades_it_under_running_services_and_goe
     assert!(!before.is_empty());
     drop(forward);
 
-    let upgrade = format!("upgrade mcp k8s/helm/mcp-manager {values} --set replicas=2 --set settings.MAX_CONTAINERS=7");
-    said(helm(&kubectl, &upgrade)).await;
+    let database = "networkPolicy.egress[0].ports[0].port=5432,networkPolicy.egress[0].ports[0].protocol=TCP";
+    let changed = format!("--set replicas=2 --set settings.MAX_CONTAINERS=7 --set {database}");
+    said(helm(&kubectl, &format!("upgrade mcp k8s/helm/mcp-manager {values} {changed}"))).await;
+    let ports = "-o jsonpath={.spec.egress[*].ports[*].port}";
+    let reached = kubectl.run(&format!("get networkpolicy mcp-manager --namespace {NAMESPACE} {ports}")).await;
+    assert!(reached.split(' ').any(|port| port == "5432") && reached.contains("6443"), "{reached}");
     let (_forward, port) = kubectl.forward(&format!("--namespace {NAMESPACE} svc/mcp-manager :80")).await;
     let api = Api::at(port);
     let (status, service) = api.call(Method::GET, "/containers/echo", None).await;

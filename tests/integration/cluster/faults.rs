@@ -5,17 +5,19 @@ use std::time::{Duration, Instant};
 
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use mcp_manager::backend::Backend as _;
-use mcp_manager::backend::kubernetes::{Access, Kubernetes, Settings};
+use mcp_manager::backend::kubernetes::Kubernetes;
 use mcp_manager::domain::spec::ServiceSpec;
 use mcp_manager::domain::status::ServiceState;
 use mcp_manager::error::Kind;
 use mcp_manager::lifecycle::Tasks;
+use reqwest::Method;
 use serde_json::json;
 
-use super::{DEPLOYMENT, create, is_running};
+use super::{DEPLOYMENT, create, is_running, manager_by};
 use crate::contract::{Manager, PATIENCE, name, running, spec};
 use crate::support::kubernetes::Namespace;
 use crate::support::kubernetes_way::Way;
+use crate::support::product::{Options, Product};
 use crate::support::stretched;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -52,6 +54,19 @@ async fn what_is_scaled_by_hand_stays_so_through_changes_of_the_service() {
     manager.service(&echo, "three run", |service| is_running(service) && service.replicas.len() == 3).await;
     manager.backend.remove(&echo, false).await.unwrap();
     manager.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_has_scaled_to_nothing_runs_again_when_it_is_started() {
+    let Some(namespace) = Namespace::new().await else { return };
+    let product = Product::start(Options::kubernetes(&namespace)).await;
+    product.create_echo("echo", json!({})).await;
+    let (scale, object) = (Patch::Merge(json!({"spec": {"replicas": 0}})), format!("{}-echo", product.options.instance));
+    namespace.api(DEPLOYMENT).patch(&object, &PatchParams::default(), &scale).await.unwrap();
+    product.until("echo", "it has stopped", |service| service["status"] == "stopped").await;
+    let (status, started) = product.call(Method::POST, "/containers/echo/start").await;
+    assert_eq!((status, &started["status"]), (200, &json!("running")), "{started:#}");
+    product.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -94,9 +109,7 @@ async fn when_the_manager_that_writes_is_killed_another_one_writes() {
 async fn while_the_api_server_is_away_reads_go_on_and_changes_fail_and_soon_after_its_return_the_view_is_right() {
     let Some(namespace) = Namespace::new().await else { return };
     let way = Way::to(&namespace).await;
-    let access = Access::File { path: way.kubeconfig.clone(), context: None };
-    let settings = Settings { access, ..namespace.settings() };
-    let manager = Manager::start_with(|tasks| Kubernetes::connect(settings, tasks)).await;
+    let manager = manager_by(&way, &namespace).await;
     let echo = name("echo");
     create(&manager, spec(&namespace)).await;
 
@@ -109,9 +122,7 @@ async fn while_the_api_server_is_away_reads_go_on_and_changes_fail_and_soon_afte
 async fn an_api_server_that_falls_silent_is_noticed_and_soon_after_its_return_the_view_is_right() {
     let Some(namespace) = Namespace::new().await else { return };
     let way = Way::to(&namespace).await;
-    let access = Access::File { path: way.kubeconfig.clone(), context: None };
-    let settings = Settings { access, ..namespace.settings() };
-    let manager = Manager::start_with(|tasks| Kubernetes::connect(settings, tasks)).await;
+    let manager = manager_by(&way, &namespace).await;
     create(&manager, spec(&namespace)).await;
     is_right_soon_after(&namespace, &manager, || way.silence(), async || way.speak()).await;
     manager.backend.remove(&name("echo"), false).await.unwrap();

@@ -4,6 +4,7 @@
 mod chart;
 mod doctor;
 mod faults;
+mod logs;
 mod lost_node;
 mod manifests;
 mod plans;
@@ -16,10 +17,13 @@ mod sessions;
 
 use std::sync::Arc;
 
+use mcp_manager::backend::kubernetes::{Access, Kubernetes, Settings};
 use mcp_manager::domain::spec::ServiceSpec;
 use mcp_manager::domain::status::{Phase, ServiceState};
 
 use crate::contract::{Manager, name, running};
+use crate::support::kubernetes::Namespace;
+use crate::support::kubernetes_way::Way;
 
 type Kind = (&'static str, &'static str, &'static str, &'static str);
 
@@ -28,6 +32,13 @@ const QUOTA: Kind = ("", "v1", "ResourceQuota", "resourcequotas");
 
 fn is_running(service: &ServiceState) -> bool {
     service.phase == Phase::Running
+}
+
+/// A manager that reaches the API server this way.
+async fn manager_by(way: &Way, namespace: &Namespace) -> Manager {
+    let access = Access::File { path: way.kubeconfig.clone(), context: None };
+    let settings = Settings { access, ..namespace.settings() };
+    Manager::start_with(|tasks| Kubernetes::connect(settings, tasks)).await
 }
 
 /// Creates a service named `echo` and waits until it runs.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use kube::api::PostParams;
+use kube::api::{DeleteParams, PostParams};
 use mcp_manager::backend::Backend as _;
 use mcp_manager::backend::kubernetes::{Access, Kubernetes, Settings, session_key};
 use mcp_manager::domain::spec::{Autoscaling, HealthCheck, Mount, MountSource, Probe, ServiceSpec};
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::Kind;
 use crate::contract::{name, running, spec};
 use crate::support::kubernetes::Namespace;
-use crate::support::kubernetes_door::{Door, Right};
+use crate::support::kubernetes_door::{Door, Heard, Right};
 
 /// How long one thing may take on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -243,9 +243,29 @@ fn stateful(scene: &Scene) -> ServiceSpec {
     with_volume(ServiceSpec { replicas: 2, cap_add: vec!["CHOWN".to_owned()], ..spec(&scene.namespace) }, false)
 }
 
+/// What the manager that had the lease before has done with it.
+#[derive(PartialEq)]
+enum Holder {
+    /// It holds the lease, which goes when this manager watches it: so that one has to be made.
+    Writes,
+    /// It has given the lease back, to be taken.
+    HasEnded,
+}
+
+/// Makes the lease as another manager has it.
+async fn lease_of_another(scene: &Scene) -> Holder {
+    let taken = scene.lacks.as_ref().is_some_and(|right| right.resource == "leases" && right.verb == "patch");
+    let (holder, identity) = if taken { (Holder::HasEnded, "") } else { (Holder::Writes, "another") };
+    let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "mcp-manager"},
+        "spec": {"holderIdentity": identity}});
+    scene.namespace.create(LEASE, lease).await;
+    holder
+}
+
 /// Does everything that takes rights; what fails first.
 async fn play(scene: &Scene) -> Result<Running, Failure> {
     let said = |error: mcp_manager::error::Error| error.to_string();
+    let first = lease_of_another(scene).await;
     scene.step(SESSIONS, async { session_key(scene.settings.clone()).await.map(|_| ()).map_err(said) }).await?;
     let manager = Running::start(&scene.settings).await;
     let (backend, web, store) = (&manager.backend, name("web"), name("store"));
@@ -253,6 +273,14 @@ async fn play(scene: &Scene) -> Result<Running, Failure> {
     scene.step(SEES, seen).await?;
     scene.step(HEARS, hears(scene, backend)).await?;
     let leads = async {
+        if first == Holder::Writes {
+            let mut heard = scene.door.heard.clone();
+            let watches = |right: &Right| right.resource == "leases" && right.verb == "watch";
+            let answered = |heard: &Heard| heard.used.iter().chain(heard.refused.keys()).any(watches);
+            heard.wait_for(answered).await.map_err(|error| error.to_string())?;
+            let deleted = scene.namespace.api(LEASE).delete("mcp-manager", &DeleteParams::default()).await;
+            deleted.map_err(|error| error.to_string())?;
+        }
         while backend.info().await.map_err(said)?.details["writes"] != "true" {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -301,7 +329,8 @@ async fn play(scene: &Scene) -> Result<Running, Failure> {
 
 /// Waits until every watch has been answered, and fails when one is refused: what it would tell is asked for again and again.
 async fn hears(scene: &Scene, backend: &Kubernetes) -> Result<(), String> {
-    let watched: Vec<Right> = rights().into_iter().filter(|right| right.verb == "watch").collect();
+    // The lease is watched by who does not hold it.
+    let watched: Vec<Right> = rights().into_iter().filter(|right| right.verb == "watch" && right.resource != "leases").collect();
     let mut heard = scene.door.heard.clone();
     let answered =
         heard.wait_for(|heard| watched.iter().all(|right| heard.used.contains(right) || heard.refused.contains_key(right)));
@@ -344,12 +373,6 @@ async fn the_manager_uses_every_right_of_its_role_and_is_refused_nothing() {
 /// What fails without this right: its line of the table, or what is wrong with it.
 async fn without(right: Right) -> Result<String, String> {
     let scene = Scene::set(Some(right.clone())).await.ok_or("there is no cluster")?;
-    if right.resource == "leases" && right.verb == "patch" {
-        // One that somebody has given back, to be taken.
-        let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "mcp-manager"},
-            "spec": {"holderIdentity": ""}});
-        scene.namespace.create(LEASE, lease).await;
-    }
     let expected = needed_for(&right);
     match play(&scene).await {
         Ok(_) => Err(format!("{right} is spare: everything works without it")),

@@ -14,6 +14,7 @@ pub mod mcp;
 pub mod podman;
 pub mod product;
 pub mod registry;
+pub mod scripted;
 pub mod traefik;
 
 use std::net::TcpListener;

@@ -103,6 +103,11 @@ impl Product {
         Self::in_turn(self.options.clone(), None).await
     }
 
+    /// Another one that is told something else.
+    pub async fn beside_with(&self, name: &str, value: impl Into<String>) -> Self {
+        Self::in_turn(self.options.clone().with(name, value), None).await
+    }
+
     async fn in_turn(options: Options, turn: Option<podman::Turn>) -> Self {
         tell_failures_at_once();
         let folder = tempfile::tempdir().unwrap();

@@ -29,8 +29,9 @@ pub const SLOW: usize = 1 << 20;
 
 /// A running one; it ends, and its images leave the engine, with the value. First segments of repositories say how it
 /// treats them: `private` wants a login, `denied` is 403 and `busy` 429, each with the reason, `bare-STATUS` is that status
-/// without one, `slow` and `unsized` take seconds to give a layer of [`SLOW`] bytes and more, the second without saying how many; the images of `vanishing` are one and the same but for a layer that `vanishing/base` lacks, see
-/// [`Registry::removes`]; all others are everybody's.
+/// without one, `slow` and `unsized` take seconds to give a layer of [`SLOW`] bytes and more, the second without saying how
+/// many; the images of `vanishing` share a layer, and all but `vanishing/base` have one more, see [`Registry::removes`]; all
+/// others are everybody's.
 pub struct Registry {
     address: SocketAddr,
     shelves: Arc<Shelves>,
@@ -39,6 +40,7 @@ pub struct Registry {
     served: tokio::task::JoinHandle<()>,
 }
 
+#[derive(Default)]
 struct Shelves {
     login: String,
     blobs: Mutex<HashMap<String, Vec<u8>>>,
@@ -53,8 +55,7 @@ struct Shelves {
 impl Registry {
     pub async fn start() -> Self {
         let login = format!("{USER}:{}", podman::unique("secret"));
-        let (blobs, tags, asked, doomed) = (Mutex::default(), Mutex::default(), Mutex::default(), Mutex::default());
-        let shelves = Arc::new(Shelves { login, blobs, tags, asked, doomed });
+        let shelves = Arc::new(Shelves { login, ..Shelves::default() });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let answering = move |State(shelves): State<Arc<Shelves>>, request: Request| async move {
@@ -92,13 +93,13 @@ impl Registry {
         let slow = ["slow/", "unsized/"].iter().any(|first| name.starts_with(first));
         // A layer that the engine has of another image would not be asked for.
         let padding: Vec<u8> = format!("{name} of {} ", self.address).bytes().cycle().take(if slow { SLOW } else { 0 }).collect();
-        let layers = match name.split_once(':').map_or(name, |(repository, _)| repository) {
-            "vanishing/base" => vec![layer(self.address.to_string().as_bytes())],
-            vanishing if vanishing.starts_with("vanishing/") => {
-                vec![layer(self.address.to_string().as_bytes()), layer(name.as_bytes())]
+        let mut layers = vec![layer(&padding)];
+        if let Some(vanishing) = name.strip_prefix("vanishing/") {
+            layers = vec![layer(self.address.to_string().as_bytes())];
+            if !vanishing.starts_with("base:") {
+                layers.push(layer(name.as_bytes()));
             }
-            _ => vec![layer(&padding)],
-        };
+        }
         let layers: Vec<_> = layers.into_iter().map(|layer| (layer.len(), self.keep(layer))).collect();
         let config = json!({
             "architecture": architecture, "os": "linux",

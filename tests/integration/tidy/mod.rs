@@ -21,6 +21,8 @@ fn files(folder: &str, wanted: impl Fn(&Path) -> bool + Copy) -> Vec<PathBuf> {
         let is_left_by_tools =
             ["target", "node_modules", "__pycache__", "corpus", "artifacts"].iter().any(|name| path.ends_with(name));
         match path.is_dir() {
+            // What it leads to is told of where that is.
+            _ if path.is_symlink() => Vec::new(),
             true if is_left_by_tools => Vec::new(),
             true => files(below.to_str().unwrap(), wanted),
             false => Some(below).filter(|path| wanted(path)).into_iter().collect(),

@@ -3,17 +3,21 @@
 
 use serde_json::{Value, json};
 
-use super::Context;
+use super::{Context, workload};
 use crate::backend::bridge;
 use crate::domain::spec::ServiceSpec;
 use crate::error::{Error, Kind, Result};
 
-use super::super::settings::Settings;
+use super::super::settings::{DEFAULT_DOMAIN, Settings};
 
 /// Folder of the bridge's program inside the pod.
 const FOLDER: &str = "/.mcp-bridge";
 /// Room for the program.
 const ROOM: &str = "64Mi";
+/// What the pod calls that folder, and what else where a claim has this name: one without '-' is no claim's.
+const VOLUME: &str = "mcp-bridge";
+const OTHER_VOLUME: &str = "mcpbridge";
+
 /// What a service behind the bridge needs beside what all have.
 pub(super) struct Bridge {
     /// The container's command.
@@ -41,16 +45,28 @@ pub(in crate::backend::kubernetes) fn check<'a>(spec: &ServiceSpec, settings: &'
     })
 }
 
+/// What the pods of a service behind the bridge embody of the settings: by which host names its bridge is called. The
+/// default is left out, so that it stays out of the digests that workloads have already.
+pub(super) fn host(spec: &ServiceSpec, settings: &Settings) -> Option<String> {
+    (bridge::is_needed(spec) && settings.domain != DEFAULT_DOMAIN).then(|| hosts(settings))
+}
+
+fn hosts(settings: &Settings) -> String {
+    format!("*.{}", settings.domain)
+}
+
 /// What a service behind the bridge needs; `restrictions` is the security context of all its containers.
 pub(super) fn bridge(context: &Context<'_>, restrictions: &Value) -> Result<Bridge> {
     let (spec, settings) = (&context.record.spec, context.settings);
     let image = check(spec, settings)?;
     // Its peers find it by its address: names of pods cannot be looked up.
-    let arguments = bridge::arguments(spec, "$(MCP_BRIDGE_ADDRESS)", &[format!("*.{}", settings.domain)]);
+    let arguments = bridge::arguments(spec, "$(MCP_BRIDGE_ADDRESS)", &[hosts(settings)]);
     let program = format!("{FOLDER}/mcp-bridge");
     let server = spec.entrypoint.iter().flatten().chain(&spec.command).map(|word| escaped(word));
     let command = [program.clone()].into_iter().chain(arguments).chain(server).collect();
-    let mount = json!({"name": "mcp-bridge", "mountPath": FOLDER, "readOnly": true});
+    let is_taken = workload::named_volumes(spec).any(|volume| context.names.claim(volume) == VOLUME);
+    let volume = if is_taken { OTHER_VOLUME } else { VOLUME };
+    let mount = json!({"name": volume, "mountPath": FOLDER, "readOnly": true});
     let init = json!({
         "name": "mcp-bridge",
         "image": image,
@@ -62,14 +78,14 @@ pub(super) fn bridge(context: &Context<'_>, restrictions: &Value) -> Result<Brid
             "requests": {"cpu": "10m", "memory": "16Mi", "ephemeral-storage": "1Mi"},
             "limits": {"cpu": "500m", "memory": "64Mi", "ephemeral-storage": ROOM},
         },
-        "volumeMounts": [{"name": "mcp-bridge", "mountPath": FOLDER}],
+        "volumeMounts": [{"name": volume, "mountPath": FOLDER}],
     });
     let environment = vec![
         json!({"name": "MCP_BRIDGE_ADDRESS", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "status.podIP"}}}),
         json!({"name": "MCP_BRIDGE_SESSION_KEY",
                "valueFrom": {"secretKeyRef": {"name": context.name(), "key": super::SESSION_KEY}}}),
     ];
-    let volume = json!({"name": "mcp-bridge", "emptyDir": {"sizeLimit": ROOM}});
+    let volume = json!({"name": volume, "emptyDir": {"sizeLimit": ROOM}});
     Ok(Bridge { command, environment, init, volume, mount })
 }
 

@@ -20,8 +20,9 @@ use crate::domain::status::Record;
 use crate::error::Result;
 
 pub(super) use bridge::check as check_bridge;
-pub(super) use pod::secret_key;
-pub(super) use workload::{asked_for, claims, kind as workload_kind, shared_claims};
+pub(super) use network::service_names;
+pub(super) use pod::{secret_key, user_warning};
+pub(super) use workload::{asked_for, claims, claims_of, kind as workload_kind, shared_claims};
 
 /// An object as it is written.
 #[derive(Debug, Clone, PartialEq)]

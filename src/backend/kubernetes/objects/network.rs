@@ -3,10 +3,13 @@
 use serde_json::{Value, json};
 
 use super::super::kinds::Owned;
+use super::super::names::Names;
 use super::{Context, Object, workload};
+use crate::domain::name::ServiceName;
+use crate::domain::spec::ServiceSpec;
 
 /// Addresses that tell a cloud machine who it is and what it may do. They stay closed whatever a template asks for.
-const METADATA: [&str; 3] = ["169.254.0.0/16", "100.100.100.200/32", "192.0.0.192/32"];
+const METADATA: [&str; 4] = ["169.254.0.0/16", "100.100.100.200/32", "192.0.0.192/32", "168.63.129.16/32"];
 
 /// Where a name server is that runs on every node, in clusters that have one.
 const NODE_LOCAL_DNS: &str = "169.254.20.10/32";
@@ -14,6 +17,7 @@ const NODE_LOCAL_DNS: &str = "169.254.20.10/32";
 /// The Service, and the one without an address that a StatefulSet's pods are named by.
 pub(super) fn services(context: &Context<'_>) -> Vec<Object> {
     let (spec, selector) = (&context.record.spec, context.names.pod_selector(&context.record.name));
+    // Their names are told by `service_names`, too.
     let mut services = Vec::new();
     if let Some(port) = spec.front_port() {
         let ports = json!([{"name": "http", "port": super::SERVICE_PORT, "targetPort": port, "protocol": "TCP"}]);
@@ -25,6 +29,13 @@ pub(super) fn services(context: &Context<'_>) -> Vec<Object> {
         services.push(context.object(Owned::Service, &context.names.headless(context.record.name.as_str()), body));
     }
     services
+}
+
+/// The names of these objects.
+pub(in crate::backend::kubernetes) fn service_names(names: &Names, name: &ServiceName, spec: &ServiceSpec) -> Vec<String> {
+    let front = spec.front_port().map(|_| names.object(name.as_str()));
+    let headless = (workload::kind(spec) == Owned::StatefulSet).then(|| names.headless(name.as_str()));
+    front.into_iter().chain(headless).collect()
 }
 
 /// Closed but for: in, from the ingress controller, the manager and its own replicas, to its port; out, to the name

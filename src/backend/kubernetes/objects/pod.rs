@@ -99,6 +99,21 @@ fn identity(spec: &ServiceSpec, default: Option<u32>) -> (Option<u32>, Option<u3
     (user, group.map_or(user, |group| group.parse().ok()))
 }
 
+/// What becomes of the `user` of a spec, where that is not what it is on one machine.
+pub(in crate::backend::kubernetes) fn user_warning(spec: &ServiceSpec) -> Option<String> {
+    let written = spec.user.as_deref()?;
+    if written.split(':').any(|part| part.parse::<u32>().is_err()) {
+        return Some(format!(
+            "the user '{written}' is not followed: a cluster takes users and groups by number; write the numbers"
+        ));
+    }
+    (identity(spec, None).0 == Some(0)).then(|| {
+        "it runs as root of its node, where the namespace lets it: in a cluster no user namespace is around it; \
+         give 'user' a number above 0"
+            .to_owned()
+    })
+}
+
 /// Volumes of the pod and where they are mounted, but for the bridge's.
 fn writable(context: &Context<'_>) -> (Vec<Value>, Vec<Value>) {
     let spec = &context.record.spec;

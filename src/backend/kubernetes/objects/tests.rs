@@ -16,10 +16,8 @@ fn settings() -> Settings {
     Settings { bridge_image: Some("example.org/mcp-manager:1".into()), ..Settings::new(Access::Account) }
 }
 
-fn made(spec: ServiceSpec, settings: &Settings) -> Vec<Object> {
-    let names = Names { instance: "mcp".into(), namespace: "tools".into() };
-    let replicas = spec.replicas;
-    let record = Record {
+fn record(spec: ServiceSpec) -> Record {
+    Record {
         name: "echo".parse().unwrap(),
         generation: 1,
         desired: Desired::Running,
@@ -27,7 +25,13 @@ fn made(spec: ServiceSpec, settings: &Settings) -> Vec<Object> {
         template: None,
         created_at: Timestamp::UNIX_EPOCH,
         updated_at: Timestamp::UNIX_EPOCH,
-    };
+    }
+}
+
+fn made(spec: ServiceSpec, settings: &Settings) -> Vec<Object> {
+    let names = Names { instance: "mcp".into(), namespace: "tools".into() };
+    let replicas = spec.replicas;
+    let record = record(spec);
     let context = Context { settings, names: &names, record: &record, root: "0-1-2", secrets_digest: "", replicas };
     objects(&context).unwrap()
 }
@@ -223,6 +227,24 @@ fn a_user_is_fixed_only_where_the_cluster_assigns_none() {
 }
 
 #[test]
+fn root_of_a_node_and_users_by_name_are_warned_of() {
+    let warnings = |user: Option<&str>| {
+        let spec = ServiceSpec { user: user.map(str::to_owned), ..http() };
+        super::super::state::warnings(&record(spec)).join("\n")
+    };
+    for fine in [None, Some("1000"), Some("1000:2000"), Some("1000:0")] {
+        assert_eq!(warnings(fine), "", "{fine:?}");
+    }
+    for root in ["0", "0:0", "00", "0:1000"] {
+        assert!(warnings(Some(root)).contains("runs as root of its node"), "{root}");
+    }
+    for name in ["nobody", "nobody:nogroup", "1000:staff", "root"] {
+        let said = warnings(Some(name));
+        assert!(said.contains(&format!("'{name}' is not followed")) && said.contains("write the numbers"), "{said}");
+    }
+}
+
+#[test]
 fn what_is_open_is_open_by_name_and_metadata_never_is() {
     let egress = |spec: ServiceSpec| {
         let objects = made(spec, &settings());
@@ -230,7 +252,9 @@ fn what_is_open_is_open_by_name_and_metadata_never_is() {
     };
     assert!(!egress(http()).contains("0.0.0.0/0"));
     let open = egress(ServiceSpec { egress: true, ..http() });
-    assert!(open.contains("0.0.0.0/0") && open.contains("169.254.0.0/16"), "{open}");
+    for closed in ["169.254.0.0/16", "100.100.100.200/32", "192.0.0.192/32", "168.63.129.16/32"] {
+        assert!(open.contains("0.0.0.0/0") && open.contains(closed), "{closed} is open: {open}");
+    }
 }
 
 #[test]
@@ -246,28 +270,58 @@ fn the_manager_is_let_in_from_its_own_namespace_alone() {
     assert_eq!(ingress(&elsewhere), json!({"podSelector": pods, "namespaceSelector": namespace}));
 }
 
+fn digest(spec: ServiceSpec, settings: &Settings) -> String {
+    made(spec, settings).into_iter().find(|object| object.kind.is_workload()).unwrap().digest
+}
+
 #[test]
 fn another_version_of_the_bridge_replaces_no_pods() {
     let newer = Settings { bridge_image: Some("example.org/mcp-manager:2".into()), ..settings() };
-    let digest = |settings: &Settings| {
-        let objects = made(stdio(), settings);
-        objects.into_iter().find(|object| object.kind.is_workload()).unwrap().digest
+    assert_eq!(digest(stdio(), &settings()), digest(stdio(), &newer));
+}
+
+#[test]
+fn another_domain_replaces_the_pods_that_are_called_by_it_and_no_others() {
+    let below = |domain: &str| Settings { domain: domain.into(), ..settings() };
+    let sse = || ServiceSpec { transport: Transport::Sse, ..stdio() };
+    for spec in [stdio(), sse()] {
+        let digests = ["localhost", "one.example.org", "two.example.org"].map(|domain| digest(spec.clone(), &below(domain)));
+        assert_eq!(digests.iter().collect::<std::collections::BTreeSet<_>>().len(), 3, "{digests:?}");
+    }
+    assert_eq!(digest(http(), &settings()), digest(http(), &below("one.example.org")));
+}
+
+#[test]
+fn a_volume_that_is_called_as_the_bridge_s_folder_is_another_one() {
+    let mount = |volume: &str| Mount { source: MountSource::Volume(volume.into()), target: "/data".into(), read_only: false };
+    let pod = |volume: &str, replicas: u32| {
+        let spec = ServiceSpec { volumes: vec![mount(volume)], replicas, ..stdio() };
+        let objects = made(spec, &settings());
+        objects.iter().find(|object| object.kind.is_workload()).unwrap().json["spec"]["template"]["spec"].clone()
     };
-    assert_eq!(digest(&settings()), digest(&newer));
+    for replicas in [1, 2] {
+        assert_eq!(folder(&pod("data", replicas)), "mcp-bridge");
+        let both = pod("bridge", replicas);
+        assert_eq!(folder(&both), "mcpbridge");
+        assert_eq!(both["initContainers"][0]["volumeMounts"][0]["name"], "mcpbridge");
+        let mounts = both["containers"][0]["volumeMounts"].as_array().unwrap();
+        assert!(mounts.iter().any(|mount| mount["name"] == "mcp-bridge" && mount["mountPath"] == "/data"), "{mounts:?}");
+    }
+}
+
+/// Name of the volume with the bridge, which is the pod's only one at that path.
+fn folder(pod: &Value) -> String {
+    let mounts = pod["containers"][0]["volumeMounts"].as_array().unwrap();
+    let name = mounts.iter().find(|mount| mount["mountPath"] == "/.mcp-bridge").unwrap()["name"].clone();
+    let of_that_name = |volume: &&Value| volume["name"] == name && volume["emptyDir"].is_object();
+    assert_eq!(pod["volumes"].as_array().unwrap().iter().filter(of_that_name).count(), 1, "{pod}");
+    name.as_str().unwrap().to_owned()
 }
 
 #[test]
 fn a_secret_s_public_digest_is_the_keyed_one() {
     let names = Names { instance: "mcp".into(), namespace: "tools".into() };
-    let record = Record {
-        name: "echo".parse().unwrap(),
-        generation: 1,
-        desired: Desired::Running,
-        spec: Arc::new(http()),
-        template: None,
-        created_at: Timestamp::UNIX_EPOCH,
-        updated_at: Timestamp::UNIX_EPOCH,
-    };
+    let record = record(http());
     let settings = settings();
     let context =
         |digest| Context { settings: &settings, names: &names, record: &record, root: "0", secrets_digest: digest, replicas: 1 };

@@ -32,7 +32,8 @@ pub(super) fn workload(context: &Context<'_>) -> Result<Object> {
     let spec = &record.spec;
     let kind = kind(spec);
     let template = pod::template(context)?;
-    let embodied = format!("{} {} {:?}", spec.container_digest(), context.secrets_digest, settings.image_pull_secrets);
+    let mut embodied = format!("{} {} {:?}", spec.container_digest(), context.secrets_digest, settings.image_pull_secrets);
+    embodied.extend(super::bridge::host(spec, settings).map(|host| format!(" {host}")));
     let mut body = json!({
         "replicas": context.replicas,
         "revisionHistoryLimit": REVISIONS,
@@ -112,11 +113,19 @@ pub(in crate::backend::kubernetes) fn shared_claims(known: &names::Names, spec: 
     if has_own_claims(spec) { Vec::new() } else { named_volumes(spec).map(|volume| known.claim(volume)).collect() }
 }
 
+/// The names of the claims that a pod of such a service has.
+pub(in crate::backend::kubernetes) fn claims_of(known: &names::Names, spec: &ServiceSpec, pod: &str) -> Vec<String> {
+    let own = has_own_claims(spec);
+    let name = |volume| if own { format!("{}-{pod}", known.claim(volume)) } else { known.claim(volume) };
+    named_volumes(spec).map(name).collect()
+}
+
 fn volume_claim_templates(context: &Context<'_>) -> Value {
     named_volumes(&context.record.spec).map(|volume| claim(context, &context.names.claim(volume))).collect()
 }
 
-fn named_volumes(spec: &ServiceSpec) -> impl Iterator<Item = &str> {
+/// The volumes that are mounted by name.
+pub(super) fn named_volumes(spec: &ServiceSpec) -> impl Iterator<Item = &str> {
     let names: std::collections::BTreeSet<&str> = spec
         .volumes
         .iter()

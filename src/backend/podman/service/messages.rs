@@ -18,6 +18,7 @@ use super::super::plan::Step;
 use super::super::records::Stored;
 use super::super::replica::{RunId, Tracked};
 use super::super::shared::Shared;
+use super::super::turns;
 use super::{ImageState, Service, Whereabouts};
 use crate::domain::status::{Desired, Progress, Record, ReplicaState};
 use crate::error::{Error, Kind, Result};
@@ -69,6 +70,12 @@ pub(super) enum Aside {
         record: Arc<Record>,
         fate: Fate,
     },
+    /// It is this manager's turn to make something, and these are the containers that there are then.
+    Turn {
+        turn: turns::Making,
+        asked: Instant,
+        found: Result<Vec<Observed>, EngineError>,
+    },
 }
 
 /// Counts as one of the first looks until it is dropped, also by a panic.
@@ -105,9 +112,10 @@ impl Service {
     fn change_record(&mut self, stored: &Stored) {
         if stored.is_newer_than(&self.record) {
             self.take_record(stored);
-        } else if !stored.is_other_than(&self.record) && !stored.cause.is_none() {
+        } else if !stored.is_other_than(&self.record) && stored.written_here {
             // It was found before its writer told of it.
             self.cause = stored.cause.clone();
+            self.making.is_ours();
         }
     }
 
@@ -123,6 +131,7 @@ impl Service {
         self.cause = stored.cause.clone();
         self.whereabouts = Whereabouts::Known;
         self.remove_volumes = stored.remove_volumes;
+        self.making.begin_anew(stored, |container| self.containers.contains_key(container));
         self.warnings = self.shared.warnings_for(&self.record.spec);
         self.failed = None;
         self.attempts = 0;
@@ -217,11 +226,13 @@ impl Service {
             },
             Aside::Missed { record, fate } if Arc::ptr_eq(&record, &self.record) => self.missed(fate),
             Aside::Missed { .. } => {}
+            Aside::Turn { turn, asked, found } => self.take_turn(turn, asked, found),
         }
     }
 
     /// Takes in what the engine said of a container.
     pub(super) fn see(&mut self, observed: Observed, asked: Instant) {
+        self.accept(&observed);
         let check = &self.record.spec.health_check;
         let id = observed.id.clone();
         let container = match self.containers.entry(id) {

@@ -84,6 +84,7 @@ impl Service {
     fn take_effect(&mut self, effect: Effect) {
         match effect {
             Effect::Seen(observed, asked) => self.see(observed, asked),
+            Effect::Made(id) => self.making.has_made(id),
             Effect::Gone(id) => {
                 self.containers.remove(&id);
             }
@@ -110,6 +111,7 @@ impl Service {
                 let changing = self.containers.values().any(|container| *container.observed.digest != *self.digest);
                 let again = errors::may_pass(error.kind) || (self.established && !changing);
                 self.fail(error, again);
+                self.making.has_failed(true);
             }
             Effect::Refused(id, error) => self.refused(&id, error),
             Effect::RecordGone => self.look_for_record(),
@@ -122,6 +124,7 @@ impl Service {
         let pause = grown(FIRST_RETRY, self.attempts, LONGEST_RETRY);
         let again = if again { Attempt::At(Timestamp::now() + pause) } else { Attempt::Never };
         self.attempts = self.attempts.saturating_add(1);
+        self.making.has_failed(false);
         tracing::warn!(service = %self.record.name, %error, "the service could not be brought to what its record says");
         self.failed = Some(Failed { error, again });
     }
@@ -140,7 +143,8 @@ impl Service {
     }
 
     /// The engine could not be asked, or a removal failed: later.
-    fn again(&mut self, error: &Error) {
+    pub(super) fn again(&mut self, error: &Error) {
+        self.making.end_turn();
         self.blocked = Some(Instant::now() + grown(FIRST_PAUSE, self.trouble, LONGEST_PAUSE));
         self.trouble = self.trouble.saturating_add(1);
         tracing::warn!(service = %self.record.name, %error, "a step failed and is repeated");

@@ -157,9 +157,23 @@ async fn old_names_answer_when_the_setting_says_so() {
     assert_eq!(product.post("/tools/docker_ps", &json!({})).await.0, 404);
     let (_, listed) = product.get("/tools").await;
     assert!(!listed.to_string().contains("docker_ps"));
+    let (_, own) = product.get("/openapi.json").await;
+    assert!(own["paths"].get("/tools/docker_ps").is_none());
     product.finish().await;
 
     let product = Product::start(Options::memory().with("MCP_MANAGER_MCP_COMPAT_TOOL_NAMES", "true")).await;
+    let (_, document) = product.get("/openapi.json").await;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        let is_old = own["paths"].get(path).is_none();
+        assert_eq!(item["post"]["deprecated"] == true, is_old, "{path}");
+    }
+    let restart = &document["paths"]["/tools/docker_restart"]["post"];
+    let body = &restart["requestBody"]["content"]["application/json"]["schema"];
+    assert_eq!(
+        (&restart["operationId"], &body["required"]),
+        (&json!("tool_docker_restart"), &json!(["service_name"])),
+        "{restart:#}"
+    );
     let call = async |tool: &str, arguments: Value| {
         let (status, answer) = product.post(&format!("/tools/{tool}"), &arguments).await;
         assert_eq!(status, 200, "{tool}: {answer:#}");
@@ -195,6 +209,13 @@ async fn old_names_answer_when_the_setting_says_so() {
     assert_eq!(old["inputSchema"]["required"], json!(["service_name", "key", "value"]));
     let (status, problem) = product.post("/tools/docker_logs", &json!({"name": "old"})).await;
     assert_eq!((status, problem["errors"].as_array().unwrap().len()), (422, 2), "{problem:#}");
+    let (status, problem) = product.post("/tools/docker_logs", &json!({"servicename": "old", "lines": "all"})).await;
+    let said = |field: &str| problem["errors"].as_array().unwrap().iter().find(|error| error["field"] == field).cloned().unwrap();
+    assert_eq!((status, &said("servicename")["remedy"]), (422, &json!("did you mean 'service_name'?")), "{problem:#}");
+    assert_eq!(
+        (&said("lines")["message"], &said("service_name")["message"]),
+        (&json!("is not a whole number"), &json!("is missing"))
+    );
     product.finish().await;
 }
 

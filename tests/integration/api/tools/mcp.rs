@@ -227,23 +227,40 @@ async fn what_must_be_confirmed_is_asked_first_in_the_era_without_sessions() {
     let url = format!("{}/mcp", product.url);
     product.create_echo("echo", json!({})).await;
     let remove = call("container_remove", &json!({"name": "echo"}));
-    let mute = stateless(&product.client, &url, "tools/call", remove.clone()).await;
-    assert_eq!((mute.status, mute.error_code()), (400, -32021), "{mute:?}");
+    let mut unasked = remove.clone();
+    unasked["inputResponses"] = json!({"confirm": {"action": "accept", "content": {"confirm": true}}});
+    for mute in [&remove, &unasked] {
+        let mute = stateless(&product.client, &url, "tools/call", mute.clone()).await;
+        assert_eq!((mute.status, mute.error_code()), (400, -32021), "{mute:?}");
+    }
     let asks = json!({"elicitation": {"form": {}}});
     let question = stateless_with(&product.client, &url, "tools/call", remove.clone(), asks.clone()).await;
     assert_eq!(question.result()["resultType"], "input_required", "{question:?}");
     let elicitation = &question.result()["inputRequests"]["confirm"];
     assert_eq!(elicitation["method"], "elicitation/create");
     assert!(elicitation["params"]["message"].as_str().unwrap().contains("name \"echo\""));
+    // An answer counts only for what was asked: with its state, and with the same arguments.
+    let state = &question.result()["requestState"];
+    let mut other = unasked.clone();
+    (other["arguments"]["name"], other["requestState"]) = ("other".into(), state.clone());
+    let mut forged = unasked.clone();
+    forged["requestState"] = format!("{}x", state.as_str().unwrap()).into();
+    product.create_echo("other", json!({})).await;
+    for wrong in [unasked, other, forged] {
+        let asked = stateless_with(&product.client, &url, "tools/call", wrong, asks.clone()).await;
+        assert_eq!(asked.result()["resultType"], "input_required", "{asked:?}");
+    }
+    assert_eq!(product.get("/containers").await.1["total"], 2, "nobody was asked");
     for (answer, left) in [
-        (json!({"action": "decline"}), 1),
-        (json!({"action": "accept", "content": {"confirm": false}}), 1),
-        (json!({"action": "accept", "content": {"confirm": true}}), 0),
+        (json!({"action": "decline"}), 2),
+        (json!({"action": "accept", "content": {"confirm": false}}), 2),
+        (json!({"action": "accept", "content": {"confirm": true}}), 1),
     ] {
         let mut again = remove.clone();
+        again["requestState"] = state.clone();
         again["inputResponses"] = json!({"confirm": answer});
         let done = stateless_with(&product.client, &url, "tools/call", again, asks.clone()).await;
-        assert_eq!(done.result()["isError"], left == 1, "{done:?}");
+        assert_eq!(done.result()["isError"], left == 2, "{done:?}");
         assert_eq!(product.get("/containers").await.1["total"], left, "{done:?}");
     }
     // Other tools, and the API, which people and programs use on purpose, are not asked.

@@ -176,3 +176,22 @@ async fn a_service_is_tried_from_the_shell_in_either_era() {
     assert_eq!(own["structuredContent"]["status"], "healthy");
     product.finish().await;
 }
+
+#[tokio::test]
+async fn a_service_is_asked_where_its_label_says_that_it_speaks_mcp() {
+    let product = Product::start(Options::memory()).await;
+    product.create_echo("echo", json!({"labels": {"mcp.path": "/other"}})).await;
+    product.create_echo("mute", json!({"labels": {"mcp.path": "false"}})).await;
+    let user = User::of_product(&product);
+    // Nothing answers here; where it was asked is said.
+    for (command, says) in [
+        ("mcp-tools echo", "/other does not speak MCP"),
+        ("mcp-call echo x", "/other does not speak MCP"),
+        ("mcp-tools echo --path /mine", "/mine does not speak MCP"),
+        ("mcp-tools mute", "'mute' speaks no MCP"),
+    ] {
+        let ran = user.run(command).await;
+        assert!(ran.code != 0 && ran.stderr.contains(says), "{command}: {ran:#?}");
+    }
+    product.finish().await;
+}
