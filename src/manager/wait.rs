@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
@@ -72,16 +73,19 @@ pub struct Waited {
 const SEEN: Duration = Duration::from_secs(5);
 
 impl Manager {
-    /// Waits until `judge` says how it ended; `NotReached` after `limit`.
-    pub(super) async fn wait_until(
+    /// Waits until `judge` says how it ended; `NotReached` after `limit`, of which no time passes while the service
+    /// `is_excused`, or after the longest time that anybody waits.
+    async fn wait_while(
         &self,
         name: &ServiceName,
         patience: &Patience,
         limit: Duration,
+        is_excused: fn(&ServiceState) -> bool,
         judge: impl Fn(&ServiceState) -> Option<Outcome>,
     ) -> Waited {
         let mut view = self.backend.view();
         let mut seen = None;
+        let (mut left, mut looked) = (limit, Instant::now());
         let watch = async {
             loop {
                 seen = view.borrow_and_update().services.get(name).cloned();
@@ -94,13 +98,22 @@ impl Manager {
                 if let Some(outcome) = outcome {
                     return outcome;
                 }
-                if view.changed().await.is_err() {
-                    return Outcome::Failed(Error::shutting_down());
+                let excused = seen.as_deref().is_some_and(is_excused);
+                let until_changed = tokio::time::timeout(if excused { Duration::MAX } else { left }, view.changed()).await;
+                match until_changed {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) => return Outcome::Failed(Error::shutting_down()),
+                    Err(_) => return Outcome::NotReached,
                 }
+                let now = Instant::now();
+                if !excused {
+                    left = left.saturating_sub(now - looked);
+                }
+                looked = now;
             }
         };
         let outcome = tokio::select! {
-            waited = tokio::time::timeout(limit.min(self.settings.max_wait), watch) => waited.unwrap_or(Outcome::NotReached),
+            waited = tokio::time::timeout(self.settings.max_wait, watch) => waited.unwrap_or(Outcome::NotReached),
             () = patience.cancelled.cancelled() => {
                 Outcome::Failed(Error::called_off("the request was cancelled by its caller"))
             }
@@ -108,8 +121,19 @@ impl Manager {
         Waited { outcome, seen }
     }
 
+    /// Waits until `judge` says how it ended; `NotReached` after `limit`.
+    pub(super) async fn wait_until(
+        &self,
+        name: &ServiceName,
+        patience: &Patience,
+        limit: Duration,
+        judge: impl Fn(&ServiceState) -> Option<Outcome>,
+    ) -> Waited {
+        self.wait_while(name, patience, limit, |_| false, judge).await
+    }
+
     /// Waits for the change of `generation` as `patience` says. A newer record is waited for as well if it `is_so`: says
-    /// what this one was for.
+    /// what this one was for. A service does not start before its images are there, so pulls do not count.
     pub(super) async fn wait_for(
         &self,
         name: &ServiceName,
@@ -121,7 +145,8 @@ impl Manager {
         if patience.wait == Wait::None {
             return self.until_seen(name, generation).await;
         }
-        self.wait_until(name, patience, limit, |service| judge(service, generation, patience.wait, is_so)).await
+        let is_pulling = |service: &ServiceState| service.phase == Phase::Pulling;
+        self.wait_while(name, patience, limit, is_pulling, |service| judge(service, generation, patience.wait, is_so)).await
     }
 
     /// Waits until whoever reads sees the record of `generation`, or a newer one.

@@ -165,6 +165,23 @@ async fn a_pull_tells_how_far_it_is_until_the_image_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_time_to_start_begins_when_the_image_is_there() {
+    if !podman::ready().await {
+        return;
+    }
+    let registry = Registry::start().await;
+    let product = Product::start(registry.options()).await;
+    registry.publish("slow/image:2", "slow", architectures().0);
+    let image = registry.reference("slow/image:2");
+    // The pull takes five times as long. Whether the container runs that soon is for the machine to say.
+    let (status, service) = create(&product, &image, json!({"start_timeout": "1s"})).await;
+    assert_eq!(status, 201, "{service:#}");
+    assert_ne!(service["status"], "pulling", "{service:#}");
+    product.until("pulled", "it runs", |service| service["status"] == "running").await;
+    product.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_pull_that_takes_too_long_names_the_setting_that_limits_it() {
     if !podman::ready().await {
         return;
