@@ -285,7 +285,8 @@ impl Engine {
     pub(super) async fn remove_volume(&self, name: &str) -> Answer<bool> {
         match within(SHORT, async { self.podman.volumes().get(name).delete().await }).await {
             Ok(()) => Ok(true),
-            Err(error) if error.is_missing() => Ok(false),
+            // The second is said, as an error of the engine's own, to whoever is overtaken by somebody else's removal.
+            Err(error) if error.is_missing() || error.says("no such volume") => Ok(false),
             Err(error) => Err(error),
         }
     }
