@@ -95,6 +95,12 @@ pub struct Traefik {
 }
 
 impl Traefik {
+    /// What it has said of itself, without the requests.
+    pub fn said(&self) -> String {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        log.lines().filter(|line| !line.contains("\"RequestMethod\"")).collect::<Vec<_>>().join("\n")
+    }
+
     /// Starts Traefik with the shipped files, on free ports, in front of `product`.
     pub async fn start(program: &str, product: &Product, provider: u16) -> Self {
         let files = Files::shipped(product);
