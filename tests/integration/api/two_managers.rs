@@ -302,6 +302,29 @@ async fn a_manager_that_could_not_have_made_a_service_leaves_alone_what_another_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn restarts_in_quick_succession_are_carried_out_whichever_managers_are_asked() {
+    if !podman::ready().await {
+        return;
+    }
+    let one = Product::start(Options::podman()).await;
+    let other = one.beside().await;
+    let service = one.create_echo("echo", json!({})).await;
+    other.until("echo", "it runs", |service| service["status"] == "running").await;
+    let id = service["instances"][0]["id"].as_str().unwrap();
+    let began = async || podman::podman(&["inspect", "--format", "{{.State.StartedAt}}", id]).await;
+    let mut before = began().await;
+    for manager in [&one, &other].into_iter().cycle().take(10) {
+        let (status, answer) = manager.post("/containers/echo/restart", &json!({})).await;
+        assert_eq!(status, 200, "{answer:#}");
+        let now = began().await;
+        assert_ne!(now, before, "{answer:#}\n{}\n----\n{}", one.log(), other.log());
+        before = now;
+    }
+    one.finish().await;
+    other.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_one_manager_could_not_make_and_another_could_is_no_failure_to_either() {
     if !podman::ready().await {
         return;

@@ -148,10 +148,7 @@ impl Service {
         match found {
             Ok(found) => {
                 self.making.turn = Some(turn);
-                self.containers.retain(|id, known| known.is_newer_than(asked) || found.iter().any(|found| found.id == *id));
-                for observed in found {
-                    self.see(observed, asked);
-                }
+                self.see_all(found, asked);
             }
             Err(error) => self.again(&errors::engine(error, "look at the containers")),
         }
@@ -172,7 +169,7 @@ impl Service {
 }
 
 /// All containers of a service, each looked at.
-async fn look_at_all(shared: &Shared, record: &Record) -> Result<Vec<Observed>, EngineError> {
+pub(super) async fn look_at_all(shared: &Shared, record: &Record) -> Result<Vec<Observed>, EngineError> {
     let mut found = Vec::new();
     for id in missing::containers_of(shared, &record.name).await?.into_iter().filter_map(|listed| listed.id) {
         found.extend(shared.look(&id, record.spec.front_port()).await?);

@@ -19,7 +19,7 @@ use super::super::records::Stored;
 use super::super::replica::{RunId, Tracked};
 use super::super::shared::Shared;
 use super::super::turns;
-use super::{ImageState, Service, Whereabouts};
+use super::{ImageState, Service, Whereabouts, making};
 use crate::domain::status::{Desired, Progress, Record, ReplicaState};
 use crate::error::{Error, Kind, Result};
 
@@ -76,6 +76,13 @@ pub(super) enum Aside {
         asked: Instant,
         found: Result<Vec<Observed>, EngineError>,
     },
+    /// All is to be restarted, and these are the containers that there are.
+    Restart {
+        reply: oneshot::Sender<Result<()>>,
+        cause: Span,
+        asked: Instant,
+        found: Result<Vec<Observed>, EngineError>,
+    },
 }
 
 /// Counts as one of the first looks until it is dropped, also by a panic.
@@ -97,10 +104,7 @@ impl Service {
             Message::RecordMissing => self.look_for_record(),
             Message::Connected => self.blocked = None,
             Message::Progress(progress) => self.progress = self.is_fetching().then_some(progress),
-            Message::Restart(reply, cause) => {
-                self.cause = cause;
-                self.restart(reply);
-            }
+            Message::Restart(reply, cause) => self.look_before_restart(reply, cause),
             Message::Remove(reply) => self.removals.push(reply),
         }
     }
@@ -227,6 +231,16 @@ impl Service {
             Aside::Missed { record, fate } if Arc::ptr_eq(&record, &self.record) => self.missed(fate),
             Aside::Missed { .. } => {}
             Aside::Turn { turn, asked, found } => self.take_turn(turn, asked, found),
+            Aside::Restart { reply, cause, asked, found } => match found {
+                Ok(found) => {
+                    self.see_all(found, asked);
+                    self.cause = cause;
+                    self.restart(reply);
+                }
+                Err(error) => {
+                    let _ = reply.send(Err(errors::engine(error, "look at the containers")));
+                }
+            },
         }
     }
 
@@ -249,6 +263,25 @@ impl Service {
             self.established = false;
             self.fail(error, false);
         }
+    }
+
+    /// Takes in all containers that there are.
+    pub(super) fn see_all(&mut self, found: Vec<Observed>, asked: Instant) {
+        self.containers.retain(|id, known| known.is_newer_than(asked) || found.iter().any(|found| found.id == *id));
+        for observed in found {
+            self.see(observed, asked);
+        }
+    }
+
+    /// What has just been started by another manager may be known here as ended still, and is restarted all the same.
+    fn look_before_restart(&self, reply: oneshot::Sender<Result<()>>, cause: Span) {
+        let (shared, record) = (self.shared.clone(), self.record.clone());
+        let look = async move {
+            let asked = Instant::now();
+            let found = making::look_at_all(&shared, &record).await;
+            Aside::Restart { reply, cause, asked, found }
+        };
+        self.aside.push(look.boxed());
     }
 
     fn restart(&mut self, reply: oneshot::Sender<Result<()>>) {
