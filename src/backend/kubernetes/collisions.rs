@@ -38,13 +38,12 @@ pub(super) fn check(
 mod tests {
     use std::sync::Arc;
 
-    use jiff::Timestamp;
-
     use super::super::root::Root;
     use super::super::world::{Item, News, Source};
     use super::*;
+    use crate::backend::Change;
     use crate::domain::spec::{Mount, MountSource};
-    use crate::domain::status::{Desired, Record};
+    use crate::domain::status::Desired;
 
     fn web() -> ServiceSpec {
         ServiceSpec { port: Some(8000), ..ServiceSpec::default() }
@@ -58,15 +57,7 @@ mod tests {
 
     fn world(service: &str, spec: ServiceSpec) -> World {
         let (mut world, name) = (World::default(), service.parse::<ServiceName>().unwrap());
-        let record = Record {
-            name: name.clone(),
-            generation: 1,
-            desired: Desired::Running,
-            spec: Arc::new(spec),
-            template: None,
-            created_at: Timestamp::UNIX_EPOCH,
-            updated_at: Timestamp::UNIX_EPOCH,
-        };
+        let record = Change { spec: Arc::new(spec), template: None, desired: Desired::Running }.first(&name);
         let root = Root { uid: "u".into(), version: "1".into(), deleting: false, record: Arc::new(record), refusal: None };
         let item = Box::new(Item::Root(root));
         world.hear(Source::Roots, News::Is { service: name, name: String::new(), item });
