@@ -12,6 +12,8 @@
 #   --acme              certificates from an ACME server of our own (Debian's pebble)
 #   --measure           time from 'up' to the first answer, beside one container of the same engine, five times each
 #   --figures FILE      measure alone, and add the medians to FILE as scripts/bench.sh reads them
+#   --podman            the same with podman-compose on a Podman of root's (Debian's): the calls, the rights, data in volumes, and
+#                       what is left. Rights taken away, TLS, profiles and several managers are tried with Docker alone.
 #   --keep              leave the composition and the Docker engine running, and say how to reach them
 #   --help              this text
 #
@@ -25,8 +27,9 @@ set -euo pipefail
 . "$(dirname "$0")/lib/machine.sh"
 . "$(dirname "$0")/lib/build.sh"
 . "$(dirname "$0")/lib/docker.sh"
+. "$(dirname "$0")/lib/podman-compose.sh"
 
-binaries='' rights='' managers='' acme='' measure='' figures='' keep=''
+binaries='' rights='' managers='' acme='' measure='' figures='' podman='' keep=''
 while [ $# -gt 0 ]; do
   case $1 in
     --binaries) [ $# -ge 2 ] || fail "$1 needs a folder"; binaries=$(realpath "$2"); shift ;;
@@ -35,6 +38,7 @@ while [ $# -gt 0 ]; do
     --acme) acme=yes ;;
     --measure) measure=yes ;;
     --figures) [ $# -ge 2 ] || fail "$1 needs a file"; figures=$(realpath "$2"); shift ;;
+    --podman) podman=yes ;;
     --keep) keep=yes ;;
     -h | --help) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;;
     *) fail "unknown option $1" "See: $0 --help" ;;
@@ -42,6 +46,7 @@ while [ $# -gt 0 ]; do
   shift
 done
 
+[ -z "$podman" ] || [ -z "$rights$managers$acme$measure$figures" ] || fail "--podman goes with --binaries and --keep alone" "See: $0 --help"
 . "$(dirname "$0")/lib/http.sh"
 . "$(dirname "$0")/lib/mcp.sh"
 folder=$(mktemp -d /tmp/mcp-compose.XXXXXX)
@@ -54,13 +59,13 @@ finish() {
     exit "$result"
   fi
   if [ "$result" != 0 ] && [ -n "${compose:-}" ]; then
-    here ps --all || true
-    here logs --no-color --tail 15 engine mcp-manager || true
+    docker ps --all --filter "label=com.docker.compose.project=$project" || true
+    here logs --tail 15 engine mcp-manager || true
   fi
   if [ -n "${compose:-}" ]; then COMPOSE_PROFILES=redis,postgres here down --volumes --timeout 5 >/dev/null 2>&1 || true; fi
   # shellcheck disable=SC2086 # two process ids
   if [ -n "${acme_pids:-}" ]; then kill $acme_pids 2>/dev/null || true; fi
-  stop_docker
+  if [ -n "$podman" ]; then stop_podman; else stop_docker; fi
   rm -rf "$folder" "$answers"
   if [ "$result" = 0 ]; then step "passed in $SECONDS s, $checks answers right"; fi
   exit "$result"
@@ -72,6 +77,14 @@ trap 'exit 130' INT TERM
 here() { (cd "$folder" && COMPOSE_PROJECT_NAME=$project "${compose[@]}" "$@"); }
 # Published ports of an engine of our own are in its network.
 curl() { command ${on_docker[@]+"${on_docker[@]}"} curl "$@"; }
+# of SERVICE: the ids of its containers that run.
+of() { docker ps --quiet --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$1"; }
+# come_up: everything runs and is healthy.
+come_up() {
+  # podman-compose waits for nothing.
+  if [ -n "$podman" ]; then here up --detach; until_answers http://localhost/api/mcp/ready
+  else here up --detach --wait --wait-timeout 120 --quiet-pull; fi
+}
 # Everything of the project's that Docker knows.
 left() {
   local label=label=com.docker.compose.project=$project
@@ -82,9 +95,14 @@ left() {
 
 main() {
   choose_cache
-  ensure_docker
-  ensure_compose
-  step "Docker $(docker version --format '{{.Server.Version}}'), Compose $("${compose[@]}" version --short)"
+  if [ -n "$podman" ]; then
+    use_podman
+    step "Podman $(docker version --format '{{.Client.Version}}'), podman-compose $podman_compose_release"
+  else
+    ensure_docker
+    ensure_compose
+    step "Docker $(docker version --format '{{.Server.Version}}'), Compose $("${compose[@]}" version --short)"
+  fi
   step "a clean checkout"
   # What is committed, and nothing else, where that can be told.
   if git -C "$checkout" rev-parse HEAD >/dev/null 2>&1; then git -C "$checkout" archive HEAD | tar -x -C "$folder"
@@ -98,6 +116,7 @@ main() {
   calls
   rights_as_they_are
   volumes_stay
+  if [ -n "$podman" ]; then down; return; fi
   replaced
   several_managers
   encrypted
@@ -112,20 +131,22 @@ main() {
 configure() {
   local services names name
   cp "$folder/.env.example" "$folder/.env"
+  if [ -n "$podman" ]; then sed -i 's/^#\(ENGINE_PROC=\)/\1/' "$folder/.env"; fi
   # What can be set is in .env.example.
   while read -r name; do
     grep -q "^#\{0,1\}$name=" "$folder/.env.example" || fail ".env.example does not have $name"
   done < <(sed 's/#.*//' "$folder"/docker-compose.yml "$folder"/docker/traefik/*.yml | grep -oE '[$][{][A-Z_]+' | tr -d '{$' | sort -u)
   # By .env alone, both files are one project.
-  names=$(cd "$folder" && for file in docker-compose.yml docker/traefik/docker-compose.yml; do
+  [ -n "$podman" ] || names=$(cd "$folder" && for file in docker-compose.yml docker/traefik/docker-compose.yml; do
     env -u COMPOSE_PROJECT_NAME "${compose[@]}" --file "$file" config | sed -n 's/^name: //p'
   done)
-  [ "$names" = $'mcp\nmcp' ] || fail "the two files are not one project: ${names//$'\n'/ }"
+  [ -n "$podman" ] || [ "$names" = $'mcp\nmcp' ] || fail "the two files are not one project: ${names//$'\n'/ }"
   services=$(here config --services | sort | tr '\n' ' ')
   [ "$services" = 'engine mcp-manager traefik ' ] || fail "the composition has other services than it should: $services"
   [ "$(here --file docker/traefik/docker-compose.yml config --services | sort | tr '\n' ' ')" = "$services" ] ||
     fail "docker/traefik/docker-compose.yml is not the same composition"
-  if have docker-compose && [[ $(docker-compose version --short 2>/dev/null) == 1.* ]]; then
+  if [ -n "$podman" ]; then :
+  elif have docker-compose && [[ $(docker-compose version --short 2>/dev/null) == 1.* ]]; then
     (cd "$folder" && docker-compose config --quiet) || fail "Compose 1 does not read the composition"
   else
     warn "left out: that Compose 1.29 reads the composition (docker-compose 1.29 is not installed)"
@@ -146,8 +167,8 @@ secrets_of_an_installation() {
 no_secret_in_images() {
   local found
   found=$(docker run --rm --network none --entrypoint find localhost/mcp/engine:latest / -xdev \
-    '(' -name installation-secret -o -name '*.key' -o -path '*/mcp-manager/images/*/Dockerfile' ')' 2>/dev/null) || true
-  case $found in *images/echo/Dockerfile*) ;; *) fail "the engine's image has no recipe of the echo server, or cannot be searched" "$found" ;; esac
+    '(' -name installation-secret -o -name '*.key' -o -path '*/mcp-manager/images/*/Dockerfile' ')' 2>"$folder/find.log") || true
+  case $found in *images/echo/Dockerfile*) ;; *) fail "the engine's image has no recipe of the echo server, or cannot be searched" "$found" "$(tail -n 3 "$folder/find.log")" ;; esac
   found=$(grep -v '/Dockerfile$' <<<"$found" || true)
   [ -z "$found" ] || fail "the engine's image holds secrets of the installation:" "$found"
   note "ok  the engine's image has the echo server's recipe, and no secret of the installation"
@@ -164,10 +185,10 @@ build() {
   fi
   from=$SECONDS
   if [ -z "$binaries" ]; then
-    here build --quiet || fail "the images could not be built"
+    build_quietly || fail "the images could not be built" "$(tail -n 5 "$folder/build.log")"
     note "images built in $((SECONDS - from)) s"
     from=$SECONDS
-    here build --quiet
+    build_quietly
     note "and again in $((SECONDS - from)) s"
     [ $((SECONDS - from)) -lt 60 ] || fail "a second build took $((SECONDS - from)) s, though nothing had changed"
     return
@@ -182,15 +203,18 @@ build() {
     "$folder/docker/Dockerfile" >"$folder/docker/Dockerfile.binaries"
   echo '!out' >>"$folder/.dockerignore"
   sed -i 's|dockerfile: docker/Dockerfile|&.binaries|' "$folder/docker-compose.yml"
-  here build --quiet || fail "the images could not be built"
+  build_quietly || fail "the images could not be built" "$(tail -n 5 "$folder/build.log")"
   note "images built in $((SECONDS - from)) s"
 }
+
+# build_quietly: podman-compose has no word for that.
+build_quietly() { if [ -n "$podman" ]; then here build >"$folder/build.log" 2>&1; else here build --quiet 2>&1 | tee "$folder/build.log"; fi; }
 
 up() {
   local from
   from=$(date +%s%N)
   step "up"
-  here up --detach --wait --wait-timeout 120 --quiet-pull || fail "the composition did not come up"
+  come_up >"$folder/up.log" 2>&1 || fail "the composition did not come up" "$(tail -n 5 "$folder/up.log")"
   until_answers http://localhost/api/mcp/ready
   note "the first answer came $((($(date +%s%N) - from) / 1000000)) ms after 'up'"
 }
@@ -277,7 +301,7 @@ calls() {
 no_way_back() {
   local targets='' container address script outside='' number=0 tries=0
   for container in mcp-manager/8000 mcp-manager/8082 traefik/8081 traefik/8000 traefik/8080; do
-    for address in $(docker inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}' "$(here ps --quiet "${container%/*}")"); do
+    for address in $(docker inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}' "$(of "${container%/*}")"); do
       targets+=" $address/${container#*/}" number=$((number + 1))
     done
   done
@@ -306,6 +330,7 @@ no_way_back() {
 rights_as_they_are() {
   local id name line more
   step "rights"
+  if [ -n "$podman" ]; then rights_by_podman; return; fi
   for id in $(here ps --quiet); do
     name=$(docker inspect --format '{{index .Config.Labels "com.docker.compose.service"}}' "$id")
     line=$(docker inspect --format '{{.HostConfig.Privileged}} {{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}} {{.HostConfig.CapAdd}} {{.Config.User}} {{.HostConfig.NetworkMode | printf "%.4s"}} {{range .Mounts}}{{.Source}} {{end}}' "$id")
@@ -326,6 +351,20 @@ rights_as_they_are() {
   here exec -T engine sh -c 'echo written >/srv/mcp/mark && rm /srv/mcp/mark' || fail "services could not write in /srv/mcp"
 }
 
+# rights_by_podman: Podman tells of capabilities, masks and options in other words than Docker.
+rights_by_podman() {
+  local name line
+  for name in traefik mcp-manager engine; do
+    line=$(docker inspect --format '{{.HostConfig.Privileged}} {{.HostConfig.ReadonlyRootfs}} {{.BoundingCaps}} {{.Config.User}} {{.HostConfig.SecurityOpt}} pid={{.HostConfig.PidMode}} ipc={{.HostConfig.IpcMode}} {{range .HostConfig.Devices}}{{.PathOnHost}} {{end}}{{range .Mounts}}{{.Source}} {{end}}' "$(of "$name")")
+    case $line in *docker.sock* | *podman/podman.sock*) fail "$name has a socket of the machine's engine: $line" ;; esac
+    case $name in
+      engine) [[ $line == 'false true [CAP_SETGID CAP_SETUID] 1000:1000 '* ]] ;;
+      *) [[ $line == 'false true [] '[1-9]*no-new-privileges* ]] ;;
+    esac || fail "$name has other rights than it should: $line"
+    note "ok  $name: not privileged, read-only, no socket, $line"
+  done
+}
+
 volumes_stay() {
   step "down and up again keep services and their files"
   ask POST http://localhost/api/mcp/containers/keeper/start "${json[@]}" --data \
@@ -333,7 +372,7 @@ volumes_stay() {
   expect_status 201
   writer
   here down --timeout 30 >/dev/null 2>&1 || fail "down failed"
-  here up --detach --wait --wait-timeout 120 >/dev/null 2>&1 || fail "the composition did not come up again"
+  come_up >/dev/null 2>&1 || fail "the composition did not come up again"
   until_answers http://keeper.localhost/health
   until_answers http://echo.localhost/health
   ask GET http://localhost/api/mcp/containers/keeper

@@ -16,14 +16,35 @@ ensure_docker() {
   fi
   am_root || fail "no Docker engine answers, and only root can start one" "Start Docker, or run this as root."
   ensure_packages "$cache/logs/apt.log" docker.io slirp4netns iproute2 util-linux
-  docker_folder=$(mktemp -d /tmp/mcp-docker.XXXXXX)
   local images=${MCP_DOCKER_IMAGES:-$cache/docker} mirror='' tries=0
   if [ -n "${MCP_TEST_HUB:-}" ]; then mirror=--registry-mirror=http://10.0.2.2:${MCP_TEST_HUB##*:}; fi
-  mkdir -p "$images"
-  # One engine at a time has the images, which inherits the lock: they are in use as long as it, or anything of it, lives.
-  exec {docker_lock}>"$images.lock"
-  flock --nonblock "$docker_lock" || { step "waiting for another engine to leave $images"; flock "$docker_lock"; }
+  hold_images "$images"
   step "starting a Docker engine of our own (images in $images)"
+  # shellcheck disable=SC2016 # for the shell inside
+  own_network 'exec dockerd --host "unix://$1/docker.sock" --data-root "$2" --exec-root "$1/exec" --pidfile "$1/dockerd.pid" $3' \
+    "$images" "$mirror"
+  export DOCKER_HOST=unix://$docker_folder/docker.sock
+  until docker info >/dev/null 2>&1; do
+    tries=$((tries + 1))
+    if [ "$tries" -ge 300 ] || [ ! -d "/proc/$docker_pid" ]; then fail "dockerd did not start" "$(tail -n 5 "$docker_folder/log")"; fi
+    sleep 0.1
+  done
+}
+
+# hold_images FOLDER: one engine at a time has the images, which inherits the lock: they are in use as long as it, or anything
+# of it, lives.
+hold_images() {
+  mkdir -p "$1"
+  exec {docker_lock}>"$1.lock"
+  flock --nonblock "$docker_lock" || { step "waiting for another engine to leave $1"; flock "$docker_lock"; }
+}
+
+# own_network SCRIPT ARGUMENT...: makes $docker_folder and runs the script, which must end in an exec, in a network of its own
+# with a way out. It gets the folder as $1 and the arguments after that.
+own_network() {
+  local script=$1 tries=0
+  shift
+  docker_folder=$(mktemp -d /tmp/mcp-docker.XXXXXX)
   # shellcheck disable=SC2016 # for the shell inside
   setsid unshare --net --mount --propagation private bash -c '
     ip link set lo up
@@ -32,8 +53,7 @@ ensure_docker() {
     sysctl -qw net.ipv4.ip_forward=1
     echo "nameserver 10.0.2.3" >"$1/resolv.conf"
     mount --bind "$1/resolv.conf" "$(realpath /etc/resolv.conf)"
-    exec dockerd --host "unix://$1/docker.sock" --data-root "$2" --exec-root "$1/exec" --pidfile "$1/dockerd.pid" $3
-  ' - "$docker_folder" "$images" "$mirror" >"$docker_folder/log" 2>&1 </dev/null &
+    '"$script" - "$docker_folder" "$@" >"$docker_folder/log" 2>&1 </dev/null &
   until [ -s "$docker_folder/pid" ]; do sleep 0.1; done
   docker_pid=$(cat "$docker_folder/pid")
   slirp4netns --configure --mtu=65520 "$docker_pid" tap0 >"$docker_folder/slirp.log" 2>&1 </dev/null &
@@ -41,17 +61,10 @@ ensure_docker() {
   on_docker=(nsenter --target "$docker_pid" --net)
   until "${on_docker[@]}" ip route show default | grep -q tap0; do
     tries=$((tries + 1))
-    [ "$tries" -lt 100 ] || fail "the network of the Docker engine did not come up" "$(tail -n 3 "$docker_folder/slirp.log")"
+    [ "$tries" -lt 100 ] || fail "the network of the engine did not come up" "$(tail -n 3 "$docker_folder/slirp.log")"
     sleep 0.1
   done
   : >"$docker_folder/connected"
-  export DOCKER_HOST=unix://$docker_folder/docker.sock
-  tries=0
-  until docker info >/dev/null 2>&1; do
-    tries=$((tries + 1))
-    if [ "$tries" -ge 300 ] || [ ! -d "/proc/$docker_pid" ]; then fail "dockerd did not start" "$(tail -n 5 "$docker_folder/log")"; fi
-    sleep 0.1
-  done
 }
 
 # stop_docker: ends what ensure_docker started.

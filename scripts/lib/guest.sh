@@ -52,6 +52,8 @@ stage_set_up() {
   shell_image
   a_burner_gets_its_share
   a_fork_bomb_is_stopped
+  step "storage is limited where the engine can do that"
+  storage_is_limited
   step "a manager that breaks down is started again, and its services go on"
   kill -KILL "$(manager_pid)"
   wait_for_answer
@@ -197,7 +199,10 @@ limits_are_enforced() {
 
 same() { [ "$2" = "$3" ] || fail "$1 is $3, not $2"; note "ok  $1 is $2"; }
 
+# a_hog_is_killed: by its limit, and nothing else: who else runs goes on with the processes that it had.
 a_hog_is_killed() {
+  local others
+  others=$(others)
   ask POST "$api/containers" "${json[@]}" --data '{"service_name": "hog", "template": "echo", "memory_limit": "32m",
     "restart_policy": "no", "environment": {"MCP_ECHO_TEST_CONTROLS": "true"}}'
   expect_status 201
@@ -206,9 +211,16 @@ a_hog_is_killed() {
   ask GET "$api/containers/hog"
   expect_member oom_killed true
   expect_member code 137
+  same 'the processes of the others' "$others" "$(others)"
   "$manager" status hog | tee "$answers/status"
   ask DELETE "$api/containers/hog"
   expect_status 204
+}
+
+# others: the processes of the manager, of Podman's service and of echo.
+others() {
+  echo "manager $(manager_pid), podman $(pgrep --uid "$target_uid" --full 'podman.* system service' | tr '\n' ' '), echo" \
+    "$(as_target podman inspect mcp-echo-1-1 --format '{{.State.Pid}} {{.RestartCount}}')"
 }
 
 # shell_image: localhost/shell, the machine's own shell with what it is linked with, since nothing else is at hand.
@@ -263,6 +275,57 @@ a_fork_bomb_is_stopped() {
   expect_status 200
   ask DELETE "$api/containers/bomb"
   expect_status 204
+}
+
+# storage_is_limited: by an engine of root's, on XFS with quotas for projects, since no other one can; a service that writes
+# without end gets as much as it asked for, within a quarter, and twice as much where it asked for twice.
+storage_is_limited() {
+  local folder=/var/tmp/quota podman pid tries=0 limit written
+  ensure_packages /var/log/quota-packages.log xfsprogs
+  mkdir -p "$folder/storage"
+  truncate -s 1G "$folder/disk"
+  mkfs.xfs -q "$folder/disk"
+  mount -o loop,pquota "$folder/disk" "$folder/storage"
+  podman="podman --root $folder/storage --runroot $folder/run --tmpdir $folder/tmp"
+  as_target podman save --quiet localhost/shell | $podman load --quiet >/dev/null
+  $podman system service --time 0 "unix://$folder/podman.sock" >"$folder/podman.log" 2>&1 &
+  pid=$!
+  "$manager" serve --listen 127.0.0.1:8100 --set "backend.socket=$folder/podman.sock" --set backend.instance=quota \
+    --set "audit.file=$folder/audit.jsonl" --templates "$installation/templates" >"$folder/manager.log" 2>&1 &
+  pid+=" $!"
+  until curl -fs -o /dev/null --max-time 5 http://127.0.0.1:8100/ready; do
+    tries=$((tries + 1))
+    [ "$tries" -lt 120 ] || fail "the manager of root's engine is not ready" "$(tail -n 5 "$folder/manager.log" "$folder/podman.log")"
+    sleep 1
+  done
+  for limit in 4 8; do
+    # A kilobyte after the other, until that fails.
+    # shellcheck disable=SC2016 # for the shell inside
+    ask POST http://127.0.0.1:8100/containers "${json[@]}" --data "$(printf '{"service_name": "writer-%s", "image": "localhost/shell",
+      "pull_policy": "never", "read_only": false, "restart_policy": "no", "storage_limit": "%sm", "command": ["/bin/sh", "-c", "%s"]}' "$limit" "$limit" \
+      'b=$(printf %1023s); i=0; while echo \"$b\" >>/fill; do i=$((i+1)); done 2>/dev/null; echo wrote-$i-KiB')"
+    expect_status 201
+    tries=0
+    until [[ $body == *wrote-* ]]; do
+      tries=$((tries + 1))
+      [ "$tries" -lt 180 ] || fail "writer-$limit does not come to an end" "$(shown)"
+      sleep 1
+      ask GET "http://127.0.0.1:8100/containers/writer-$limit/logs?stream=stdout"
+    done
+    written=$(sed -nE 's/.*wrote-([0-9]+)-KiB.*/\1/p' <<<"$body" | head -n 1)
+    if [ "$written" -gt $((limit * 1024)) ] || [ "$written" -lt $((limit * 768)) ]; then
+      fail "with a limit of $limit MiB a service wrote $written KiB"
+    fi
+    right "with a limit of $limit MiB a service wrote $written KiB"
+    ask DELETE "http://127.0.0.1:8100/containers/writer-$limit"
+    expect_status 204
+  done
+  # shellcheck disable=SC2086 # two process ids
+  kill $pid
+  # shellcheck disable=SC2086
+  wait $pid || true
+  umount "$folder/storage/overlay" 2>/dev/null || true
+  umount "$folder/storage" && rm -rf "$folder"
 }
 
 main
