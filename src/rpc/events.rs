@@ -11,6 +11,8 @@ const LONGEST_ID: usize = 1024;
 #[derive(Debug, Default)]
 pub struct Events {
     buffer: BytesMut,
+    /// So far no line end was found: a long line is looked through once, however many pieces it comes in.
+    searched: usize,
     data: Vec<u8>,
     /// That of the event which is being read.
     id: Option<Vec<u8>>,
@@ -45,8 +47,11 @@ impl Events {
     /// The data of the next whole event that has any.
     pub fn take(&mut self) -> Option<Bytes> {
         loop {
-            let end = self.buffer.iter().position(|byte| *byte == b'\n')?;
-            let line = self.buffer.split_to(end + 1);
+            let Some(end) = memchr::memchr(b'\n', &self.buffer[self.searched..]) else {
+                self.searched = self.buffer.len();
+                return None;
+            };
+            let line = self.buffer.split_to(std::mem::take(&mut self.searched) + end + 1);
             let line = line.trim_ascii_end();
             if line.is_empty() {
                 self.last_id = self.id.take().or_else(|| self.last_id.take());
@@ -77,8 +82,20 @@ fn value<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
 /// One event with this message, whatever line breaks stand between its parts.
 #[must_use]
 pub fn event(message: &[u8]) -> Bytes {
-    let lines: Vec<&[u8]> = message.split(|byte| b"\r\n".contains(byte)).filter(|line| !line.is_empty()).collect();
-    [b"event: message\ndata: ", &lines.join(&b"\ndata: "[..])[..], b"\n\n"].concat().into()
+    let mut text = BytesMut::with_capacity(message.len() + 32);
+    text.extend_from_slice(b"event: message\ndata: ");
+    let (first, mut begin) = (text.len(), 0);
+    for end in memchr::memchr2_iter(b'\r', b'\n', message).chain([message.len()]) {
+        if begin < end {
+            if text.len() > first {
+                text.extend_from_slice(b"\ndata: ");
+            }
+            text.extend_from_slice(&message[begin..end]);
+        }
+        begin = end + 1;
+    }
+    text.extend_from_slice(b"\n\n");
+    text.freeze()
 }
 
 /// What keeps a silent stream open.
