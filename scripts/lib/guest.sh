@@ -299,11 +299,11 @@ storage_is_limited() {
     sleep 1
   done
   for limit in 4 8; do
-    # A kilobyte after the other, until that fails.
+    # A kilobyte after the other, until that fails; nobody may write into the topmost folder.
     # shellcheck disable=SC2016 # for the shell inside
     ask POST http://127.0.0.1:8100/containers "${json[@]}" --data "$(printf '{"service_name": "writer-%s", "image": "localhost/shell",
       "pull_policy": "never", "read_only": false, "restart_policy": "no", "storage_limit": "%sm", "command": ["/bin/sh", "-c", "%s"]}' "$limit" "$limit" \
-      'b=$(printf %1023s); i=0; while echo \"$b\" >>/fill; do i=$((i+1)); done 2>/dev/null; echo wrote-$i-KiB')"
+      'b=$(printf %1023s); i=0; while echo \"$b\" >>/bin/fill; do i=$((i+1)); done 2>/dev/null; echo wrote-$i-KiB')"
     expect_status 201
     tries=0
     until [[ $body == *wrote-* ]]; do
