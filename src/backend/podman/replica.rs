@@ -344,6 +344,29 @@ mod tests {
     }
 
     #[test]
+    fn another_manager_goes_on_from_what_one_has_done() {
+        let check = HealthCheck::default();
+        let tracked = |observed, past: &Past| Tracked::new(observed, Instant::now(), &check, past.clone());
+        let mut one = tracked(seen(ReplicaState::Exited, 1, Some(2)), &Past::default());
+        one.observe(seen(ReplicaState::Exited, 3, Some(4)), Instant::now(), &check);
+        one.observe(seen(ReplicaState::Running, 5, None), Instant::now(), &check);
+        one.stopping();
+        let other = tracked(seen(ReplicaState::Exited, 5, Some(6)), one.past());
+        let member = other.member("digest");
+        assert_eq!((other.past.restarts, member.quick_failures, member.stopped), (2, 2, Stopped::Elsewhere));
+
+        one.observe(seen(ReplicaState::Exited, 5, Some(6)), Instant::now(), &check);
+        assert_eq!(one.past(), other.past());
+        assert_eq!(one.member("digest").stopped, Stopped::Here);
+        one.refuse(Timestamp::from_second(7).unwrap());
+        let member = one.member("digest");
+        assert_eq!((member.quick_failures, member.stopped), (3, Stopped::No), "a start that is refused is not tried at once");
+        one.forgive(Timestamp::from_second(8).unwrap());
+        let member = one.member("digest");
+        assert_eq!((member.quick_failures, member.stopped), (0, Stopped::Here));
+    }
+
+    #[test]
     fn a_lost_network_is_a_failure_of_the_run_that_lost_it() {
         let check = HealthCheck { probe: Probe::Tcp, ..HealthCheck::default() };
         let mut container = Tracked::new(seen(ReplicaState::Running, 1, None), Instant::now(), &check, Past::default());
