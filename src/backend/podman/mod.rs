@@ -9,13 +9,13 @@
 //! | `name_server` | what an earlier network left |
 //! | `missing` | records that are not where they were |
 //! | `watch` | list, events, comparison: what there is |
-//! | `plan`, `phase`, `replica` | pure: what to do next, and where a service stands |
+//! | `plan`, `phase`, `replica`, `past` | pure: what to do next, and where a service stands |
 //! | `health`, `listening` | asking whether a replica is well |
 //! | `service`, `steps` | one task a service: does it, in its turn |
 //! | `container`, `secrets`, `images`, `abilities`, `errors` | what a container is made of, and why it may not be |
 //! | `build` | making images |
 //! | `bridge` | the bridge in containers of servers that speak stdio |
-//! | `turns` | several managers on one engine |
+//! | `turns`, `pasts` | several managers on one engine: locks, and what they have seen of containers |
 //! | `logs`, `frames`, `stats` | looking into containers |
 //!
 //! Routes, policy and everything that callers may do are decided elsewhere.
@@ -38,6 +38,8 @@ mod missing;
 mod name_server;
 mod names;
 mod observed;
+mod past;
+mod pasts;
 mod phase;
 mod plan;
 mod records;

@@ -115,7 +115,7 @@ mod tests {
             started_at: None,
             exit: None,
             quick_failures: 0,
-            stopped: false,
+            stopped: plan::Stopped::No,
             cut_off: None,
         };
         (member, health)

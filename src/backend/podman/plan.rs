@@ -19,6 +19,8 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 pub(super) const CRASH_LOOP: u32 = 3;
 /// A container that ran so long has recovered from its earlier failures.
 pub(super) const RECOVERED: Duration = Duration::from_mins(1);
+/// How long a manager leaves to another one what that one has begun, or decides first.
+pub(super) const DEFERENCE: Duration = Duration::from_secs(2);
 /// Exit codes of processes that the end of a machine took down.
 const KILLED: [i64; 2] = [137, 143];
 
@@ -37,10 +39,18 @@ pub(super) struct Member {
     pub(super) exit: Option<(i64, Timestamp)>,
     /// Failures in a row, each soon after its start.
     pub(super) quick_failures: u32,
-    /// The manager stopped it; its end was not its own.
-    pub(super) stopped: bool,
+    pub(super) stopped: Stopped,
     /// Since when it runs without the network that it had.
     pub(super) cut_off: Option<Timestamp>,
+}
+
+/// Whether a manager stopped a container, so that its end was not its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stopped {
+    No,
+    Here,
+    /// By another manager, which starts it again if it is meant to run.
+    Elsewhere,
 }
 
 /// Everything that decides what comes next.
@@ -159,13 +169,16 @@ impl Revival {
 
 /// Whether and when an ended container is started again.
 ///
-/// Three ends are not the service's own: the manager stopped it, the machine went down with it (it was killed before the
+/// Three ends are not the service's own: a manager stopped it, the machine went down with it (it was killed before the
 /// machine's present start), or it ended before the record was written, and writing a record means that it should run.
 pub(super) fn revival(member: &Member, record: &Record, boot: Timestamp) -> Revival {
     let Some((code, at)) = member.exit else { return Revival::At(Timestamp::UNIX_EPOCH) };
     let taken_down = at < boot && KILLED.contains(&code);
-    if member.stopped || taken_down || at < record.updated_at {
+    if member.stopped == Stopped::Here || taken_down || at < record.updated_at {
         return Revival::At(Timestamp::UNIX_EPOCH);
+    }
+    if member.stopped == Stopped::Elsewhere {
+        return Revival::At(at + DEFERENCE);
     }
     let again = match record.spec.restart_policy {
         RestartPolicy::No => false,

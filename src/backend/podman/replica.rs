@@ -1,4 +1,4 @@
-//! What is remembered of one container between two looks at it: its runs, ends, restarts and health. Pure.
+//! What is remembered of one container between two looks at it: its run, its health, and its past. Pure.
 
 use std::time::Instant;
 
@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use super::health::HealthTrack;
 use super::lost_network::Lost;
 use super::observed::Observed;
-use super::plan::{self, Member, Revival};
+use super::past::Past;
+use super::plan::{self, Member, Revival, Stopped};
 use crate::domain::spec::{HealthCheck, ServiceSpec};
-use crate::domain::status::{Exit, Health, Record, Replica, ReplicaState};
+use crate::domain::status::{Desired, Exit, Health, Record, Replica, ReplicaState};
 
 /// Exit code shown for a container that the engine could not start.
 const NOT_STARTED: i64 = 127;
@@ -21,15 +22,12 @@ pub(super) struct Tracked {
     /// When the engine was asked for `observed`: answers may arrive in another order.
     as_of: Instant,
     run: Option<Run>,
-    last_exit: Option<Exit>,
-    restarts: u32,
-    quick_failures: u32,
+    /// What all managers know of it.
+    past: Past,
+    /// This manager has stopped it, or wants it started whatever it ended of.
     stopped: bool,
     /// It ended by itself, and the start that is under way follows from that.
     starts_after_own_end: bool,
-    ever_healthy: bool,
-    /// When the engine refused to start it.
-    refused: Option<Timestamp>,
     /// How it lost its network the last time.
     lost: Option<Lost>,
 }
@@ -52,20 +50,9 @@ struct Run {
 pub(super) struct RunId(Option<Timestamp>);
 
 impl Tracked {
-    pub(super) fn new(observed: Observed, asked: Instant, check: &HealthCheck) -> Self {
-        let mut tracked = Self {
-            as_of: asked,
-            run: None,
-            last_exit: None,
-            restarts: 0,
-            quick_failures: 0,
-            stopped: false,
-            starts_after_own_end: false,
-            ever_healthy: false,
-            refused: None,
-            lost: None,
-            observed,
-        };
+    pub(super) fn new(observed: Observed, asked: Instant, check: &HealthCheck, past: Past) -> Self {
+        let mut tracked =
+            Self { as_of: asked, run: None, past, stopped: false, starts_after_own_end: false, lost: None, observed };
         match tracked.observed.state {
             ReplicaState::Running => tracked.begin_run(check),
             ReplicaState::Exited => tracked.end_run(),
@@ -77,6 +64,18 @@ impl Tracked {
     /// Whether the engine has been asked for it since `moment`.
     pub(super) fn is_newer_than(&self, moment: Instant) -> bool {
         self.as_of >= moment
+    }
+
+    /// What all managers are to know of it.
+    pub(super) const fn past(&self) -> &Past {
+        &self.past
+    }
+
+    /// Takes in what they know of it.
+    pub(super) fn recall(&mut self, kept: Option<&Past>) {
+        if let Some(kept) = kept {
+            self.past.recall(kept.clone());
+        }
     }
 
     /// Takes in what the engine said when it was asked at `asked`.
@@ -102,30 +101,20 @@ impl Tracked {
         let next_check = Some(now + HealthTrack::first_pause(check));
         let (started_at, track) = (self.observed.started_at, HealthTrack::new(now));
         self.run = Some(Run { started_at, track, next_check, asked: now, cut_off: None });
-        self.refused = None;
+        self.past.began(started_at, Timestamp::now());
         self.stopped = false;
     }
 
     fn end_run(&mut self) {
         self.run = None;
-        let at = self.observed.finished_at.unwrap_or_else(Timestamp::now);
-        if !self.stopped {
-            self.count_failure(at);
-        }
-        self.last_exit = Some(Exit {
+        let now = Timestamp::now();
+        let exit = Exit {
             code: self.observed.exit_code,
             oom_killed: self.observed.oom_killed,
-            at,
+            at: self.observed.finished_at.unwrap_or(now),
             last_log_lines: std::mem::take(&mut self.observed.last_words),
-        });
-    }
-
-    fn count_failure(&mut self, at: Timestamp) {
-        let ran = self.observed.started_at.map(|start| at.duration_since(start));
-        if ran.is_some_and(|ran| ran.unsigned_abs() >= plan::RECOVERED) {
-            self.quick_failures = 0;
-        }
-        self.quick_failures = self.quick_failures.saturating_add(1);
+        };
+        self.past.ended(self.observed.started_at, exit, now);
     }
 
     /// It has lost its network in this run, which is no use then.
@@ -137,7 +126,7 @@ impl Tracked {
         if let Some(run) = run.filter(|_| !again) {
             run.cut_off = Some(at);
             self.lost = Some(lost);
-            self.count_failure(at);
+            self.past.cut_off(of.0, at);
         }
     }
 
@@ -149,54 +138,56 @@ impl Tracked {
     /// The manager is about to restart it; whether that is because it has lost its network.
     pub(super) fn reconnecting(&mut self) -> bool {
         let cut_off = self.run.as_ref().is_some_and(|run| run.cut_off.is_some());
-        self.restarts = self.restarts.saturating_add(u32::from(cut_off));
+        self.end(cut_off);
         cut_off
     }
 
     /// The manager is about to stop it: what follows is not its own end.
-    pub(super) const fn stopping(&mut self) {
+    pub(super) fn stopping(&mut self) {
+        self.end(false);
+    }
+
+    fn end(&mut self, reconnects: bool) {
         self.stopped = true;
+        if self.run.is_some() {
+            self.past.ending(self.observed.started_at, reconnects, Timestamp::now());
+        }
     }
 
     /// It could not be stopped, and goes on.
     pub(super) const fn goes_on(&mut self) {
         if matches!(self.observed.state, ReplicaState::Running) {
             self.stopped = false;
+            self.past.goes_on();
         }
     }
 
     /// The manager is about to start it. What the start follows from is noted now: once it runs, the engine's events may
     /// tell of the new run, and of its end, before the start has answered.
     pub(super) const fn starting(&mut self) {
-        self.starts_after_own_end = self.last_exit.is_some() && !self.stopped;
+        self.starts_after_own_end = self.past.has_ended_by_itself() && !self.stopped;
     }
 
     /// The manager has started it; whether that was a restart after its own end.
     pub(super) const fn restarted(&mut self) -> bool {
-        let own = std::mem::replace(&mut self.starts_after_own_end, false);
-        if own {
-            self.restarts = self.restarts.saturating_add(1);
-        }
-        own
+        std::mem::replace(&mut self.starts_after_own_end, false)
     }
 
     /// The engine could not start it.
     pub(super) const fn refuse(&mut self, now: Timestamp) {
-        self.refused = Some(now);
-        self.quick_failures = self.quick_failures.saturating_add(1);
+        self.past.refuse(now);
     }
 
     /// Forgets its failures: the user wants it to be tried anew.
-    pub(super) const fn forgive(&mut self) {
-        self.quick_failures = 0;
-        self.refused = None;
+    pub(super) const fn forgive(&mut self, now: Timestamp) {
+        self.past.forgive(now);
         self.stopped = true;
     }
 
     /// What it wrote when it ended, as long as it has never been healthy.
     pub(super) fn first_words(&self) -> &[String] {
-        let never_well = self.observed.state == ReplicaState::Exited && !self.ever_healthy;
-        self.last_exit.as_ref().filter(|_| never_well).map_or(&[], |exit| &exit.last_log_lines)
+        let never_well = self.observed.state == ReplicaState::Exited && !self.past.was_healthy;
+        self.past.last_exit.as_ref().filter(|_| never_well).map_or(&[], |exit| &exit.last_log_lines)
     }
 
     // ---- health
@@ -250,7 +241,7 @@ impl Tracked {
         let Some(run) = self.run.as_mut().filter(|run| RunId(run.started_at) == of) else { return false };
         let doubtful = matches!(outcome, Some(Err(_))) && run.track.health == Health::Healthy;
         if let Some(outcome) = outcome {
-            self.ever_healthy |= outcome.is_ok();
+            self.past.was_healthy |= outcome.is_ok();
             run.track.record(outcome, &spec.health_check, now);
         }
         run.next_check = run.track.next(&spec.health_check, spec.start_timeout.duration(), run.asked, now);
@@ -260,8 +251,8 @@ impl Tracked {
     // ---- what others see
 
     pub(super) fn member(&self, digest: &str) -> Member {
-        let exit = match (self.observed.state, self.refused) {
-            (ReplicaState::Exited, None) => self.last_exit.as_ref().map(|exit| (exit.code, exit.at)),
+        let exit = match (self.observed.state, self.past.refused) {
+            (ReplicaState::Exited, None) => self.past.last_exit.as_ref().map(|exit| (exit.code, exit.at)),
             (ReplicaState::Exited | ReplicaState::Created, Some(refused)) => Some((NOT_STARTED, refused)),
             (ReplicaState::Running, _) | (ReplicaState::Created, None) => None,
         };
@@ -274,8 +265,14 @@ impl Tracked {
             ready: self.is_ready(),
             started_at: self.observed.started_at,
             exit,
-            quick_failures: self.quick_failures,
-            stopped: self.stopped,
+            quick_failures: self.past.failures,
+            stopped: match (self.stopped, self.past.was_ended()) {
+                // A start that the engine refuses is a failure, whoever wished for it.
+                _ if self.past.refused.is_some() => Stopped::No,
+                (true, _) => Stopped::Here,
+                (false, true) => Stopped::Elsewhere,
+                (false, false) => Stopped::No,
+            },
             cut_off: self.run.as_ref().and_then(|run| run.cut_off),
         }
     }
@@ -295,9 +292,11 @@ impl Tracked {
             address: self.observed.address.filter(|_| self.observed.state == ReplicaState::Running),
             spec_digest: self.observed.digest.clone(),
             started_at: self.observed.started_at,
-            restarts: self.restarts,
-            last_exit: self.last_exit.clone(),
-            next_start: (self.observed.state != ReplicaState::Running).then(next_start).flatten(),
+            restarts: self.past.restarts,
+            last_exit: self.past.last_exit.clone(),
+            next_start: (record.desired == Desired::Running && self.observed.state != ReplicaState::Running)
+                .then(next_start)
+                .flatten(),
         }
     }
 }
@@ -330,7 +329,7 @@ mod tests {
     #[test]
     fn a_restart_counts_as_what_it_followed_from_whatever_the_events_tell_first() {
         let check = HealthCheck::default();
-        let mut container = Tracked::new(seen(ReplicaState::Exited, 1, Some(2)), Instant::now(), &check);
+        let mut container = Tracked::new(seen(ReplicaState::Exited, 1, Some(2)), Instant::now(), &check, Past::default());
         container.starting();
         container.observe(seen(ReplicaState::Running, 3, None), Instant::now(), &check);
         assert!(container.restarted(), "it had ended by itself");
@@ -341,13 +340,36 @@ mod tests {
         container.starting();
         container.observe(seen(ReplicaState::Running, 5, None), Instant::now(), &check);
         assert!(!container.restarted(), "it had been stopped");
-        assert_eq!(container.restarts, 1);
+        assert_eq!(container.past.restarts, 1);
+    }
+
+    #[test]
+    fn another_manager_goes_on_from_what_one_has_done() {
+        let check = HealthCheck::default();
+        let tracked = |observed, past: &Past| Tracked::new(observed, Instant::now(), &check, past.clone());
+        let mut one = tracked(seen(ReplicaState::Exited, 1, Some(2)), &Past::default());
+        one.observe(seen(ReplicaState::Exited, 3, Some(4)), Instant::now(), &check);
+        one.observe(seen(ReplicaState::Running, 5, None), Instant::now(), &check);
+        one.stopping();
+        let other = tracked(seen(ReplicaState::Exited, 5, Some(6)), one.past());
+        let member = other.member("digest");
+        assert_eq!((other.past.restarts, member.quick_failures, member.stopped), (2, 2, Stopped::Elsewhere));
+
+        one.observe(seen(ReplicaState::Exited, 5, Some(6)), Instant::now(), &check);
+        assert_eq!(one.past(), other.past());
+        assert_eq!(one.member("digest").stopped, Stopped::Here);
+        one.refuse(Timestamp::from_second(7).unwrap());
+        let member = one.member("digest");
+        assert_eq!((member.quick_failures, member.stopped), (3, Stopped::No), "a start that is refused is not tried at once");
+        one.forgive(Timestamp::from_second(8).unwrap());
+        let member = one.member("digest");
+        assert_eq!((member.quick_failures, member.stopped), (0, Stopped::Here));
     }
 
     #[test]
     fn a_lost_network_is_a_failure_of_the_run_that_lost_it() {
         let check = HealthCheck { probe: Probe::Tcp, ..HealthCheck::default() };
-        let mut container = Tracked::new(seen(ReplicaState::Running, 1, None), Instant::now(), &check);
+        let mut container = Tracked::new(seen(ReplicaState::Running, 1, None), Instant::now(), &check, Past::default());
         let run = container.take_check(Instant::now()).unwrap();
         let noticed = |second| Timestamp::from_second(second).unwrap();
         let lost = Lost::Namespace(Some(noticed(2)));
@@ -370,6 +392,6 @@ mod tests {
         let run = container.take_check(Instant::now()).unwrap();
         container.cut_off(run, Lost::Namespace(None), noticed(10));
         assert_eq!(container.member("digest").cut_off, Some(noticed(10)));
-        assert_eq!(container.restarts, 1);
+        assert_eq!(container.past.restarts, 1);
     }
 }

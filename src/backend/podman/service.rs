@@ -26,7 +26,7 @@ use messages::{Aside, FirstLook};
 use super::health::{self, Target};
 use super::lost_network::{Attached, Lost};
 use super::phase::{Standing, phase};
-use super::plan::{self, Attempt, Member, Situation, Step};
+use super::plan::{self, Attempt, DEFERENCE, Member, Situation, Step};
 use super::records::Stored;
 use super::replica::Tracked;
 use super::shared::Shared;
@@ -34,9 +34,6 @@ use super::steps::{Effect, Job};
 use crate::domain::spec::{Probe, PullPolicy, ServiceSpec};
 use crate::domain::status::{Desired, Progress, Record, ReplicaState, ServiceState};
 use crate::error::{Error, Result};
-
-/// How long a manager leaves restarts to the one that decides first, and a record to the one that wrote it.
-const DEFERENCE: Duration = Duration::from_secs(2);
 
 /// Steps that are under way.
 struct Batch {
@@ -206,6 +203,9 @@ impl Service {
                 _ => {}
             }
         }
+        for id in self.containers.keys() {
+            self.shared.pasts.forget(id);
+        }
         for reply in self.removals.drain(..) {
             let _ = reply.send(Ok(()));
         }
@@ -225,6 +225,8 @@ impl Service {
             return;
         }
         self.blocked = None;
+        // The engine tells nobody of a start that it refuses.
+        self.recall(|container| container.observed.state != ReplicaState::Running);
         let members = self.members();
         self.advance_restarts(&members, now);
         let situation = Situation {
@@ -260,13 +262,13 @@ impl Service {
     fn begin(&mut self, steps: Vec<Step>) {
         for step in &steps {
             if let Some(id) = step.ends() {
-                self.containers.entry(id.to_owned()).and_modify(Tracked::stopping);
+                self.change(id, Tracked::stopping);
             }
             if let Step::Start { id } = step {
-                self.containers.entry(id.clone()).and_modify(Tracked::starting);
+                self.change(id, Tracked::starting);
             }
             if let Step::Restart { id } = step
-                && self.containers.get_mut(id).is_some_and(Tracked::reconnecting)
+                && self.change(id, Tracked::reconnecting) == Some(true)
             {
                 let service = &self.record.name;
                 tracing::warn!(%service, container = id, "a container has lost its network, or what serves its port, and is started again");

@@ -18,6 +18,7 @@ use super::logs;
 use super::name_server;
 use super::names::{self, Names};
 use super::observed::Observed;
+use super::pasts::Pasts;
 use super::records::Stored;
 use super::secrets::Secrets;
 use super::service::{Message, Service};
@@ -42,6 +43,7 @@ pub(super) struct Shared {
     pub(super) images: Images,
     pub(super) secrets: Secrets,
     pub(super) turns: Turns,
+    pub(super) pasts: Pasts,
     /// Work on containers, bounded: the engine does not get faster by more of it.
     pub(super) operations: Semaphore,
     /// Health checks, bounded.
@@ -69,10 +71,12 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(settings: Settings, names: Names, engine: Engine, tasks: Tasks, metrics: Metrics, boot: Timestamp) -> Self {
+        let folder = engine.socket().parent().unwrap_or("/".as_ref());
         Self {
             operations: Semaphore::new(settings.concurrent_operations.max(1)),
             checks: Semaphore::new(settings.concurrent_checks.max(1)),
-            turns: Turns::new(engine.socket().parent().unwrap_or("/".as_ref()), &settings.instance),
+            turns: Turns::new(folder, &settings.instance),
+            pasts: Pasts::new(folder, &settings.instance),
             services_address: RwLock::new(settings.publish_address),
             settings,
             names,

@@ -50,7 +50,8 @@ pub fn session_key_file(folder: &Path, instance: &str) -> PathBuf {
     folder.join(format!(".{instance}.{SESSIONS}"))
 }
 
-/// What managers leave in a folder that goes away.
+/// What managers leave in a folder that goes away. Where containers stay, so does what has become of them, and the folder
+/// with it: the next manager goes on from there.
 pub(super) fn remove_files(folder: &Path) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let ours =

@@ -3,7 +3,7 @@
 //! Events only say where to look; what is so is always asked. The record volumes of other managers on the same engine
 //! are followed in the same way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -142,6 +142,8 @@ async fn compare(shared: &Arc<Shared>, orphans: &mut Orphans) -> Result<Option<D
     // Containers first: a container in the list had its record before, so a record that is missing is really missing.
     let listed = shared.engine.containers(names::OWNER, names.owner()).await?;
     shared.tidy_name_server(&listed).await?;
+    let ids: BTreeSet<&str> = listed.iter().filter_map(|one| one.id.as_deref()).collect();
+    shared.pasts.tidy(|id| ids.contains(id));
     let publish = shared.services_address();
     let mut containers: BTreeMap<ServiceName, Vec<Listed>> = BTreeMap::new();
     for listed in listed.iter().filter_map(|listed| Observed::of_listed(listed, publish)) {

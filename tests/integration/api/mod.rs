@@ -37,6 +37,7 @@ mod aggregate;
 mod all_at_once;
 mod applying;
 mod batches;
+mod counts;
 mod described;
 mod disk_full;
 mod documents;

@@ -251,6 +251,13 @@ impl Product {
         self.kill_and_restart().await
     }
 
+    /// Ends it as a shutdown does, and starts another in its place.
+    pub async fn terminate_and_restart(mut self) -> Self {
+        signal(self.pid(), rustix::process::Signal::TERM);
+        timeout(PATIENCE, self.child.wait()).await.expect("it ends").unwrap();
+        Self::over(self.options.clone(), self.folder, self.turn.take(), self.sweep).await
+    }
+
     /// Deletes all its services and ends it; nothing of it may be left in the engine.
     pub async fn finish(self) {
         let (_, list) = self.get("/containers").await;

@@ -38,7 +38,7 @@ fn running(ordinal: u32) -> Member {
         started_at: Some(at(2000)),
         exit: None,
         quick_failures: 0,
-        stopped: false,
+        stopped: Stopped::No,
         cut_off: None,
     }
 }
@@ -228,8 +228,12 @@ fn a_restart_waits_for_its_pause() {
 #[test]
 fn ends_that_are_not_the_service_s_own_do_not_count_whatever_the_policy() {
     let record = with_policy(RestartPolicy::No);
-    let asked = Member { stopped: true, ..exited(143, 2000, 0) };
+    let asked = Member { stopped: Stopped::Here, ..exited(143, 2000, 0) };
     assert_eq!(steps(&record, &[asked]), [start("c1")], "the manager stopped it");
+    let members = [Member { stopped: Stopped::Elsewhere, ..exited(143, 2000, 0) }];
+    let early = Situation { now: at(2001), ..situation(&record, &members) };
+    assert_eq!(plan(&early), Plan { steps: vec![], wake: Some(at(2002)) }, "another manager did, and starts it");
+    assert_eq!(steps(&record, &members), [start("c1")], "that one has not");
     assert_eq!(steps(&record, &[exited(0, 999, 0)]), [start("c1")], "it was asked to run after it had ended");
     let members = [exited(143, 2000, 0)];
     let rebooted = Situation { boot: at(2005), ..situation(&record, &members) };
@@ -253,7 +257,7 @@ fn containers_that_share_files_are_never_run_side_by_side() {
     let record = exclusive();
     assert_eq!(steps(&record, &[old(1)]), [create(1, false)], "what can fail is tried before the old one is stopped");
     assert_eq!(steps(&record, &[old(1), created(1)]), [stop("old1")]);
-    let stopped = Member { state: ReplicaState::Exited, ready: false, stopped: true, ..old(1) };
+    let stopped = Member { state: ReplicaState::Exited, ready: false, stopped: Stopped::Here, ..old(1) };
     assert_eq!(steps(&record, &[stopped.clone(), created(1)]), [start("c1")]);
     assert_eq!(steps(&record, &[stopped.clone(), running(1)]), [removed("old1")]);
     assert_eq!(steps(&record, &[stopped, exited(1, 2009, 1)]), [abandoned("c1", "old1")]);

@@ -13,12 +13,12 @@ use super::super::client::EngineError;
 use super::super::errors;
 use super::super::missing;
 use super::super::observed::Observed;
-use super::super::plan::Step;
+use super::super::plan::{DEFERENCE, Step};
 use super::super::records::Stored;
 use super::super::shared::Shared;
 use super::super::turns;
+use super::Service;
 use super::messages::Aside;
-use super::{DEFERENCE, Service};
 use crate::domain::status::{Desired, Record, ReplicaState};
 
 /// What is known of who makes what.

@@ -153,6 +153,7 @@ impl Service {
     }
 
     fn take_list(&mut self, listed: Vec<Observed>, asked: Instant) {
+        self.recall(|_| true);
         // What the list does not have, or has in another state, gets a closer look: a list is coarse, and may be older
         // than what has been done since.
         let known: Vec<_> = self.containers.iter().map(|(id, one)| (id.clone(), one.is_newer_than(asked))).collect();
@@ -185,7 +186,9 @@ impl Service {
         let age = Duration::try_from(Timestamp::now().duration_since(at)).unwrap_or_default();
         let since = Instant::now().checked_sub(age);
         let known = self.containers.get(id).zip(since).is_some_and(|(container, since)| container.is_newer_than(since));
-        if !known {
+        if known {
+            self.recall(|container| container.observed.id == id);
+        } else {
             self.look(id.to_owned());
         }
     }
@@ -204,16 +207,18 @@ impl Service {
     pub(super) fn take_aside(&mut self, aside: Aside) {
         match aside {
             Aside::Checked { id, run, outcome, lost } => {
-                let Some(container) = self.containers.get_mut(&id) else { return };
                 // It may have died: that is known sooner by asking than by the engine's event.
                 let outcome = match lost {
                     Some(Lost::All) => Some(Err(CUT_OFF.to_owned())),
                     Some(Lost::Port) => Some(Err(UNREACHABLE.to_owned())),
                     Some(Lost::Namespace(_)) | None => outcome,
                 };
-                match lost {
-                    Some(lost) => container.cut_off(run, lost, Timestamp::now()),
-                    None => container.attached(),
+                if let Some(lost) = lost {
+                    self.change(&id, |container| container.cut_off(run, lost, Timestamp::now()));
+                }
+                let Some(container) = self.containers.get_mut(&id) else { return };
+                if lost.is_none() {
+                    container.attached();
                 }
                 if container.checked(run, outcome, &self.record.spec) {
                     self.look(id);
@@ -223,7 +228,7 @@ impl Service {
                 Ok(Some(observed)) => self.see(observed, asked),
                 Ok(None) => {
                     if self.containers.get(&id).is_some_and(|container| !container.is_newer_than(asked)) {
-                        self.containers.remove(&id);
+                        self.forget(&id);
                     }
                 }
                 Err(error) => tracing::debug!(service = %self.record.name, container = id, %error, "cannot look at a container"),
@@ -249,14 +254,17 @@ impl Service {
         self.accept(&observed);
         let check = &self.record.spec.health_check;
         let id = observed.id.clone();
-        let container = match self.containers.entry(id) {
+        let kept = self.shared.pasts.of(&id);
+        let container = match self.containers.entry(id.clone()) {
             Entry::Occupied(known) => {
                 let container = known.into_mut();
+                container.recall(kept.as_ref());
                 container.observe(observed, asked, check);
                 container
             }
-            Entry::Vacant(new) => new.insert(Tracked::new(observed, asked, check)),
+            Entry::Vacant(new) => new.insert(Tracked::new(observed, asked, check, kept.clone().unwrap_or_default())),
         };
+        self.shared.pasts.keep(&id, container.past(), kept.as_ref());
         // Nothing has run yet, so that is a failed creation and no crash.
         let failure = errors::not_executable(container.first_words(), &self.record.spec);
         if let Some(error) = failure.filter(|_| self.failed.is_none() && !self.containers.values().any(Tracked::is_ready)) {
@@ -265,9 +273,37 @@ impl Service {
         }
     }
 
+    /// Changes what is known of a container, going on from what all managers know, and has them know of it.
+    pub(super) fn change<T>(&mut self, id: &str, change: impl FnOnce(&mut Tracked) -> T) -> Option<T> {
+        let container = self.containers.get_mut(id)?;
+        let kept = self.shared.pasts.of(id);
+        container.recall(kept.as_ref());
+        let changed = change(container);
+        self.shared.pasts.keep(id, container.past(), kept.as_ref());
+        Some(changed)
+    }
+
+    /// Takes in what other managers have come to know of some containers.
+    pub(super) fn recall(&mut self, which: impl Fn(&Tracked) -> bool) {
+        for (id, container) in self.containers.iter_mut().filter(|(_, container)| which(container)) {
+            container.recall(self.shared.pasts.of(id).as_ref());
+        }
+    }
+
+    /// The container is gone.
+    pub(super) fn forget(&mut self, id: &str) {
+        self.containers.remove(id);
+        self.shared.pasts.forget(id);
+    }
+
     /// Takes in all containers that there are.
     pub(super) fn see_all(&mut self, found: Vec<Observed>, asked: Instant) {
-        self.containers.retain(|id, known| known.is_newer_than(asked) || found.iter().any(|found| found.id == *id));
+        let is_gone = |(id, known): (&String, &Tracked)| {
+            (!known.is_newer_than(asked) && found.iter().all(|found| found.id != *id)).then(|| id.clone())
+        };
+        for id in self.containers.iter().filter_map(is_gone).collect::<Vec<_>>() {
+            self.forget(&id);
+        }
         for observed in found {
             self.see(observed, asked);
         }
@@ -293,12 +329,14 @@ impl Service {
         // What waits for its next attempt gets it now.
         self.failed = None;
         self.blocked = None;
-        let (running, ended): (Vec<_>, Vec<_>) =
-            self.containers.values_mut().partition(|container| container.observed.state == ReplicaState::Running);
-        ended.into_iter().for_each(Tracked::forgive);
-        let mut running: Vec<_> = running.into_iter().map(|one| (one.observed.ordinal, one.observed.id.clone())).collect();
-        running.sort();
-        self.restarts.queue = running.into_iter().map(|(_, id)| id).collect();
+        let (mut running, ended): (Vec<_>, Vec<_>) = (self.containers.values())
+            .map(|one| (one.observed.state, one.observed.ordinal, one.observed.id.clone()))
+            .partition(|(state, ..)| *state == ReplicaState::Running);
+        for (.., id) in ended {
+            self.change(&id, |container| container.forgive(Timestamp::now()));
+        }
+        running.sort_by(|one, other| (one.1, &one.2).cmp(&(other.1, &other.2)));
+        self.restarts.queue = running.into_iter().map(|(.., id)| id).collect();
         self.restarts.waiting.push(reply);
     }
 

@@ -46,7 +46,7 @@ impl Service {
             self.trouble = 0;
         } else {
             for id in steps.iter().filter_map(Step::ends) {
-                self.containers.entry(id.to_owned()).and_modify(Tracked::goes_on);
+                self.change(id, Tracked::goes_on);
             }
         }
         for step in &steps {
@@ -85,9 +85,7 @@ impl Service {
         match effect {
             Effect::Seen(observed, asked) => self.see(observed, asked),
             Effect::Made(id) => self.making.has_made(id),
-            Effect::Gone(id) => {
-                self.containers.remove(&id);
-            }
+            Effect::Gone(id) => self.forget(&id),
             Effect::Started(id) => {
                 if self.containers.get_mut(&id).is_some_and(Tracked::restarted) {
                     self.shared.metrics.container_restarts.with_label_values(&["exit"]).inc();
@@ -134,9 +132,7 @@ impl Service {
         self.answer_restarts(&Err(error.clone()));
         if self.established {
             tracing::warn!(service = %self.record.name, container = id, %error, "a container could not be started");
-            if let Some(container) = self.containers.get_mut(id) {
-                container.refuse(Timestamp::now());
-            }
+            self.change(id, |container| container.refuse(Timestamp::now()));
         } else {
             self.fail(error, false);
         }
