@@ -181,6 +181,8 @@ impl std::fmt::Debug for RegistryCredentials {
 pub struct Places {
     /// Replicas of each service, as its record wants them.
     pub replicas: BTreeMap<ServiceName, u32>,
+    /// The view tells of what is recorded from now on.
+    grows: bool,
     held: Option<Box<dyn std::any::Any + Send>>,
 }
 
@@ -189,25 +191,33 @@ impl Places {
     #[must_use]
     pub fn of(view: &Snapshot) -> Self {
         let replicas = view.services.iter().map(|(name, service)| (name.clone(), service.record.spec.most_replicas())).collect();
-        Self { replicas, held: None }
+        Self { replicas, grows: true, held: None }
     }
 
     /// The same, counted anew in `view` where others may have recorded something meanwhile.
     #[must_use]
     pub fn at_present(&self, view: &Snapshot) -> BTreeMap<ServiceName, u32> {
-        if self.held.is_some() { self.replicas.clone() } else { Self::of(view).replicas }
+        if self.grows { Self::of(view).replicas } else { self.replicas.clone() }
     }
 
     /// With something that ends the turn when it is dropped.
     #[must_use]
     pub fn held_by(replicas: BTreeMap<ServiceName, u32>, held: impl std::any::Any + Send) -> Self {
-        Self { replicas, held: Some(Box::new(held)) }
+        Self { replicas, grows: false, held: Some(Box::new(held)) }
+    }
+
+    /// A turn that requests of this manager may share: the view tells what others have recorded before it, and what
+    /// these requests record.
+    #[must_use]
+    pub fn shared(view: &Snapshot, held: impl std::any::Any + Send) -> Self {
+        Self { held: Some(Box::new(held)), ..Self::of(view) }
     }
 }
 
 impl std::fmt::Debug for Places {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Places").field("replicas", &self.replicas).field("held", &self.held.is_some()).finish()
+        let mut told = formatter.debug_struct("Places");
+        told.field("replicas", &self.replicas).field("grows", &self.grows).field("held", &self.held.is_some()).finish()
     }
 }
 

@@ -1,5 +1,8 @@
 //! Services of the product whose Services in the cluster would have one name: that by which the pods of `a` are named,
-//! `a-pods`, is also that of a service of this name. Pure; who comes later is refused.
+//! `a-pods`, is also that of a service of this name. Pure but for the names that are about to be taken; who comes later is
+//! refused.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::names::Names;
 use super::objects;
@@ -8,36 +11,74 @@ use crate::domain::name::ServiceName;
 use crate::domain::spec::ServiceSpec;
 use crate::error::{Error, Result};
 
-/// Refuses a new service, or one that has been `before`, where it would take a Service of another one's.
-pub(super) fn check(
-    names: &Names,
-    world: &World,
-    name: &ServiceName,
-    before: Option<&ServiceSpec>,
-    spec: &ServiceSpec,
-) -> Result<()> {
-    let of = |name: &ServiceName, spec: &ServiceSpec| objects::service_names(names, name, spec);
-    let known = before.map(|before| of(name, before)).unwrap_or_default();
-    let wanted: Vec<String> = of(name, spec).into_iter().filter(|object| !known.contains(object)).collect();
-    let others = world.services().filter(|(other, _)| *other != name);
-    let mut theirs = others.filter_map(|(other, objects)| Some((other, of(other, &objects.root.as_ref()?.record.spec))));
-    let Some((other, object)) =
-        theirs.find_map(|(other, theirs)| Some((other, theirs.into_iter().find(|object| wanted.contains(object))?)))
-    else {
-        return Ok(());
-    };
+/// Names that a service takes until its record is known; given up when dropped.
+#[derive(Debug)]
+pub(super) struct Claim {
+    service: ServiceName,
+    objects: Vec<String>,
+}
+
+/// What is about to be recorded here.
+#[derive(Debug, Default)]
+pub(super) struct Claims(Mutex<Vec<Weak<Claim>>>);
+
+impl Claims {
+    /// Refuses a new service, or one that has been `before`, where it would take a Service of another one's.
+    pub(super) fn claim(
+        &self,
+        names: &Names,
+        world: &World,
+        name: &ServiceName,
+        before: Option<&ServiceSpec>,
+        spec: &ServiceSpec,
+    ) -> Result<Arc<Claim>> {
+        let claim = Claim { service: name.clone(), objects: added(names, name, before, spec) };
+        let mut claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        claims.retain(|claim| claim.strong_count() > 0);
+        let under_way: Vec<Arc<Claim>> = claims.iter().filter_map(Weak::upgrade).collect();
+        if let Some((other, object)) = known(names, world, &claim).or_else(|| about_to_be(&under_way, &claim)) {
+            return Err(taken(&other, &object, before.is_none()));
+        }
+        let claim = Arc::new(claim);
+        claims.push(Arc::downgrade(&claim));
+        Ok(claim)
+    }
+}
+
+/// The names that a service would take which it does not have yet.
+pub(super) fn added(names: &Names, name: &ServiceName, before: Option<&ServiceSpec>, spec: &ServiceSpec) -> Vec<String> {
+    let of = |spec: &ServiceSpec| objects::service_names(names, name, spec);
+    let known = before.map(of).unwrap_or_default();
+    of(spec).into_iter().filter(|object| !known.contains(object)).collect()
+}
+
+/// The service that has one of the names, and that name.
+fn known(names: &Names, world: &World, claim: &Claim) -> Option<(ServiceName, String)> {
+    world.services().filter(|(other, _)| **other != claim.service).find_map(|(other, objects)| {
+        let theirs = objects::service_names(names, other, &objects.root.as_ref()?.record.spec);
+        let object = theirs.into_iter().find(|object| claim.objects.contains(object))?;
+        Some((other.clone(), object))
+    })
+}
+
+fn about_to_be(under_way: &[Arc<Claim>], claim: &Claim) -> Option<(ServiceName, String)> {
+    under_way.iter().filter(|other| other.service != claim.service).find_map(|other| {
+        let object = other.objects.iter().find(|object| claim.objects.contains(object))?;
+        Some((other.service.clone(), object.clone()))
+    })
+}
+
+fn taken(other: &ServiceName, object: &str, is_new: bool) -> Error {
     let message = format!("the cluster's Service '{object}', which it needs, is one of the service '{other}'");
-    Err(if before.is_none() {
+    if is_new {
         Error::invalid_field("service_name", message, "choose another name")
     } else {
         Error::invalid_field("port", message, "create a service of another name in its place")
-    })
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::super::root::Root;
     use super::super::world::{Item, News, Source};
     use super::*;
@@ -65,9 +106,23 @@ mod tests {
     }
 
     fn refused(world: &World, name: &str, before: Option<&ServiceSpec>, spec: &ServiceSpec) -> Option<String> {
+        let claim = claim(&Claims::default(), world, name, before, spec);
+        Some(claim.err()?.fields[0].field.clone())
+    }
+
+    fn claim(claims: &Claims, world: &World, name: &str, before: Option<&ServiceSpec>, spec: &ServiceSpec) -> Result<Arc<Claim>> {
         let names = Names { instance: "mcp".into(), namespace: "tools".into() };
-        let error = check(&names, world, &name.parse().unwrap(), before, spec).err()?;
-        Some(error.fields[0].field.clone())
+        claims.claim(&names, world, &name.parse().unwrap(), before, spec)
+    }
+
+    #[test]
+    fn of_two_that_are_created_at_one_moment_the_second_is_refused() {
+        let (claims, nothing) = (Claims::default(), World::default());
+        let first = claim(&claims, &nothing, "a", None, &store()).unwrap();
+        assert!(claim(&claims, &nothing, "a-pods", None, &web()).is_err());
+        assert!(claim(&claims, &nothing, "b", None, &web()).is_ok());
+        drop(first);
+        assert!(claim(&claims, &nothing, "a-pods", None, &web()).is_ok());
     }
 
     #[test]

@@ -12,7 +12,8 @@
 //! | `plan`, `reconcile`, `secrets` | what to write, and writing it |
 //! | `dry_run` | what writing it would do, as the API server says |
 //! | `trouble` | what the cluster warns of, asked while something is wrong |
-//! | `leader`, `key` | which of several managers writes; the key of their sessions |
+//! | `lease`, `leader`, `turns` | which of several managers writes, and whose turn it is to record |
+//! | `key` | the key of their sessions |
 //! | `logs`, `followed`, `stats` | looking into pods |
 //! | `examine` | what `mcp-manager doctor` looks at |
 //! | `errors` | from the API server's words to errors of the product |
@@ -30,6 +31,7 @@ mod followed;
 mod key;
 mod kinds;
 mod leader;
+mod lease;
 mod logs;
 mod names;
 mod objects;
@@ -44,6 +46,7 @@ mod shared;
 mod state;
 mod stats;
 mod trouble;
+mod turns;
 mod unrouted;
 mod warned;
 mod watch;
@@ -64,14 +67,17 @@ pub use examine::{Look, examine};
 pub use key::session_key;
 pub use settings::{Access, Gateway, Route, SecretSource, Settings};
 
+use self::collisions::{Claim, Claims};
 use self::names::Names;
 use self::observed::WorkloadObject;
 use self::reconcile::in_time;
 use self::root::Root;
 use self::shared::Shared;
+use self::turns::{Turn, Turns};
 use self::world::World;
 use super::{
-    Backend, BackendInfo, Build, Built, Change, ImageDetail, ImageInfo, LogStream, Plan, RegistryCredentials, overtaken, taken,
+    Backend, BackendInfo, Build, Built, Change, ImageDetail, ImageInfo, LogStream, Places, Plan, RegistryCredentials, overtaken,
+    taken,
 };
 use crate::domain::name::ServiceName;
 use crate::domain::spec::{MountSource, PullPolicy, ServiceSpec};
@@ -92,6 +98,8 @@ const RESTARTER: &str = "mcp-manager-restart";
 /// The backend over one namespace of a cluster.
 pub struct Kubernetes {
     shared: Arc<Shared>,
+    turns: Arc<Turns>,
+    claims: Claims,
 }
 
 impl Kubernetes {
@@ -99,7 +107,8 @@ impl Kubernetes {
     pub async fn connect(mut settings: Settings, tasks: Tasks) -> Result<Arc<Self>> {
         let (config, namespace) = connect::way(&mut settings).await?;
         let names = Names { instance: settings.instance.clone(), namespace };
-        Ok(Arc::new(Self { shared: Arc::new(Shared::new(config, names, settings, tasks)?) }))
+        let shared = Arc::new(Shared::new(config, names, settings, tasks)?);
+        Ok(Arc::new(Self { turns: Turns::new(shared.clone()), shared, claims: Claims::default() }))
     }
 
     /// Waits until it is known what there is.
@@ -118,9 +127,15 @@ impl Kubernetes {
         root.ok_or_else(|| Error::not_found("service", name.as_str(), []))
     }
 
-    /// Refuses what would take objects of another service.
-    fn check_names(&self, name: &ServiceName, before: Option<&ServiceSpec>, spec: &ServiceSpec) -> Result<()> {
-        self.shared.look(|world| collisions::check(&self.shared.names, world, name, before, spec))
+    /// Refuses what would take objects of another service. Keep the claim until the change is recorded.
+    fn claim(&self, name: &ServiceName, before: Option<&ServiceSpec>, spec: &ServiceSpec) -> Result<Arc<Claim>> {
+        self.shared.look(|world| self.claims.claim(&self.shared.names, world, name, before, spec))
+    }
+
+    /// Whether a change takes what another manager may be about to take.
+    fn takes(&self, name: &ServiceName, before: &ServiceSpec, spec: &ServiceSpec) -> bool {
+        let names = collisions::added(&self.shared.names, name, Some(before), spec);
+        spec.most_replicas() > before.most_replicas() || !names.is_empty()
     }
 
     /// Takes in a root object that was just written.
@@ -196,17 +211,24 @@ impl Backend for Kubernetes {
         })
     }
 
+    async fn places(&self) -> Result<Places> {
+        self.ready().await?;
+        let turn = self.turns.take().await?;
+        Ok(Places::shared(&self.shared.view.snapshot(), turn))
+    }
+
     async fn create(&self, name: &ServiceName, change: Change) -> Result<Arc<Record>> {
         self.ready().await?;
+        check(&change.spec, &self.shared.settings)?;
+        let turn = self.turns.join().await?;
         if self.shared.view.get(name).is_some() {
             return Err(taken(name));
         }
-        check(&change.spec, &self.shared.settings)?;
-        self.check_names(name, None, &change.spec)?;
+        let _claim = self.claim(name, None, &change.spec)?;
         let record = change.first(name);
         let object: DynamicObject = serde_json::from_value(root::new(&self.shared.names, &record)?)
             .map_err(|error| Error::internal("the record is not well made", error))?;
-        let created = in_time(self.shared.api(&kinds::root()).create(&parameters(), &object), "write the record").await;
+        let created = turn.write(self.shared.api(&kinds::root()).create(&parameters(), &object)).await;
         let created = created.map_err(|error| if error.kind == Kind::AlreadyExists { taken(name) } else { error })?;
         self.heard(name, &created)
     }
@@ -222,7 +244,9 @@ impl Backend for Kubernetes {
         }
         let before = &root.record;
         check_change(before, &change.spec, &self.shared.settings)?;
-        self.check_names(name, Some(&before.spec), &change.spec)?;
+        let takes = self.takes(name, &before.spec, &change.spec);
+        let turn = if takes { Some(self.turns.join().await?) } else { None };
+        let _claim = self.claim(name, Some(&before.spec), &change.spec)?;
         if change.desired == Desired::Running && change.spec == before.spec && change.template == before.template {
             // It has failed and is tried again: the cluster tries what is there later and later.
             match self.renew(name, before).await {
@@ -230,7 +254,7 @@ impl Backend for Kubernetes {
                 _ => {}
             }
         }
-        self.write_next(name, &root, change).await
+        self.write_next(name, &root, change, turn.as_deref()).await
     }
 
     async fn plan(&self, name: &ServiceName, change: Change) -> Result<Plan> {
@@ -240,7 +264,7 @@ impl Backend for Kubernetes {
             Some(root) => check_change(&root.record, &change.spec, &self.shared.settings)?,
             None => check(&change.spec, &self.shared.settings)?,
         }
-        self.check_names(name, root.as_ref().map(|root| root.record.spec.as_ref()), &change.spec)?;
+        self.claim(name, root.as_ref().map(|root| root.record.spec.as_ref()), &change.spec)?;
         dry_run::plan(&self.shared, name, change).await
     }
 
@@ -363,12 +387,13 @@ impl Kubernetes {
     }
 
     /// Writes the record that follows that of `root`.
-    async fn write_next(&self, name: &ServiceName, root: &Root, change: Change) -> Result<Arc<Record>> {
+    async fn write_next(&self, name: &ServiceName, root: &Root, change: Change, turn: Option<&Turn>) -> Result<Arc<Record>> {
         let record = change.after(&root.record);
         let patch = Patch::Merge(root::change(&root.version, &record)?);
         let object = self.shared.names.object(name.as_str());
-        let written =
-            in_time(self.shared.api(&kinds::root()).patch(&object, &shared::patching(), &patch), "write the record").await;
+        let (api, parameters) = (self.shared.api(&kinds::root()), shared::patching());
+        let write = api.patch(&object, &parameters, &patch);
+        let written = if let Some(turn) = turn { turn.write(write).await } else { in_time(write, "write the record").await };
         let written = written.map_err(|error| match error.kind {
             Kind::Conflict => overtaken(name),
             Kind::NotFound => Error::not_found("service", name.as_str(), []),
@@ -386,7 +411,7 @@ impl Kubernetes {
             }
             let before = &root.record;
             let change = Change { spec: before.spec.clone(), template: before.template.clone(), desired: Desired::Removed };
-            match self.write_next(name, &root, change).await {
+            match self.write_next(name, &root, change, None).await {
                 // Somebody else has just changed or deleted it; the watch will tell.
                 Err(error) if matches!(error.kind, Kind::Conflict | Kind::NotFound) => {
                     let changed = |objects: Option<&world::Objects>| {

@@ -21,6 +21,8 @@ pub(super) const REFUSED: &str = "io.mcp-manager.refused";
 pub(super) const DIGEST: &str = "io.mcp-manager.spec-digest";
 /// Annotation: digest of what an object was written from; it is written again when that differs.
 pub(super) const APPLIED: &str = "io.mcp-manager.applied";
+/// Annotation of the Lease of turns: version of the root object that was written last in one of them.
+pub(super) const RECORDED: &str = "io.mcp-manager.recorded";
 /// Annotation of a workload: how many replicas its record asked for when it was written last.
 pub(super) const REPLICAS: &str = "io.mcp-manager.replicas";
 /// Annotation of pods: keyed digest of the secret values that they were started with.
@@ -44,6 +46,11 @@ impl Names {
     /// has this name.
     pub(super) fn managers(&self) -> String {
         format!("{}-manager", self.instance)
+    }
+
+    /// The Lease by which the managers of the installation take turns at recording services.
+    pub(super) fn places(&self) -> String {
+        format!("{}-places", self.instance)
     }
 
     /// The objects of a service.

@@ -71,10 +71,20 @@ impl Root {
 }
 
 impl Root {
+    /// Its version as a number.
+    pub(super) fn number(&self) -> u64 {
+        number(&self.version)
+    }
+
     /// Whether its service is being deleted, or is to be.
     pub(super) fn is_removed(&self) -> bool {
         self.deleting || self.record.desired == Desired::Removed
     }
+}
+
+/// A version as a number: what was written later has a greater one.
+pub(super) fn number(version: &str) -> u64 {
+    version.parse().unwrap_or_default()
 }
 
 /// Metadata as a watch of it tells.

@@ -136,6 +136,7 @@ impl Shared {
         let cut = matches!(news, News::Cut);
         let mut world = self.world();
         let was_known = world.is_known();
+        world.follow(source, &news);
         let affected = world.hear(source, news);
         let is_known = world.is_known();
         for service in &affected {
@@ -171,11 +172,16 @@ impl Shared {
 
     /// Waits until `holds` is true of what is known of a service (nothing, when it is gone), or `limit` is over.
     pub(super) async fn until(&self, service: &ServiceName, limit: Duration, holds: impl Fn(Option<&Objects>) -> bool) -> bool {
+        self.until_known(limit, |world| holds(world.get(service))).await
+    }
+
+    /// Waits until `holds` is true of all that is known, or `limit` is over.
+    pub(super) async fn until_known(&self, limit: Duration, holds: impl Fn(&World) -> bool) -> bool {
         let mut changed = self.changed.subscribe();
         let watch = async {
             loop {
                 changed.borrow_and_update();
-                if self.look(|world| holds(world.get(service))) || changed.changed().await.is_err() {
+                if self.look(&holds) || changed.changed().await.is_err() {
                     return;
                 }
             }

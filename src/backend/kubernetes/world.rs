@@ -87,6 +87,10 @@ pub(super) struct World {
     heard: BTreeSet<Source>,
     /// Whether routes can be written.
     offer: Offer,
+    /// Newest version of a root object of which the watch has told, with all that was before it.
+    roots: u64,
+    /// The same of a watch that tells everything anew, in no order: it counts when all is told.
+    roots_so_far: Option<u64>,
 }
 
 impl World {
@@ -130,6 +134,29 @@ impl World {
     /// What is known may be out of date: no source counts until it has told everything anew.
     pub(super) fn doubt(&mut self) {
         self.live.clear();
+    }
+
+    /// Whether the watch of root objects has told of this version of one, and so of all that was recorded before it.
+    pub(super) const fn is_told_of(&self, version: u64) -> bool {
+        self.roots >= version
+    }
+
+    /// Takes note of how far a watch has told. What calls of ours are answered with says nothing of that.
+    pub(super) fn follow(&mut self, source: Source, news: &News) {
+        if source != Source::Roots {
+            return;
+        }
+        match news {
+            News::Begin => self.roots_so_far = Some(0),
+            News::Is { item, .. } => {
+                if let Item::Root(root) = &**item {
+                    let told = self.roots_so_far.as_mut().unwrap_or(&mut self.roots);
+                    *told = root.number().max(*told);
+                }
+            }
+            News::Complete => self.roots = self.roots_so_far.take().unwrap_or_default().max(self.roots),
+            News::Gone { .. } | News::Cut => {}
+        }
     }
 
     /// Takes in a piece of news; the services that it concerns.
@@ -245,7 +272,11 @@ impl World {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::backend::Change;
+    use crate::domain::status::Desired;
 
     fn echo() -> ServiceName {
         "echo".parse().unwrap()
@@ -272,6 +303,26 @@ mod tests {
         assert_eq!(world.get(&echo()).unwrap().pods.keys().collect::<Vec<_>>(), ["two"]);
         world.hear(Source::Pods, News::Gone { service: echo(), name: "two".into() });
         assert!(world.get(&echo()).is_none(), "a service of which nothing is there is not known");
+    }
+
+    #[test]
+    fn how_far_a_watch_has_told_is_known_only_when_it_has_told_everything() {
+        let mut world = World::default();
+        let mut follow = |news: News, version: u64| {
+            world.follow(Source::Roots, &news);
+            world.is_told_of(version)
+        };
+        let root = |version: u64| {
+            let record = Change { spec: Arc::default(), template: None, desired: Desired::Running }.first(&echo());
+            let version = version.to_string();
+            let root = Root { uid: "u".into(), version, deleting: false, record: Arc::new(record), refusal: None };
+            News::Is { service: echo(), name: String::new(), item: Box::new(Item::Root(root)) }
+        };
+        assert!(!follow(News::Begin, 7) && !follow(root(9), 7), "older ones may follow");
+        assert!(follow(News::Complete, 9));
+        assert!(!follow(root(12), 13) && follow(root(11), 12));
+        assert!(!follow(News::Cut, 13) && !follow(News::Begin, 13) && !follow(root(14), 13));
+        assert!(follow(News::Complete, 14));
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod rights;
 mod routes;
 mod scaling;
 mod sessions;
+mod turns;
 
 use std::sync::Arc;
 
