@@ -22,6 +22,7 @@
 
 mod collisions;
 mod connect;
+mod containers;
 mod dry_run;
 mod errors;
 mod examine;
@@ -44,6 +45,7 @@ mod shared;
 mod state;
 mod stats;
 mod trouble;
+mod unplaced;
 mod unrouted;
 mod warned;
 mod watch;
@@ -62,6 +64,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use examine::{Look, examine};
 pub use key::session_key;
+pub use reasons::CODES as REASONS;
 pub use settings::{Access, Gateway, Route, SecretSource, Settings};
 
 use self::names::Names;
