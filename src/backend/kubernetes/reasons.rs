@@ -152,21 +152,30 @@ fn of_pod(pod: &Pod, spec: &ServiceSpec, warnings: &[Warning]) -> Option<Reason>
     if pod.containers_ready && !pod.ready {
         return Some(node_gone(pod));
     }
-    let told = |word: &str| warnings.iter().filter(|warning| warning.reason == word).max_by_key(|warning| warning.at);
     if let Some(reason) = warned::of_pod(pod, warnings) {
         return Some(reason);
     }
     let init = pod.init.iter().find_map(of_bridge);
     let found = init.or_else(|| of_container(&pod.service, &spec.image));
-    let unhealthy = told("Unhealthy").filter(|_| !pod.ready);
-    match (found, unhealthy) {
-        (None, Some(warning)) => Some(probe_failing(&warning.message)),
-        (None, None) => pod.is_unhealthy().then(|| probe_failing("its health check fails")),
-        (Some(found), Some(warning)) if matches!(found.code, "exited" | "crash_loop") && is_why(warning, pod, spec) => {
+    let unhealthy = || warnings.iter().filter(|warning| warning.reason == "Unhealthy" && !pod.ready);
+    // Other checks fail of what is being ended, and say so later.
+    let why = unhealthy().filter(|warning| is_why(warning, pod, spec)).max_by_key(|warning| (is_of_life(warning), warning.at));
+    let unhealthy = unhealthy().max_by_key(|warning| warning.at);
+    match (found, why) {
+        (None, _) => match unhealthy {
+            Some(warning) => Some(probe_failing(&warning.message)),
+            None => pod.is_unhealthy().then(|| probe_failing("its health check fails")),
+        },
+        (Some(found), Some(warning)) if matches!(found.code, "exited" | "crash_loop") => {
             Some(Reason { ended: found.ended, words: found.words, ..probe_failing(&warning.message) })
         }
         (found, _) => found,
     }
+}
+
+/// Whether a warning is of the check that ends a container for good whenever it fails.
+fn is_of_life(warning: &Warning) -> bool {
+    warning.message.starts_with("Liveness")
 }
 
 /// Whether a container was ended because this check failed, and not by itself: most starts are warned of, since the first
@@ -177,8 +186,7 @@ fn is_why(warning: &Warning, pod: &Pod, spec: &ServiceSpec) -> bool {
     let just_before = said >= started - CLOCKS && said >= finished - CLOCKS - spec.stop_timeout.duration();
     // Who is told to end may end as it likes, but not before its check has had all its time.
     let had_its_time = finished.duration_since(started).unsigned_abs() + CLOCKS >= spec.start_timeout.duration();
-    let for_life = warning.message.starts_with("Liveness");
-    just_before && (matches!(ended.exit_code, 137 | 143) || had_its_time || for_life)
+    just_before && (matches!(ended.exit_code, 137 | 143) || had_its_time || is_of_life(warning))
 }
 
 fn node_gone(pod: &Pod) -> Reason {
@@ -283,6 +291,18 @@ mod tests {
         assert_eq!(code("OOMKilled", 137, 9, 8), "out_of_memory");
         let reason = of_checked("Error", 143, 9, 8);
         assert_eq!((reason.ended, reason.words), (Some((143, 4)), vec!["boom".to_owned()]), "how it ended is told, too");
+    }
+
+    #[test]
+    fn what_is_ended_for_its_life_is_told_so_whatever_other_checks_say_of_its_end() {
+        let at = |second| Timestamp::from_second(second).ok();
+        let mut service = ended("Completed", 0, "CrashLoopBackOff");
+        let times = service.ended.as_mut().unwrap();
+        (times.started_at, times.finished_at) = (at(0), at(9));
+        let warning = |said: &str, second| Warning { reason: "Unhealthy".into(), message: said.into(), at: at(second) };
+        let warnings = [warning("Liveness probe failed", 8), warning("Readiness probe errored", 9)];
+        let reason = of_pod(&Pod { service, ..Pod::default() }, &ServiceSpec::default(), &warnings).unwrap();
+        assert_eq!((reason.code, reason.detail.as_str()), ("probe_failing", "Liveness probe failed"));
     }
 
     #[test]

@@ -29,6 +29,7 @@ pub(super) async fn spoken_for(namespace: &Namespace, spec: Value, pods: &str) -
     let mut node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {"mcp-manager-test": name}},
         "spec": spec});
     node["spec"]["taints"] = json!([taint]);
+    node["metadata"]["annotations"] = json!({"volumes.kubernetes.io/controller-managed-attach-detach": "true"});
     nodes.create(&PostParams::default(), &serde_json::from_value(node).unwrap()).await.unwrap();
     let room = json!({"cpu": "4", "memory": "8Gi", "pods": pods, "ephemeral-storage": "100Gi"});
     let condition = json!({"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "",
