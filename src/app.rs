@@ -221,6 +221,7 @@ fn kubernetes_settings(config: &Config) -> Result<kubernetes::Settings> {
         allow_from_namespaces: config.kubernetes.allow_from_namespaces.clone(),
         allow_from_ranges: config.kubernetes.allow_from.iter().map(crate::domain::address_range::AddressRange::in_full).collect(),
         egress_except: config.kubernetes.egress_except.clone(),
+        max_wait: config.server.max_wait.duration(),
         secrets: Arc::new(move |name| known_secret(secrets.get(name))),
         ..kubernetes::Settings::new(access)
     })

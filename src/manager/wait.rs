@@ -145,7 +145,8 @@ impl Manager {
         if patience.wait == Wait::None {
             return self.until_seen(name, generation).await;
         }
-        let is_pulling = |service: &ServiceState| service.phase == Phase::Pulling;
+        // Of several replicas some may run before the images of others are where those are to be.
+        let is_pulling = |service: &ServiceState| service.phase == Phase::Pulling || service.progress.is_some();
         self.wait_while(name, patience, limit, is_pulling, |service| judge(service, generation, patience.wait, is_so)).await
     }
 

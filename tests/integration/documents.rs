@@ -230,6 +230,27 @@ fn the_chart_grants_what_the_manifests_grant_and_every_right_is_explained() {
     }
 }
 
+#[test]
+fn every_reason_of_a_cluster_is_described_with_the_tests_that_bring_it_about() {
+    let text = read("k8s/README.md");
+    let (_, table) = text.split_once("| reason |").expect("the table of reasons");
+    let rows = table.lines().skip(2).map_while(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
+    let rows: Vec<Vec<&str>> = rows.map(|row| row.split(" | ").collect()).collect();
+    // A row may be about several.
+    let described = rows.iter().flat_map(|cells| cells[0].split('`').skip(1).step_by(2));
+    let described: BTreeSet<&str> = described.filter(|code| !code.ends_with('…')).collect();
+    assert_eq!(described, BTreeSet::from(mcp_manager::backend::kubernetes::REASONS));
+    let folders = ["tests/integration/cluster", "tests/integration/contract", "src/backend/kubernetes"];
+    let files = folders.iter().flat_map(|folder| std::fs::read_dir(root().join(folder)).unwrap());
+    let paths = files.map(|file| file.unwrap().path()).filter(|path| path.extension().is_some_and(|end| end == "rs"));
+    let tests: String = paths.map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    for cells in rows {
+        let named: Vec<&str> = cells[cells.len() - 1].split('`').skip(1).step_by(2).collect();
+        let unknown: Vec<_> = named.iter().filter(|name| !tests.contains(&format!("fn {name}("))).collect();
+        assert!(!named.is_empty() && unknown.is_empty(), "{cells:?} names {unknown:?}");
+    }
+}
+
 /// Whether a path has a place for a name (`docker/NAME/Dockerfile`, `templates/*.json`).
 fn stands_for_many(line: &str, path: &str) -> bool {
     let is_placeholder = |part: &str| part.len() > 1 && part.chars().all(|sign| sign.is_ascii_uppercase() || sign == '_');

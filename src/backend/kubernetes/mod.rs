@@ -23,6 +23,7 @@
 
 mod collisions;
 mod connect;
+mod containers;
 mod dry_run;
 mod errors;
 mod examine;
@@ -47,6 +48,7 @@ mod state;
 mod stats;
 mod trouble;
 mod turns;
+mod unplaced;
 mod unrouted;
 mod warned;
 mod watch;
@@ -65,6 +67,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use examine::{Look, examine};
 pub use key::session_key;
+pub use reasons::CODES as REASONS;
 pub use settings::{Access, Gateway, Route, SecretSource, Settings};
 
 use self::collisions::{Claim, Claims};

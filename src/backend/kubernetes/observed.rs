@@ -54,6 +54,7 @@ pub(super) struct Condition {
 #[serde(rename_all = "camelCase", default)]
 struct ContainerStatus {
     name: String,
+    image: String,
     state: State,
     last_state: State,
     restart_count: u32,
@@ -98,6 +99,7 @@ pub(super) struct Terminated {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Container {
     pub(super) waiting: Option<Waiting>,
+    pub(super) image: String,
     /// Since when it runs, while it does.
     pub(super) running: Option<Timestamp>,
     /// How it ended, while it does not run; or how it ended last.
@@ -125,6 +127,8 @@ pub(super) struct Pod {
     pub(super) reason: Option<(String, String)>,
     /// Why it has no node yet.
     pub(super) unscheduled: Option<Condition>,
+    /// Since when it has its network and its volumes: its containers can be made.
+    pub(super) set_up_since: Option<Timestamp>,
     pub(super) ready: bool,
     /// Its containers were ready when its node was heard of last.
     pub(super) containers_ready: bool,
@@ -153,7 +157,7 @@ impl Pod {
     pub(super) fn read(object: PodObject) -> Self {
         let (metadata, status) = (object.metadata, object.status.unwrap_or_default());
         let condition = |kind: &str| status.conditions.iter().find(|condition| condition.kind == kind);
-        let ready = condition("Ready");
+        let (ready, set_up) = (condition("Ready"), condition("PodReadyToStartContainers"));
         let service = status.container_statuses.iter().find(|container| container.name == CONTAINER);
         let index = metadata.labels.as_ref().and_then(|labels| labels.get("apps.kubernetes.io/pod-index"));
         Self {
@@ -167,6 +171,7 @@ impl Pod {
             reason: status.reason.map(|reason| (reason, status.message.unwrap_or_default())),
             phase: status.phase.unwrap_or_default(),
             unscheduled: condition("PodScheduled").filter(|condition| condition.status == "False").cloned(),
+            set_up_since: set_up.filter(|set_up| set_up.status == "True").and_then(|set_up| set_up.last_transition_time),
             ready: ready.is_some_and(|ready| ready.status == "True"),
             containers_ready: condition("ContainersReady").is_some_and(|ready| ready.status == "True"),
             ready_since: ready.and_then(|ready| ready.last_transition_time),
@@ -181,6 +186,16 @@ impl Pod {
         self.reason.is_some() || matches!(self.phase.as_str(), "Failed" | "Succeeded")
     }
 
+    /// Which of its containers has never begun only because its node has yet to get the image. That is what is left once
+    /// those before it have ended well and the pod is set up, but for the moment in which it is made. Nodes before
+    /// Kubernetes 1.36 say late that a pod is set up; then `is_told` counts: an event has said that an image is pulled.
+    pub(super) fn awaits_image(&self, is_told: bool) -> Option<&Container> {
+        let next = self.init.iter().chain([&self.service]).find(|container| !container.is_done())?;
+        let is_unmade = |waiting: &Waiting| matches!(waiting.reason.as_str(), "ContainerCreating" | "PodInitializing");
+        let waits = next.ended.is_none() && next.waiting.as_ref().is_some_and(is_unmade);
+        (waits && (is_told || self.set_up_since.is_some())).then_some(next)
+    }
+
     /// Whether it serves no more requests though it runs: it was ready since its container started, and is not now.
     pub(super) fn is_unhealthy(&self) -> bool {
         let since_start = |since| self.service.running.is_some_and(|started| since > started);
@@ -188,10 +203,19 @@ impl Pod {
     }
 }
 
+impl Container {
+    /// Whether it has ended as one that others wait for is to end.
+    pub(super) fn is_done(&self) -> bool {
+        let ended_well = self.ended.as_ref().is_some_and(|ended| ended.exit_code == 0);
+        self.waiting.is_none() && self.running.is_none() && ended_well
+    }
+}
+
 fn container(status: &ContainerStatus) -> Container {
     let ended = status.state.terminated.as_ref().or(status.last_state.terminated.as_ref());
     Container {
         waiting: status.state.waiting.clone(),
+        image: status.image.clone(),
         running: status.state.running.as_ref().and_then(|running| running.started_at),
         ended: ended.cloned(),
         restarts: status.restart_count,
@@ -326,6 +350,35 @@ mod tests {
         };
         assert!(!pod(&status("2026-11-21T10:00:00Z")).is_unhealthy(), "it has just been started");
         assert!(pod(&status("2026-11-21T10:00:09Z")).is_unhealthy(), "it was ready once");
+    }
+
+    #[test]
+    fn a_pod_awaits_an_image_once_all_else_is_there() {
+        let bridge = |state: &serde_json::Value| json!([{"name": "bridge", "state": state}]);
+        let (waits, done) = (json!({"waiting": {"reason": "PodInitializing"}}), json!({"terminated": {"exitCode": 0}}));
+        let told = |is_told: bool, set_up: &str, init: &serde_json::Value, state: &serde_json::Value| {
+            let pod = pod(&json!({
+                "conditions": [{"type": "PodReadyToStartContainers", "status": set_up,
+                                "lastTransitionTime": "2026-11-21T10:00:00Z"}],
+                "initContainerStatuses": init, "containerStatuses": [{"name": "service", "state": state}],
+            }));
+            pod.awaits_image(is_told).map(|awaited| *awaited == pod.service)
+        };
+        let of = |set_up: &str, init: &serde_json::Value, state: &serde_json::Value| told(false, set_up, init, state);
+        let creating = json!({"waiting": {"reason": "ContainerCreating"}});
+        assert_eq!(of("True", &json!([]), &creating), Some(true));
+        assert_eq!(of("False", &json!([]), &creating), None, "its network or a volume is not there");
+        assert_eq!(told(true, "False", &json!([]), &creating), Some(true), "an older node is late");
+        assert_eq!(of("True", &bridge(&done), &waits), Some(true));
+        assert!(of("True", &bridge(&waits), &waits).is_some(), "the image with the bridge");
+        for state in
+            [json!({"running": {}}), json!({"terminated": {"exitCode": 1}}), json!({"waiting": {"reason": "ErrImagePull"}})]
+        {
+            assert_eq!(of("True", &bridge(&state), &waits), None, "{state}");
+        }
+        for state in [json!({"running": {"startedAt": "2026-11-21T10:00:05Z"}}), json!({"waiting": {"reason": "ErrImagePull"}})] {
+            assert_eq!(of("True", &json!([]), &state), None, "{state}");
+        }
     }
 
     #[test]

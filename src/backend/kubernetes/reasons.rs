@@ -3,16 +3,44 @@
 
 use std::cell::LazyCell;
 
-use super::observed::{Condition, Container, Pod, Terminated, Waiting};
+use super::containers::{of_bridge, of_container};
+use super::observed::Pod;
 use super::trouble::{CLOCKS, REFUSED, Warning};
 use super::world::Objects;
-use super::{state, unrouted, warned};
+use super::{state, unplaced, unrouted, warned};
 use crate::domain::reason::Reason as Shown;
 use crate::domain::spec::ServiceSpec;
 use crate::error::{Error, Kind};
 
-/// So many lines of what a container said last are shown.
-const LINES: usize = 10;
+/// The code of every reason that a service of a cluster may have.
+pub const CODES: [&str; 26] = [
+    "cannot_run",
+    "crash_loop",
+    "evicted",
+    "exited",
+    "image_architecture",
+    "image_no_space",
+    "image_not_found",
+    "image_rate_limited",
+    "image_refused",
+    "image_unavailable",
+    "image_untrusted",
+    "node_gone",
+    "not_configured",
+    "out_of_memory",
+    "pod_ended",
+    "pod_not_set_up",
+    "pods_refused",
+    "probe_failing",
+    "quota_exceeded",
+    "refused",
+    "route_missing",
+    "route_refused",
+    "unschedulable",
+    "volume_not_attached",
+    "volume_not_mounted",
+    "volume_pending",
+];
 
 /// Why a service is not as it should be.
 #[derive(Debug, Clone)]
@@ -71,7 +99,7 @@ pub(super) fn reasons(objects: &Objects) -> Vec<Reason> {
         && let Some(condition) = &workload.refusal
     {
         let said = condition.message.as_deref().unwrap_or("its pods cannot be made");
-        found.push(Reason { former: !*reflects || !workload.observed, ..refusal(said) });
+        found.push(Reason { former: !*reflects || !workload.observed, ..unplaced::refusal(said) });
     }
     let ready = objects.present().filter(|pod| !pod.deleting && pod.ready).count();
     let lacks =
@@ -88,7 +116,7 @@ pub(super) fn reasons(objects: &Objects) -> Vec<Reason> {
     if objects.present().next().is_none() {
         // A StatefulSet has no condition for pods that it cannot make, and that of a Deployment may come late.
         let mut warnings = objects.warnings.values().flatten().filter(|warning| warning.reason == REFUSED);
-        found.extend(warnings.next_back().map(|warning| refusal(&warning.message)));
+        found.extend(warnings.next_back().map(|warning| unplaced::refusal(&warning.message)));
     }
     found.extend(objects.unfollowed.as_ref().map(unrouted::unfollowed));
     found.sort_by_key(|reason| (!reason.hard, reason.code, reason.former));
@@ -96,54 +124,58 @@ pub(super) fn reasons(objects: &Objects) -> Vec<Reason> {
     found
 }
 
+/// One of [`CODES`].
 pub(super) fn reason(code: &'static str, kind: Kind, hard: bool, detail: impl Into<String>, remedy: impl Into<String>) -> Reason {
+    debug_assert!(CODES.contains(&code), "{code}");
     let (detail, remedy) = (detail.into(), remedy.into());
     Reason { code, kind, hard, former: false, detail, remedy, pod: None, ended: None, words: Vec::new() }
-}
-
-/// Pods that the cluster refuses to make: that answer goes to the controller, never to who wrote the workload.
-fn refusal(said: &str) -> Reason {
-    if said.contains("exceeded quota") {
-        let remedy = "raise the namespace's ResourceQuota, ask for less, or delete services";
-        return reason("quota_exceeded", Kind::LimitReached, true, said, remedy);
-    }
-    let remedy = if said.contains("violates PodSecurity") {
-        "the namespace does not allow what the spec opens: leave that out of the spec"
-    } else {
-        "a rule of the cluster refuses its pods; the words say which"
-    };
-    reason("pods_refused", Kind::NotSupported, true, said, remedy)
 }
 
 fn of_pod(pod: &Pod, spec: &ServiceSpec, warnings: &[Warning]) -> Option<Reason> {
     if let Some((word, said)) = &pod.reason {
         let detail = format!("the pod ended: {word}{}", if said.is_empty() { String::new() } else { format!(", {said}") });
         let code = if word == "Evicted" { "evicted" } else { "pod_ended" };
-        return Some(reason(code, Kind::StartFailed, false, detail, "another one takes its place; look at what the node lacks"));
+        let remedy = if said.contains("ephemeral") && said.contains("exceed") {
+            "another one takes its place; raise storage_limit, or find out what it writes"
+        } else if word == "Evicted" {
+            "another one takes its place; look at what the node lacks"
+        } else {
+            "another one takes its place; the words say why"
+        };
+        return Some(reason(code, Kind::StartFailed, false, detail, remedy));
     }
     if let Some(condition) = &pod.unscheduled {
-        return Some(unscheduled(condition));
+        return Some(unplaced::unscheduled(condition));
     }
     // Nobody but its node says how a container is: when the cluster has taken the pod's word back and not the
     // containers', the node is not heard of.
     if pod.containers_ready && !pod.ready {
         return Some(node_gone(pod));
     }
-    let told = |word: &str| warnings.iter().rev().find(|warning| warning.reason == word);
     if let Some(reason) = warned::of_pod(pod, warnings) {
         return Some(reason);
     }
-    let init = pod.init.iter().find_map(|container| of_container(container, "the image with the bridge"));
+    let init = pod.init.iter().find_map(of_bridge);
     let found = init.or_else(|| of_container(&pod.service, &spec.image));
-    let unhealthy = told("Unhealthy").filter(|_| !pod.ready);
-    match (found, unhealthy) {
-        (None, Some(warning)) => Some(probe_failing(&warning.message)),
-        (None, None) => pod.is_unhealthy().then(|| probe_failing("its health check fails")),
-        (Some(found), Some(warning)) if matches!(found.code, "exited" | "crash_loop") && is_why(warning, pod, spec) => {
+    let unhealthy = || warnings.iter().filter(|warning| warning.reason == "Unhealthy" && !pod.ready);
+    // Other checks fail of what is being ended, and say so later.
+    let why = unhealthy().filter(|warning| is_why(warning, pod, spec)).max_by_key(|warning| (is_of_life(warning), warning.at));
+    let unhealthy = unhealthy().max_by_key(|warning| warning.at);
+    match (found, why) {
+        (None, _) => match unhealthy {
+            Some(warning) => Some(probe_failing(&warning.message)),
+            None => pod.is_unhealthy().then(|| probe_failing("its health check fails")),
+        },
+        (Some(found), Some(warning)) if matches!(found.code, "exited" | "crash_loop") => {
             Some(Reason { ended: found.ended, words: found.words, ..probe_failing(&warning.message) })
         }
         (found, _) => found,
     }
+}
+
+/// Whether a warning is of the check that ends a container for good whenever it fails.
+fn is_of_life(warning: &Warning) -> bool {
+    warning.message.starts_with("Liveness")
 }
 
 /// Whether a container was ended because this check failed, and not by itself: most starts are warned of, since the first
@@ -154,7 +186,7 @@ fn is_why(warning: &Warning, pod: &Pod, spec: &ServiceSpec) -> bool {
     let just_before = said >= started - CLOCKS && said >= finished - CLOCKS - spec.stop_timeout.duration();
     // Who is told to end may end as it likes, but not before its check has had all its time.
     let had_its_time = finished.duration_since(started).unsigned_abs() + CLOCKS >= spec.start_timeout.duration();
-    just_before && (matches!(ended.exit_code, 137 | 143) || had_its_time)
+    just_before && (matches!(ended.exit_code, 137 | 143) || had_its_time || is_of_life(warning))
 }
 
 fn node_gone(pod: &Pod) -> Reason {
@@ -168,158 +200,11 @@ fn probe_failing(said: &str) -> Reason {
     reason("probe_failing", Kind::StartFailed, false, said, remedy)
 }
 
-fn unscheduled(condition: &Condition) -> Reason {
-    let said = condition.message.as_deref().unwrap_or("no node takes it");
-    let has = |pattern: &str| said.contains(pattern);
-    if has("PersistentVolumeClaim") || has("persistentvolumeclaim") || has("volume node affinity") {
-        let remedy = "look at the claim's events; set kubernetes.storage_class where the cluster has no default class";
-        return reason("volume_pending", Kind::StartFailed, false, said, remedy);
-    }
-    let remedy = if has("Insufficient memory") {
-        "no node has the memory that it asks for: lower memory_limit, or add nodes"
-    } else if has("Insufficient cpu") {
-        "no node has the CPU that it asks for: lower cpu_limit, or add nodes"
-    } else if has("Insufficient ephemeral-storage") {
-        "no node has the disk that it asks for: lower storage_limit, or add nodes"
-    } else if has("untolerated taint") {
-        "every node keeps it off by a taint: free a node, or add one"
-    } else {
-        "no node fits: add one, or ask for less"
-    };
-    reason("unschedulable", Kind::LimitReached, false, said, remedy)
-}
-
-/// What is wrong with a container, if anything is.
-fn of_container(container: &Container, image: &str) -> Option<Reason> {
-    if let Some(waiting) = &container.waiting {
-        match waiting.reason.as_str() {
-            "ErrImagePull"
-            | "ImagePullBackOff"
-            | "InvalidImageName"
-            | "ErrImageNeverPull"
-            | "ImageInspectError"
-            | "RegistryUnavailable" => return Some(image_pull(waiting, image)),
-            "CreateContainerConfigError" => return Some(configuration(waiting)),
-            "CreateContainerError" | "RunContainerError" => return Some(cannot_run(&waiting.message)),
-            _ => {}
-        }
-    }
-    let ended = container.ended.as_ref()?;
-    if matches!(ended.reason.as_str(), "StartError" | "ContainerCannotRun") {
-        return Some(cannot_run(&ended.message));
-    }
-    // What runs again and is well is a matter of the past.
-    if container.running.is_some() && container.started {
-        return None;
-    }
-    Some(ended_by_itself(container, ended))
-}
-
-fn ended_by_itself(container: &Container, ended: &Terminated) -> Reason {
-    let (code, restarts, words) = (ended.exit_code, container.restarts, last_words(ended));
-    let looping = container.waiting.as_ref().is_some_and(|waiting| waiting.reason == "CrashLoopBackOff");
-    let (name, detail, remedy) = if ended.reason == "OOMKilled" {
-        let detail = format!("it needed more memory than its limit and was killed (exit code {code}, {restarts} restarts)");
-        ("out_of_memory", detail, "raise memory_limit, or find out what takes it")
-    } else {
-        let said = if words.is_empty() { String::new() } else { format!("; it said: {}", words.join(" | ")) };
-        let detail = format!("it ended with exit code {code} after {restarts} restarts{said}");
-        if looping {
-            ("crash_loop", detail, "look at its logs, those of the previous container too")
-        } else {
-            ("exited", detail, "it is started again; look at its logs")
-        }
-    };
-    Reason { ended: Some((code, restarts)), words, ..reason(name, Kind::StartFailed, false, detail, remedy) }
-}
-
-/// Whether a pod has no container because its image cannot be had.
-pub(super) fn has_no_image(pod: &Pod) -> bool {
-    let containers = pod.init.iter().chain([&pod.service]);
-    let reasons = containers.filter_map(|container| container.waiting.as_ref());
-    pod.service.running.is_none()
-        && reasons.into_iter().any(|waiting| {
-            matches!(waiting.reason.as_str(), "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull")
-        })
-}
-
-fn image_pull(waiting: &Waiting, image: &str) -> Reason {
-    let said = waiting.message.as_str();
-    let has = |patterns: &[&str]| patterns.iter().any(|pattern| said.to_ascii_lowercase().contains(pattern));
-    let told = |code, kind, what: &str, remedy: &str| {
-        let detail = format!("the image '{image}' {what}");
-        let detail = if said.is_empty() { detail } else { format!("{detail}: {said}") };
-        reason(code, kind, true, detail, remedy)
-    };
-    if waiting.reason == "InvalidImageName" {
-        return told("image_not_found", Kind::ImageNotFound, "has no valid name", "correct the image's name");
-    }
-    if waiting.reason == "ErrImageNeverPull" {
-        let remedy = "load it onto the nodes, or set pull_policy to missing";
-        return told("image_not_found", Kind::ImageNotFound, "is not on the node and may not be pulled", remedy);
-    }
-    if has(&["toomanyrequests", "429 too many requests", "rate limit"]) {
-        let remedy = "wait, or give credentials (kubernetes.image_pull_secrets) with a higher limit";
-        return told("image_rate_limited", Kind::RegistryUnavailable, "is held back by its registry's rate limit", remedy);
-    }
-    if has(&["unauthorized", "authentication required", "access denied", "403 forbidden", "insufficient_scope", "no basic auth"])
-    {
-        let remedy = "name a secret with the registry's credentials in kubernetes.image_pull_secrets";
-        return told("image_refused", Kind::ImageAccessDenied, "is refused by its registry", remedy);
-    }
-    if has(&["no match for platform", "no matching manifest"]) {
-        return told(
-            "image_architecture",
-            Kind::WrongArchitecture,
-            "is not made for the node",
-            "use an image for its architecture",
-        );
-    }
-    if has(&["no space left"]) {
-        return told("image_no_space", Kind::NoSpace, "does not fit on the node", "free disk space on the node");
-    }
-    if has(&["not found", "manifest unknown", "name unknown", "does not exist"]) {
-        return told("image_not_found", Kind::ImageNotFound, "does not exist", "correct the image's name or tag");
-    }
-    let remedy = "check that the nodes reach the registry, and the image's name";
-    told("image_unavailable", Kind::RegistryUnavailable, "could not be pulled", remedy)
-}
-
-fn configuration(waiting: &Waiting) -> Reason {
-    let said = waiting.message.as_str();
-    let remedy = if said.contains("root") || said.contains("non-numeric user") {
-        "the image wants to run as root, which is not allowed: set 'user' to a number other than 0"
-    } else if said.contains("secret") {
-        "give the value of the secret to the manager"
-    } else {
-        "correct what the words name"
-    };
-    reason("not_configured", Kind::StartFailed, true, format!("the container cannot be made: {said}"), remedy)
-}
-
-fn cannot_run(said: &str) -> Reason {
-    let remedy = if said.contains("no such file") || said.contains("executable file not found") {
-        "the image has no such program: correct 'entrypoint' or 'command'"
-    } else if said.contains("permission denied") {
-        "the program may not be run by its user: check 'user' and the image"
-    } else if said.contains("exec format error") {
-        "the image is not made for this node's architecture"
-    } else {
-        "correct what the words name"
-    };
-    reason("cannot_run", Kind::StartFailed, true, format!("the container cannot be started: {said}"), remedy)
-}
-
-/// The last lines that a container said, where the cluster keeps them.
-pub(super) fn last_words(ended: &Terminated) -> Vec<String> {
-    let lines: Vec<&str> = ended.message.lines().collect();
-    lines[lines.len().saturating_sub(LINES)..].iter().map(|line| (*line).to_owned()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
 
+    use super::super::observed::{Container, Terminated, Waiting};
     use super::*;
 
     fn waiting(word: &str, said: &str) -> Container {
@@ -409,32 +294,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_ended_for_its_life_is_told_so_whatever_other_checks_say_of_its_end() {
+        let at = |second| Timestamp::from_second(second).ok();
+        let mut service = ended("Completed", 0, "CrashLoopBackOff");
+        let times = service.ended.as_mut().unwrap();
+        (times.started_at, times.finished_at) = (at(0), at(9));
+        let warning = |said: &str, second| Warning { reason: "Unhealthy".into(), message: said.into(), at: at(second) };
+        let warnings = [warning("Liveness probe failed", 8), warning("Readiness probe errored", 9)];
+        let reason = of_pod(&Pod { service, ..Pod::default() }, &ServiceSpec::default(), &warnings).unwrap();
+        assert_eq!((reason.code, reason.detail.as_str()), ("probe_failing", "Liveness probe failed"));
+    }
+
+    #[test]
     fn what_ends_by_itself_is_a_crash_though_its_first_checks_came_too_early() {
         let budget = i64::try_from(ServiceSpec::default().start_timeout.duration().as_secs()).unwrap();
         assert_eq!(of_checked("Error", 3, 4, 2).code, "crash_loop");
         assert_eq!(of_checked("Error", 3, 100 * budget, 2).code, "crash_loop", "that was long ago");
         assert_eq!(of_checked("Error", 143, 9, -20).code, "crash_loop", "that was said of another container");
-    }
-
-    #[test]
-    fn what_the_scheduler_lacks_is_named() {
-        let table = [
-            ("0/1 nodes are available: 1 Insufficient memory.", "unschedulable", "memory_limit"),
-            ("0/1 nodes are available: 1 Insufficient cpu.", "unschedulable", "cpu_limit"),
-            ("0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims.", "volume_pending", "storage_class"),
-            ("0/1 nodes are available: 1 node(s) had untolerated taint {x: }.", "unschedulable", "taint"),
-        ];
-        for (said, code, remedy) in table {
-            let reason = unscheduled(&Condition { message: Some(said.into()), ..Condition::default() });
-            assert_eq!(reason.code, code);
-            assert!(reason.remedy.contains(remedy), "{}", reason.remedy);
-        }
-    }
-
-    #[test]
-    fn refused_pods_name_the_quota_or_the_rule() {
-        let of = |said: &str| refusal(said).code;
-        assert_eq!(of("pods \"x\" is forbidden: exceeded quota: q"), "quota_exceeded");
-        assert_eq!(of("pods \"x\" is forbidden: violates PodSecurity \"restricted:latest\""), "pods_refused");
     }
 }

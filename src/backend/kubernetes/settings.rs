@@ -4,6 +4,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::kinds::Owned;
 use crate::error::Result;
@@ -53,6 +54,8 @@ pub struct Settings {
     pub allow_from_ranges: Vec<String>,
     /// What a service with egress cannot reach all the same.
     pub egress_except: Vec<String>,
+    /// How long anybody waits for a service: images may take so long.
+    pub max_wait: Duration,
     /// Values of secrets.
     pub secrets: SecretSource,
 }
@@ -129,6 +132,7 @@ impl Settings {
             allow_from_namespaces: Vec::new(),
             allow_from_ranges: Vec::new(),
             egress_except: Vec::new(),
+            max_wait: Duration::from_mins(10),
             secrets: Arc::new(|_| Ok(None)),
         }
     }

@@ -4,11 +4,11 @@ use jiff::Timestamp;
 
 use super::kinds::Owned;
 use super::observed::Pod;
-use super::reasons;
 use super::unrouted::Lack;
 use super::world::Objects;
-use crate::domain::spec::RestartPolicy;
-use crate::domain::status::{Desired, Exit, Health, Phase, Record, Replica, ReplicaState, ServiceState};
+use super::{containers, reasons, trouble};
+use crate::domain::spec::{PullPolicy, RestartPolicy, ServiceSpec};
+use crate::domain::status::{Desired, Exit, Health, Phase, Progress, Record, Replica, ReplicaState, ServiceState};
 use crate::error::Error;
 
 /// The service as readers see it; `None` while there is no record of it. `lack` is what keeps all services from having
@@ -25,7 +25,7 @@ pub(super) fn service(objects: &Objects, lack: Option<&Lack>) -> Option<ServiceS
         phase,
         replicas: replicas(objects),
         failure: failure.filter(|_| running),
-        progress: None,
+        progress: progress(objects, &record).filter(|_| running),
         warnings: warnings(&record),
         reasons: reasons.iter().filter(|_| running).map(reasons::Reason::shown).collect(),
         record,
@@ -89,6 +89,9 @@ fn phase(objects: &Objects, record: &Record, failed: bool) -> Phase {
     if objects.workload.is_none() {
         return Phase::Pending;
     }
+    if ready == 0 && current.iter().any(|pod| pulls(objects, pod, &record.spec).is_some()) {
+        return Phase::Pulling;
+    }
     if !reflects || !old.is_empty() || live.len() > wanted {
         return Phase::Starting;
     }
@@ -105,8 +108,28 @@ fn phase(objects: &Objects, record: &Record, failed: bool) -> Phase {
     if any(|pod| pod.service.running.is_some() || pod.service.ended.is_some()) { Phase::Starting } else { Phase::Creating }
 }
 
+/// Which image the pod's node gets at present, in words.
+fn pulls(objects: &Objects, pod: &Pod, spec: &ServiceSpec) -> Option<String> {
+    let awaited = pod.awaits_image(objects.warnings.get(&pod.name).is_some_and(|said| trouble::is_pulling(said)))?;
+    if !std::ptr::eq(awaited, &raw const pod.service) {
+        return Some("getting the image with the bridge".to_owned());
+    }
+    (spec.pull_policy != PullPolicy::Never).then(|| format!("getting the image '{}'", spec.image))
+}
+
+/// What the first of the present revision's pods is given that waits for an image, and where. How much of it has come no
+/// node says.
+fn progress(objects: &Objects, record: &Record) -> Option<Progress> {
+    let of_pod = |pod: &Pod| {
+        let node = pod.node.as_deref().map(|node| format!("node {node} is ")).unwrap_or_default();
+        pulls(objects, pod, &record.spec).map(|image| format!("{node}{image}"))
+    };
+    let message = live(objects).into_iter().filter(|pod| is_current(objects, pod)).find_map(of_pod)?;
+    reflects(objects, record).then(|| Progress { message, ..Progress::default() })
+}
+
 fn replicas(objects: &Objects) -> Vec<Replica> {
-    let shown = live(objects).into_iter().filter(|pod| !reasons::has_no_image(pod));
+    let shown = live(objects).into_iter().filter(|pod| !containers::has_no_image(pod));
     shown
         .enumerate()
         .map(|(index, pod)| {
@@ -134,7 +157,7 @@ fn replica(pod: &Pod, ordinal: u32, objects: &Objects) -> Replica {
         code: ended.exit_code,
         oom_killed: ended.reason == "OOMKilled",
         at: ended.finished_at.unwrap_or_default(),
-        last_log_lines: reasons::last_words(ended),
+        last_log_lines: containers::last_words(ended),
     });
     Replica {
         ordinal,
@@ -223,6 +246,37 @@ mod tests {
         let spec = Arc::new(ServiceSpec { image: "example.org/x:3".into(), ..ServiceSpec::default() });
         root.record = Arc::new(Record { generation: 3, spec, ..(*root.record).clone() });
         assert_eq!(shown(&changed), (Phase::Starting, reasons, false));
+    }
+
+    #[test]
+    fn what_waits_for_its_image_alone_is_being_pulled() {
+        let makes = objects(Desired::Running, []).workload.unwrap().makes;
+        let waiting = Waiting { reason: "ContainerCreating".into(), message: String::new() };
+        let awaiting = Container { waiting: Some(waiting), ..Container::default() };
+        let new = |set_up: bool| Pod {
+            name: "new".into(),
+            node: Some("n1".into()),
+            made_from: makes.clone(),
+            set_up_since: set_up.then_some(Timestamp::UNIX_EPOCH),
+            service: awaiting.clone(),
+            ..Pod::default()
+        };
+        let old = || Pod { name: "old".into(), ready: true, ..Pod::default() };
+        let seen = |objects: &Objects| {
+            let state = service(objects, None).unwrap();
+            (state.phase, state.progress.map(|progress| progress.message))
+        };
+        assert_eq!(seen(&objects(Desired::Running, [new(false)])), (Phase::Creating, None));
+        let message = Some("node n1 is getting the image 'example.org/x:2'".to_owned());
+        assert_eq!(seen(&objects(Desired::Running, [new(true)])), (Phase::Pulling, message.clone()));
+        assert_eq!(seen(&objects(Desired::Running, [new(true), old()])), (Phase::Pulling, message.clone()));
+        let mut two = objects(Desired::Running, [new(true), Pod { name: "other".into(), ready: true, ..new(true) }]);
+        two.workload.as_mut().unwrap().replicas = 2;
+        assert_eq!(seen(&two), (Phase::Degraded, message), "what serves is what counts, and a pull is told all the same");
+        let none = Objects::default();
+        assert!(pulls(&none, &new(true), &ServiceSpec::default()).is_some());
+        let local = ServiceSpec { pull_policy: PullPolicy::Never, ..ServiceSpec::default() };
+        assert_eq!(pulls(&none, &new(true), &local), None);
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub(super) const REFUSED: &str = "FailedCreate";
 /// So much the clocks of the cluster and the manager may differ.
 pub(super) const CLOCKS: Duration = Duration::from_secs(2);
 
-/// A warning about an object.
+/// What the cluster has said of an object: a warning, or of a pod what else happens to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Warning {
     /// The cluster's word for it: `Unhealthy`, `FailedMount`.
@@ -79,7 +79,8 @@ async fn ask(shared: &Shared, name: &ServiceName) {
     let Some(root) = &objects.root else { return };
     let record = &root.record;
     for object in suspects(shared, &objects) {
-        let fields = format!("involvedObject.name={object},type=Warning");
+        // Of pulls it tells as well, which are nothing to warn of.
+        let fields = format!("involvedObject.name={object}");
         let Some(told) = events(shared, name, &fields).await else { continue };
         // Those of a StatefulSet have the names of their predecessors.
         let since = objects.pods.get(&object).map_or(Some(record.updated_at), |pod| pod.created);
@@ -98,6 +99,12 @@ async fn ask(shared: &Shared, name: &ServiceName) {
             objects.warnings = warnings;
         }
     });
+}
+
+/// Whether of all that was said of pulls the last is that one has begun.
+pub(super) fn is_pulling(said: &[Warning]) -> bool {
+    let last = |words: &[&str]| said.iter().filter(|one| words.contains(&one.reason.as_str())).filter_map(|one| one.at).max();
+    last(&["Pulling"]).is_some_and(|begun| last(&["Pulled", "Failed"]).is_none_or(|over| over < begun))
 }
 
 /// Events with these fields; none where they cannot be read.
@@ -143,4 +150,25 @@ fn suspects(shared: &Shared, objects: &Objects) -> Vec<String> {
         suspects.push(shared.names.object(root.record.name.as_str()));
     }
     suspects
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pull_is_under_way_from_when_it_is_told_until_its_end_is() {
+        let said = |words: &[(&str, i64)]| -> Vec<Warning> {
+            let one = |(reason, second): &(&str, i64)| Warning {
+                reason: (*reason).to_owned(),
+                message: String::new(),
+                at: Timestamp::from_second(*second).ok(),
+            };
+            words.iter().map(one).collect()
+        };
+        assert!(is_pulling(&said(&[("Scheduled", 1), ("Pulling", 1)])));
+        assert!(is_pulling(&said(&[("Pulled", 1), ("Pulling", 2)])), "the next container's");
+        assert!(!is_pulling(&said(&[("Pulling", 1), ("Pulled", 9), ("Created", 9)])));
+        assert!(!is_pulling(&said(&[("Pulling", 1), ("Failed", 1)])) && !is_pulling(&said(&[("Created", 1)])));
+    }
 }

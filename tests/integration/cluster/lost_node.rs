@@ -8,30 +8,46 @@ use mcp_manager::domain::spec::{Placement, ServiceSpec, Toleration};
 use mcp_manager::domain::status::ServiceState;
 use serde_json::{Value, json};
 
-use super::{Kind, is_running};
+use super::{NODE, POD, is_running};
 use crate::contract::{Manager, name, running, spec};
 use crate::support::kubernetes::Namespace;
 use crate::support::podman::unique;
 
-const NODE: Kind = ("", "v1", "Node", "nodes");
-const POD: Kind = ("", "v1", "Pod", "pods");
 /// The cluster gives a node most of a minute.
 const PATIENCE: Duration = Duration::from_mins(4);
 
 /// A node that is well now, and takes only what tolerates it.
 async fn node(namespace: &Namespace) -> String {
+    spoken_for(namespace, json!({}), "10").await
+}
+
+/// A node that is well now, takes only what tolerates it, and has room for so many pods, with more in its text.
+pub(super) async fn spoken_for(namespace: &Namespace, spec: Value, pods: &str) -> String {
     let name = unique("lost-");
     let nodes = namespace.cluster_api(NODE);
     let taint = json!({"key": "mcp-manager-test", "value": name, "effect": "NoSchedule"});
-    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {"mcp-manager-test": name}},
-        "spec": {"taints": [taint]}});
+    let mut node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {"mcp-manager-test": name}},
+        "spec": spec});
+    node["spec"]["taints"] = json!([taint]);
+    node["metadata"]["annotations"] = json!({"volumes.kubernetes.io/controller-managed-attach-detach": "true"});
     nodes.create(&PostParams::default(), &serde_json::from_value(node).unwrap()).await.unwrap();
-    let room = json!({"cpu": "4", "memory": "8Gi", "pods": "10", "ephemeral-storage": "100Gi"});
+    let room = json!({"cpu": "4", "memory": "8Gi", "pods": pods, "ephemeral-storage": "100Gi"});
     let condition = json!({"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "",
         "lastHeartbeatTime": now(), "lastTransitionTime": now()});
     let status = json!({"status": {"capacity": room, "allocatable": room, "conditions": [condition]}});
     nodes.patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
     name
+}
+
+/// On such a node alone.
+pub(super) fn there(node: &str) -> Placement {
+    let toleration =
+        Toleration { key: Some("mcp-manager-test".into()), operator: Some("Exists".into()), ..Toleration::default() };
+    Placement {
+        node_selector: [("mcp-manager-test".to_owned(), node.to_owned())].into(),
+        tolerations: vec![toleration],
+        ..Placement::default()
+    }
 }
 
 fn now() -> String {
@@ -52,14 +68,7 @@ fn well() -> Value {
 async fn a_node_that_is_not_heard_of_is_named() {
     let Some(namespace) = Namespace::new().await else { return };
     let (manager, echo, node) = (Manager::start(&namespace).await, name("echo"), node(&namespace).await);
-    let toleration =
-        Toleration { key: Some("mcp-manager-test".into()), operator: Some("Exists".into()), ..Toleration::default() };
-    let there = Placement {
-        node_selector: [("mcp-manager-test".to_owned(), node.clone())].into(),
-        tolerations: vec![toleration],
-        ..Placement::default()
-    };
-    manager.backend.create(&echo, running(ServiceSpec { kubernetes: Some(there), ..spec(&namespace) })).await.unwrap();
+    manager.backend.create(&echo, running(ServiceSpec { kubernetes: Some(there(&node)), ..spec(&namespace) })).await.unwrap();
     let pods = namespace.api(POD);
     let deadline = Instant::now() + PATIENCE;
     let pod = loop {

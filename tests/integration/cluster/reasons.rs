@@ -1,6 +1,7 @@
 //! Why services fail, each cause brought about for real.
 
 use futures_util::TryStreamExt as _;
+use kube::api::{ListParams, Patch, PatchParams};
 use mcp_manager::domain::quantity::Bytes;
 use mcp_manager::domain::reason::Reason;
 use mcp_manager::domain::spec::{HealthCheck, Mount, MountSource, Probe, PullPolicy, ServiceSpec};
@@ -8,7 +9,7 @@ use mcp_manager::domain::status::{LogQuery, Phase, ServiceState};
 use mcp_manager::error::Kind;
 use serde_json::json;
 
-use super::QUOTA;
+use super::{DEPLOYMENT, POD, QUOTA, is_running, says, told};
 use crate::contract::{Manager, name, running, spec};
 use crate::support::kubernetes::Namespace;
 
@@ -38,7 +39,7 @@ async fn failure(namespace: &Namespace, spec: ServiceSpec) -> mcp_manager::error
 }
 
 /// A service that runs this command of busybox's shell.
-fn shell(namespace: &Namespace, script: &str) -> ServiceSpec {
+pub(super) fn shell(namespace: &Namespace, script: &str) -> ServiceSpec {
     let entrypoint = ["/busybox", "sh", "-c", script].map(str::to_owned).to_vec();
     let health_check = HealthCheck { probe: Probe::Process, ..HealthCheck::default() };
     ServiceSpec { entrypoint: Some(entrypoint), port: None, health_check, ..spec(namespace) }
@@ -131,4 +132,98 @@ async fn a_volume_that_is_not_provided_is_named() {
     namespace.create(("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims"), claim).await;
     let reason = reason(&namespace, ServiceSpec { volumes: vec![mount], ..spec(&namespace) }, "volume_pending").await;
     assert!(reason.remedy.contains("storage_class"), "{reason:?}");
+}
+
+/// A service of this script whose health is what busybox's `test` says of these words.
+fn checked(namespace: &Namespace, script: &str, test: &[&str]) -> ServiceSpec {
+    let command = ["/busybox", "test"].iter().chain(test).map(|word| (*word).to_owned()).collect();
+    let health_check = HealthCheck { probe: Probe::Command(command), ..spec(namespace).health_check };
+    let tmpfs = [("/tmp".to_owned(), Bytes(1 << 20))].into();
+    ServiceSpec { health_check, tmpfs, stop_timeout: "1s".parse().unwrap(), ..shell(namespace, script) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_ended_once_and_is_not_well_again_says_how() {
+    let Some(namespace) = Namespace::new().await else { return };
+    let short = checked(&namespace, "/busybox sleep 3; echo over; exit 7", &["-e", "/tmp/never"]);
+    let reason = told(&namespace, short, "exited", &["exit code 7", "started again"]).await;
+    assert_eq!((reason.exit_code, reason.last_log_lines.as_slice()), (Some(7), &["over".to_owned()][..]), "{reason:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_takes_too_long_is_named_with_how_it_was_ended() {
+    let Some(namespace) = Namespace::new().await else { return };
+    let never = checked(&namespace, "/busybox sleep 1000", &["-e", "/tmp/never"]);
+    let start_timeout = "2s".parse().unwrap();
+    let manager = Manager::start(&namespace).await;
+    manager.backend.create(&name("echo"), running(ServiceSpec { start_timeout, ..never })).await.unwrap();
+    let killed = |reason: &Reason| reason.code == "probe_failing" && reason.exit_code.is_some();
+    let service = manager.service(&name("echo"), "it was killed", |service| service.reasons.iter().any(killed)).await;
+    let reason = service.reasons.iter().find(|reason| killed(reason)).unwrap();
+    assert!(reason.cause.contains("Startup probe failed") && reason.exit_code == Some(137), "{reason:?}");
+    manager.backend.remove(&name("echo"), false).await.unwrap();
+    manager.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_serves_no_more_is_named_with_its_check() {
+    let Some(namespace) = Namespace::new().await else { return };
+    let sick = checked(&namespace, "/busybox sleep 4; echo > /tmp/sick; /busybox sleep 1000", &["!", "-e", "/tmp/sick"]);
+    let manager = Manager::start(&namespace).await;
+    manager.backend.create(&name("echo"), running(sick)).await.unwrap();
+    manager.service(&name("echo"), "it is well", is_running).await;
+    manager.service(&name("echo"), "it is not well", |service| service.phase == Phase::Unhealthy).await;
+    let reason = says(&manager, "probe_failing", &["Readiness probe failed"]).await;
+    assert_eq!(reason.exit_code, None, "it goes on: {reason:?}");
+    manager.backend.remove(&name("echo"), false).await.unwrap();
+    manager.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_ended_for_its_liveness_is_named_with_that() {
+    let Some(namespace) = Namespace::new().await else { return };
+    let manager = Manager::start(&namespace).await;
+    let willing = checked(&namespace, "trap 'exit 0' TERM; while :; do /busybox sleep 1; done", &["-e", "/"]);
+    manager.backend.create(&name("echo"), running(willing)).await.unwrap();
+    manager.service(&name("echo"), "it runs", is_running).await;
+    // The bridge alone is asked for life, and does not die of itself: somebody has asked for another program's.
+    let probe = json!({"exec": {"command": ["/busybox", "false"]}, "periodSeconds": 1, "failureThreshold": 1});
+    let more = json!({"spec": {"template": {"spec": {"containers": [{"name": "service", "livenessProbe": probe}]}}}});
+    namespace.api(DEPLOYMENT).patch("mcp-echo", &PatchParams::default(), &Patch::Strategic(more)).await.unwrap();
+    let reason = says(&manager, "probe_failing", &["Liveness probe failed"]).await;
+    assert_eq!(reason.exit_code, Some(0), "{reason:?}");
+    manager.backend.remove(&name("echo"), false).await.unwrap();
+    manager.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_its_node_has_evicted_says_what_it_took_too_much_of() {
+    let Some(namespace) = Namespace::new().await else { return };
+    let script = "/busybox yes | /busybox head -c 20000000; /busybox sleep 1000";
+    let verbose = ServiceSpec { storage_limit: Some(Bytes(4 << 20)), ..shell(&namespace, script) };
+    let manager = Manager::start(&namespace).await;
+    manager.backend.create(&name("echo"), running(verbose)).await.unwrap();
+    manager.service(&name("echo"), "it runs", is_running).await;
+    let reason = says(&manager, "evicted", &["ephemeral", "storage_limit"]).await;
+    assert!(reason.instance.is_some() && !reason.permanent, "{reason:?}");
+    manager.backend.remove(&name("echo"), false).await.unwrap();
+    manager.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_was_ended_as_a_whole_says_why() {
+    let Some(namespace) = Namespace::new().await else { return };
+    let manager = Manager::start(&namespace).await;
+    let slow = checked(&namespace, "/busybox sleep 5; echo > /tmp/well; /busybox sleep 1000", &["-e", "/tmp/well"]);
+    manager.backend.create(&name("echo"), running(slow)).await.unwrap();
+    manager.service(&name("echo"), "it runs", is_running).await;
+    let pods = namespace.api(POD);
+    let pod = pods.list(&ListParams::default()).await.unwrap().items.remove(0).metadata.name.unwrap();
+    let over = Patch::Merge(json!({"spec": {"activeDeadlineSeconds": 1}}));
+    pods.patch(&pod, &PatchParams::default(), &over).await.unwrap();
+    let reason = says(&manager, "pod_ended", &["DeadlineExceeded", "the words say why"]).await;
+    assert_eq!(reason.instance.as_deref(), Some(pod.as_str()), "{reason:?}");
+    manager.service(&name("echo"), "another one runs", |service| is_running(service) && service.reasons.is_empty()).await;
+    manager.backend.remove(&name("echo"), false).await.unwrap();
+    manager.stop().await;
 }

@@ -7,14 +7,12 @@ use mcp_manager::domain::status::Phase;
 use mcp_manager::error::Kind as Fault;
 use serde_json::json;
 
-use super::Kind;
+use super::POD;
 use crate::contract::{Manager, name, running, spec};
 use crate::support::kubernetes::Namespace;
 
-const POD: Kind = ("", "v1", "Pod", "pods");
-
 /// A port on the node that hardly anybody has: different for tests that run at the same time.
-fn port() -> u32 {
+pub(super) fn port() -> u32 {
     20_000 + std::process::id() % 10_000
 }
 
@@ -24,13 +22,22 @@ async fn registry(beside: &Namespace, port: u32, status: &str) {
         "while IFS= read -r line; do [ ${{#line}} -le 1 ] && break; done; \
          printf 'HTTP/1.1 {status}\\r\\nContent-Length: 0\\r\\nConnection: close\\r\\n\\r\\n'"
     );
+    answering(beside, port, &answer, &[]).await;
+}
+
+/// A registry that answers every request as this script of busybox's shell does, which has the request as its input and the
+/// folder `/shelf` with each `ConfigMap` of these names.
+pub(super) async fn answering(beside: &Namespace, port: u32, script: &str, shelves: &[&str]) {
     let number = port.to_string();
-    let command = ["/busybox", "nc", "-ll", "-p", &number, "-e", "/busybox", "sh", "-c", &answer];
+    let command = ["/busybox", "nc", "-ll", "-p", &number, "-e", "/busybox", "sh", "-c", script];
+    let sources: Vec<_> = shelves.iter().map(|name| json!({"configMap": {"name": name}})).collect();
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "registry"}, "spec": {
         "hostNetwork": true, "terminationGracePeriodSeconds": 0, "containers": [{
             "name": "registry", "image": beside.image, "imagePullPolicy": "Never", "command": command,
+            "volumeMounts": [{"name": "shelf", "mountPath": "/shelf"}],
             "readinessProbe": {"tcpSocket": {"port": port}, "periodSeconds": 1},
         }],
+        "volumes": [{"name": "shelf", "projected": {"sources": sources}}],
     }});
     beside.create(POD, pod).await;
     let deadline = std::time::Instant::now() + crate::contract::PATIENCE;
@@ -48,15 +55,22 @@ async fn registry(beside: &Namespace, port: u32, status: &str) {
 async fn said_of(port: u32, status: &str) -> Option<mcp_manager::error::Error> {
     let (beside, namespace) = (Namespace::open().await?, Namespace::new().await?);
     registry(&beside, port, status).await;
-    let (manager, echo) = (Manager::start(&namespace).await, name("echo"));
-    let image = format!("127.0.0.1:{port}/private/image:1");
-    let spec = ServiceSpec { image, pull_policy: PullPolicy::Missing, ..spec(&namespace) };
+    let error = refused(&namespace, &format!("127.0.0.1:{port}/private/image:1")).await;
+    beside.api(POD).delete("registry", &DeleteParams::background()).await.unwrap();
+    Some(error)
+}
+
+/// Why a service of this image fails.
+async fn refused(namespace: &Namespace, image: &str) -> mcp_manager::error::Error {
+    let (manager, echo) = (Manager::start(namespace).await, name("echo"));
+    let spec = ServiceSpec { image: image.to_owned(), pull_policy: PullPolicy::Missing, ..spec(namespace) };
     manager.backend.create(&echo, running(spec)).await.unwrap();
     let service = manager.service(&echo, "it failed", |service| service.phase == Phase::Failed).await;
     manager.backend.remove(&echo, false).await.unwrap();
     manager.stop().await;
-    beside.api(POD).delete("registry", &DeleteParams::background()).await.unwrap();
-    service.failure.clone()
+    let failure = service.failure.clone().unwrap();
+    assert!(failure.detail.contains(image), "which image: {failure}");
+    failure
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -73,4 +87,27 @@ async fn a_registry_that_holds_back_is_named_as_that() {
     let Some(error) = said_of(port() + 2, "429 Too Many Requests").await else { return };
     assert_eq!(error.kind, Fault::RegistryUnavailable, "{error}");
     assert!(error.detail.contains("rate limit") && error.remedy.unwrap().contains("wait"), "{}", error.detail);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_no_registry_has_and_a_registry_that_fails_are_told_apart() {
+    for (offset, status, kind, remedy) in [
+        (3, "404 Not Found", Fault::ImageNotFound, "name or tag"),
+        (4, "500 Internal Server Error", Fault::RegistryUnavailable, "nodes reach the registry"),
+    ] {
+        let Some(error) = said_of(port() + offset, status).await else { return };
+        assert_eq!(error.kind, kind, "{error}");
+        assert!(error.remedy.as_deref().is_some_and(|said| said.contains(remedy)), "{error:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_is_not_there_and_a_name_that_is_none_are_named() {
+    let Some(namespace) = Namespace::new().await else { return };
+    let error = refused(&namespace, &format!("127.0.0.1:{}/any/image:1", port() + 5)).await;
+    assert_eq!(error.kind, Fault::RegistryUnavailable, "{error}");
+    assert!(error.detail.contains("connection refused"), "{error}");
+    let error = refused(&namespace, "127.0.0.1/Capitals/image:1").await;
+    assert_eq!(error.kind, Fault::ImageNotFound, "{error}");
+    assert!(error.detail.contains("no valid name") && error.remedy.unwrap().contains("correct"), "{}", error.detail);
 }

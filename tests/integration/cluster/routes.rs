@@ -72,6 +72,14 @@ async fn routes_of_traefik_and_of_the_gateway_api_lead_to_services_once_the_clus
     let manager = Running::start(&by_gateway("nowhere")).await;
     until(&scene, &manager, "the route is not followed", |service| says(service, "route_refused", "NoMatchingParent")).await;
     manager.end().await;
+    for (section, word, remedy) in
+        [("closed", "NotAllowedByListeners", "allowedRoutes"), ("elsewhere", "NoMatchingListenerHostname", "*.DOMAIN")]
+    {
+        let manager = Running::start(&by_gateway(section)).await;
+        let service = until(&scene, &manager, word, |service| says(service, "route_refused", word)).await;
+        assert!(service.reasons.iter().any(|reason| reason.remedy.contains(remedy)), "{service:#?}");
+        manager.end().await;
+    }
     let manager = Running::start(&by_gateway("web")).await;
     leads(&scene, &manager, &front, HTTP_ROUTE).await;
     goes(&scene.namespace, INGRESS_ROUTE).await;
@@ -204,7 +212,8 @@ impl Front {
         Self::start(program, namespace, "kubernetescrd", free_port()).await
     }
 
-    /// With a Gateway `front`, whose listener `web` is Traefik's entry point.
+    /// With a Gateway `front`, whose listener `web` is Traefik's entry point; `closed` takes nobody's routes here, and
+    /// `elsewhere` has another domain.
     async fn of_gateway(program: &str, namespace: &Namespace) -> Self {
         let port = free_port();
         let class = &namespace.name;
@@ -212,9 +221,13 @@ impl Front {
             "metadata": {"name": class}, "spec": {"controllerName": "traefik.io/gateway-controller"}});
         let classes = namespace.cluster_api(("gateway.networking.k8s.io", "v1", "GatewayClass", "gatewayclasses"));
         classes.create(&kube::api::PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();
-        let listener = json!({"name": "web", "port": port, "protocol": "HTTP", "hostname": "*.localhost"});
+        let listener = |name: &str, host: &str| json!({"name": name, "port": port, "protocol": "HTTP", "hostname": host});
+        let mut closed = listener("closed", "echo.localhost");
+        let others = json!({"matchLabels": {"nobody": "has"}});
+        closed["allowedRoutes"] = json!({"namespaces": {"from": "Selector", "selector": others}});
+        let listeners = [listener("web", "*.localhost"), closed, listener("elsewhere", "*.example.org")];
         let object = json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
-            "metadata": {"name": "front"}, "spec": {"gatewayClassName": class, "listeners": [listener]}});
+            "metadata": {"name": "front"}, "spec": {"gatewayClassName": class, "listeners": listeners}});
         namespace.create(GATEWAY, object).await;
         Self::start(program, namespace, "kubernetesgateway", port).await
     }

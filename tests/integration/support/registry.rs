@@ -246,12 +246,16 @@ fn slowly(blob: &[u8]) -> Body {
 
 /// A file system whose one program is `/wait`, with a file that holds `padding` if there is any.
 fn layer(padding: &[u8]) -> Vec<u8> {
-    let program = program();
+    layer_of(&program(), padding)
+}
+
+/// The same with another program.
+pub fn layer_of(program: &[u8], padding: &[u8]) -> Vec<u8> {
     let mut head = tar::Header::new_ustar();
     head.set_mode(0o755);
     head.set_size(program.len() as u64);
     let mut archive = tar::Builder::new(Vec::new());
-    archive.append_data(&mut head, "wait", program.as_slice()).unwrap();
+    archive.append_data(&mut head, "wait", program).unwrap();
     if !padding.is_empty() {
         head.set_size(padding.len() as u64);
         archive.append_data(&mut head, "padding", padding).unwrap();
@@ -260,7 +264,7 @@ fn layer(padding: &[u8]) -> Vec<u8> {
 }
 
 /// The smallest program there is that waits for a signal: the head of an ELF file, and one system call in a loop.
-fn program() -> Vec<u8> {
+pub fn program() -> Vec<u8> {
     let (machine, code): (u16, &[u8]) = match std::env::consts::ARCH {
         // mov eax, 34 (pause); syscall; jmp to the start
         "x86_64" => (62, &[0xb8, 34, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7]),

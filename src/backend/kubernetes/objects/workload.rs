@@ -11,7 +11,7 @@ use crate::error::Result;
 
 /// Old revisions that are kept, to look at.
 const REVISIONS: u32 = 2;
-/// Seconds beyond its budget until a rollout that does not get on is said to be stuck.
+/// Seconds beyond the longest pull and the budget of a start until a rollout that does not get on is said to be stuck.
 const GRACE: u64 = 60;
 
 /// Which kind of workload a spec needs.
@@ -45,7 +45,7 @@ pub(super) fn workload(context: &Context<'_>) -> Result<Object> {
         body["podManagementPolicy"] = json!("Parallel");
         body["volumeClaimTemplates"] = volume_claim_templates(context);
     } else {
-        body["progressDeadlineSeconds"] = json!(spec.start_timeout.duration().as_secs() + GRACE);
+        body["progressDeadlineSeconds"] = json!((settings.max_wait + spec.start_timeout.duration()).as_secs() + GRACE);
         body["strategy"] = if spec.allows_overlap() {
             json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}})
         } else {
