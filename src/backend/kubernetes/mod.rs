@@ -7,13 +7,12 @@
 //! | `root` | records: a service's root object, which owns all others |
 //! | `objects/` | pure: from a record to the objects of a service |
 //! | `observed`, `world`, `watch` | what there is, as watches tell it |
-//! | `state`, `reasons`, `warned` | pure: where a service stands, and why it is not as it should be |
+//! | `state`, `reasons`, `containers`, `unplaced`, `warned` | pure: where a service stands, and why it is not as it should be |
 //! | `extension`, `unrouted` | kinds of routes that a cluster may lack, and why a service has no route |
 //! | `plan`, `reconcile`, `secrets` | what to write, and writing it |
 //! | `dry_run` | what writing it would do, as the API server says |
 //! | `trouble` | what the cluster warns of, asked while something is wrong |
-//! | `lease`, `leader`, `turns` | which of several managers writes, and whose turn it is to record |
-//! | `key` | the key of their sessions |
+//! | `lease`, `leader`, `turns`, `key` | which of several managers writes, whose turn it is to record, and the key of their sessions |
 //! | `logs`, `followed`, `stats` | looking into pods |
 //! | `examine` | what `mcp-manager doctor` looks at |
 //! | `errors` | from the API server's words to errors of the product |
