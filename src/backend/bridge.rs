@@ -7,7 +7,8 @@ use crate::domain::access::CALLER_HEADER;
 use crate::domain::mcp_path::{SSE_PATH_LABEL, usual_path};
 use crate::domain::spec::{ServiceSpec, SessionMode, Transport};
 
-/// Processes and threads that are reckoned for one session's server, for a cap on sessions that the process limit bears.
+/// Processes and threads that are reckoned for one session's server, for a cap on sessions that the process limit bears
+/// where the spec names none.
 const TASKS_PER_SESSION: u32 = 16;
 const MAX_SESSIONS: u32 = 64;
 /// The label that opens HTTP+SSE of 2024-11-05 to clients.
@@ -26,7 +27,7 @@ pub(super) fn arguments(spec: &ServiceSpec, owner: &str, hosts: &[String]) -> Ve
         SessionMode::PerSession => "per_session",
     };
     let port = spec.front_port().unwrap_or_default();
-    let sessions = (spec.pids_limit / TASKS_PER_SESSION).clamp(1, MAX_SESSIONS);
+    let sessions = spec.max_sessions.unwrap_or((spec.pids_limit / TASKS_PER_SESSION).clamp(1, MAX_SESSIONS));
     let seconds = |span: Duration| span.as_secs().max(1);
     let flags = [
         ("listen", format!("0.0.0.0:{port}")),
@@ -42,8 +43,25 @@ pub(super) fn arguments(spec: &ServiceSpec, owner: &str, hosts: &[String]) -> Ve
     let path = spec.labels.get(SSE_PATH_LABEL).map_or(usual_path(Transport::Sse), String::as_str);
     let inside = spec.port.filter(|_| spec.transport == Transport::Sse);
     let server = inside.map(|inside| ("sse-server", format!("http://127.0.0.1:{inside}{path}")));
+    let idle = spec.session_idle_timeout.map(|span| ("idle-timeout", seconds(span.duration()).to_string()));
     let clients = spec.labels.get(SSE_CLIENTS).is_some_and(|value| value == "true").then(|| "--sse".to_owned());
     let hosts = hosts.iter().map(|host| ("allowed-host", host.clone()));
-    let flags = flags.into_iter().chain(server).chain(hosts).flat_map(|(name, value)| [format!("--{name}"), value]);
+    let flags = flags.into_iter().chain(idle).chain(server).chain(hosts).flat_map(|(name, value)| [format!("--{name}"), value]);
     flags.chain(clients).chain(["--".to_owned()]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::quantity::Span;
+
+    #[test]
+    fn a_spec_may_say_how_many_sessions_there_are_and_how_long_they_may_be_idle() {
+        let spec = ServiceSpec { transport: Transport::Stdio, port: Some(8000), pids_limit: 100, ..ServiceSpec::default() };
+        let words = arguments(&spec, "r1", &[]).join(" ");
+        assert!(words.contains("--max-sessions 6 ") && !words.contains("--idle-timeout"), "{words}");
+        let spec = ServiceSpec { max_sessions: Some(500), session_idle_timeout: Some(Span(90_500)), ..spec };
+        let words = arguments(&spec, "r1", &[]).join(" ");
+        assert!(words.contains("--max-sessions 500 ") && words.contains("--idle-timeout 90 "), "{words}");
+    }
 }

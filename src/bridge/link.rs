@@ -1,5 +1,5 @@
 //! One child and who waits for which answer of it. Leaves out what is to be done with what belongs to no request: that
-//! is the link's [`Owner`].
+//! is the link's [`Owner`]. What the child says is in `hear`.
 //!
 //! A link of one client passes ids and progress tokens as they are. A link that several clients share gives every
 //! request a number of its own, as id and as progress token, and gives back the client's where it comes out again.
@@ -15,14 +15,14 @@ use super::ask::{Ask, Owner, Reply, Waits};
 use super::child::{Child, Hears};
 use super::era::Dress;
 use super::frame::Line;
-use super::json;
-use super::salvage::{self, Whose};
-use super::scan::{Kind, Message, Refused, scan};
-use super::splice::{Edit, Pieces, apply, apply_in_pieces, one_line};
+use super::scan::{Message, scan};
+use super::splice::{Edit, apply};
 use super::stream::Stream;
 use super::waiting::{State, Waiting};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::rpc;
+
+mod hear;
 
 /// The member of `_meta` that names the subscription of a notification.
 pub const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
@@ -115,6 +115,18 @@ impl Link {
     #[must_use]
     pub fn pending(&self) -> usize {
         self.state().calls()
+    }
+
+    /// How many requests of whom this is the mark wait.
+    #[must_use]
+    pub fn pending_of(&self, mark: usize) -> usize {
+        self.state().count_of(mark)
+    }
+
+    /// Whether several clients can use it.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.shared
     }
 
     /// Ends all subscriptions in good order.
@@ -252,159 +264,6 @@ impl Link {
         for (key, waiting) in all {
             self.child.send(&rpc::cancelled(&key, reason));
             waiting.fail(says);
-        }
-    }
-
-    fn hear(self: &Arc<Self>, line: Line) {
-        let metrics = &self.context.metrics;
-        let text = match line {
-            Line::Text(text) => text,
-            Line::TooLong(start) => {
-                metrics.lines_refused.add(1);
-                let limit = self.context.options.max_message;
-                tracing::warn!(child = self.child.id(), limit, "the server wrote a message that is too long; it is thrown away");
-                return self.lost(&start, true, &format!("the server's answer is longer than {limit} bytes"));
-            }
-        };
-        match scan(&text) {
-            Ok(message) => self.route(text, &message),
-            Err(Refused::Batch) => {
-                let whole = json::check(&text).and_then(|whole| json::elements(&text, whole)).unwrap_or_default();
-                for element in whole {
-                    self.hear(Line::Text(text.slice(element.start..element.end)));
-                }
-            }
-            Err(refused) => {
-                let mended = salvage::mended(&text).and_then(|mended| Some((scan(&mended).ok()?, mended)));
-                if let Some((message, mended)) = mended {
-                    return self.route(mended, &message);
-                }
-                metrics.lines_refused.add(1);
-                let start = String::from_utf8_lossy(&text[..text.len().min(200)]);
-                tracing::warn!(child = self.child.id(), %refused, "the server wrote a line that is no message: {}", start.escape_debug());
-                let is_message = matches!(refused, Refused::Json(fault) if fault.is_depth());
-                self.lost(&text, is_message, &format!("the server's answer cannot be passed on: {refused}"));
-            }
-        }
-    }
-
-    fn route(self: &Arc<Self>, text: Bytes, message: &Message) {
-        self.context.metrics.messages_out.add(1);
-        // Only white space between tokens can be a carriage return here; in an event it would end a line.
-        let text = one_line(text);
-        match message.kind() {
-            Kind::Response => self.answered(text, message),
-            Kind::Request => {
-                if message.is(&text, "ping") {
-                    let id = message.id.map(|id| id.of(&text).to_vec()).unwrap_or_default();
-                    self.child.send(&rpc::result(&id, b"{}"));
-                } else if let Some(owner) = self.owner.get() {
-                    owner.request(self, text, message);
-                }
-            }
-            Kind::Notification => self.notified(text, message),
-        }
-    }
-
-    fn answered(&self, text: Bytes, message: &Message) {
-        let Some(id) = message.id.filter(|id| id.of(&text) != b"null") else {
-            // The server could not read a request, and so does not know its id.
-            let only = self.state().only_one();
-            let unread = &br#"{"code":-32603,"message":"the server could not read the request"}"#[..];
-            let error = message.error.filter(|error| text[error.start] == b'{').map_or(unread, |error| error.of(&text));
-            return only.map_or((), |key| self.answer_with(rpc::error_of(&key, error)));
-        };
-        let raw = id.of(&text);
-        let waiting = {
-            let mut state = self.state();
-            let waiting = state.take(raw);
-            let is_of_client = waiting.as_ref().is_some_and(|waiting| matches!(waiting.reply, Reply::Stream(_)));
-            state.has_answered |= is_of_client && message.result.is_some();
-            waiting
-        };
-        let Some(waiting) = waiting else {
-            // The answer to a request that was cancelled, or was never asked.
-            return self.context.metrics.answers_unknown.add(1);
-        };
-        let mut edits = Vec::new();
-        if raw != waiting.id {
-            edits.push(Edit::replace(id, &waiting.id[..]));
-            // Only the end of a subscription names it, and only there a look into the result is worth its time.
-            let subscribed = message.result.filter(|_| self.shared && waiting.endless);
-            let [meta] = json::find(&text, subscribed, ["_meta"]);
-            let [subscription] = json::find(&text, meta, [SUBSCRIPTION]);
-            edits.extend(subscription.map(|subscription| Edit::replace(subscription, &waiting.id[..])));
-        }
-        let [code] = json::find(&text, message.error, ["code"]);
-        let code = code.and_then(|code| std::str::from_utf8(code.of(&text)).ok()?.parse().ok());
-        waiting.dress.answer(&text, message, &mut edits);
-        let text = if edits.is_empty() { Pieces::from(text) } else { apply_in_pieces(&text, &mut edits) };
-        match waiting.reply {
-            Reply::Stream(stream) => {
-                stream.note_error(code.unwrap_or(0));
-                stream.finish(text);
-            }
-            // Nobody waits any more.
-            Reply::Own(sender) => drop(sender.send(text.whole())),
-        }
-    }
-
-    fn notified(self: &Arc<Self>, text: Bytes, message: &Message) {
-        if message.is(&text, "notifications/progress") {
-            let [token] = message.params(&text, ["progressToken"]);
-            let state = self.state();
-            let found = token.and_then(|token| {
-                let raw = token.of(&text);
-                let waiting = if self.shared { state.get(raw) } else { state.of_token(raw) };
-                waiting.map(|waiting| (token, waiting))
-            });
-            if let Some((token, Waiting { reply: Reply::Stream(stream), token: own, .. })) = found {
-                let own = own.as_ref().filter(|own| self.shared && &own[..] != token.of(&text));
-                let text = own.map_or(text.clone(), |own| apply(&text, &mut [Edit::replace(token, &own[..])]));
-                stream.push(text);
-            }
-            return;
-        }
-        if self.shared {
-            let [subscription] = message.meta(&text, [SUBSCRIPTION]);
-            if let Some(at) = subscription {
-                let state = self.state();
-                if let Some(Waiting { reply: Reply::Stream(stream), id, .. }) = state.get(at.of(&text)) {
-                    stream.push(apply(&text, &mut [Edit::replace(at, &id[..])]));
-                    return;
-                }
-            }
-            if message.is(&text, "notifications/cancelled") {
-                let [request] = message.params(&text, ["requestId"]);
-                let waiting = request.and_then(|request| self.state().remove(request.of(&text)));
-                if let Some(Waiting { reply: Reply::Stream(stream), .. }) = waiting {
-                    stream.close();
-                    return;
-                }
-            }
-        }
-        if let Some(owner) = self.owner.get() {
-            owner.notification(self, text, message);
-        }
-    }
-
-    /// A line was lost. If it was an answer, whoever waits for it is told. Where a message does not say whose it is and one
-    /// request waits, it was its; otherwise nobody can tell.
-    fn lost(&self, text: &[u8], is_message: bool, says: &str) {
-        let key = match salvage::whose(text) {
-            Whose::Request(id) => Some(id),
-            Whose::Unknown if is_message => self.state().only_one(),
-            Whose::Unknown | Whose::Nobody => None,
-        };
-        if let Some(key) = key {
-            self.answer_with(rpc::error(Some(&key), rpc::INTERNAL_ERROR, says, None));
-        }
-    }
-
-    /// Answers a request in the server's place, by the id that the server knows.
-    fn answer_with(&self, text: Bytes) {
-        if let Ok(message) = scan(&text) {
-            self.answered(text, &message);
         }
     }
 

@@ -55,6 +55,7 @@ counters! {
     messages_dropped "mcp_bridge_messages_dropped_total" "Messages of the server that could not be brought to a client."
     sessions_opened "mcp_bridge_sessions_opened_total" "Sessions opened."
     sessions_expired "mcp_bridge_sessions_expired_total" "Sessions ended because nothing happened on them."
+    sessions_displaced "mcp_bridge_sessions_displaced_total" "Idle sessions that gave their place to new ones."
     sessions_refused "mcp_bridge_sessions_refused_total" "Sessions refused because the limit was reached."
     children_started "mcp_bridge_children_started_total" "Server processes started."
     children_failed "mcp_bridge_children_failed_total" "Server processes that ended by themselves or did not start."

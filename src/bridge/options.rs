@@ -16,6 +16,10 @@ pub const KEY_VARIABLE: &str = "MCP_BRIDGE_SESSION_KEY";
 /// the time that it has to start.
 const SILENCE: Duration = Duration::from_secs(10);
 
+/// A session that is idle for less than this keeps its place when there are as many as there may be. Models pause for seconds
+/// between two calls, and a client that has just opened its session has not called yet; whoever waits longer begins anew once.
+const GRACE: Duration = Duration::from_secs(5);
+
 /// Turns a stdio MCP server into a Streamable HTTP endpoint.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "mcp-bridge", version)]
@@ -127,6 +131,7 @@ pub struct Options {
     pub session_mode: SessionMode,
     pub max_sessions: usize,
     pub idle_timeout: Duration,
+    pub grace: Duration,
     pub spare: usize,
     pub max_message: usize,
     pub max_pending: usize,
@@ -189,6 +194,7 @@ impl Arguments {
             session_mode: self.session_mode,
             max_sessions: self.max_sessions as usize,
             idle_timeout: seconds(self.idle_timeout),
+            grace: GRACE,
             // A session of a server that speaks HTTP needs no process of its own.
             spare: if self.sse_server.is_some() { 0 } else { self.spare.min(self.max_sessions) as usize },
             max_message: self.max_message,

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, Weak};
 
 use bytes::Bytes;
+use tokio::sync::SetOnce;
 
 use super::ask::Owner;
 use super::backoff::Backoff;
@@ -22,6 +23,8 @@ pub struct Own {
     pub(super) introduction: Mutex<Vec<Bytes>>,
     backoff: Mutex<Backoff>,
     starting: tokio::sync::Mutex<()>,
+    /// Why the session has ended, once it has: what is being started then serves nobody.
+    closed: SetOnce<String>,
     /// The log level that the client has set last, JSON.
     pub(super) level: Mutex<Option<Bytes>>,
 }
@@ -31,6 +34,16 @@ impl Own {
     #[must_use]
     pub fn new(link: Arc<Link>, initialize: Bytes) -> Self {
         Self { link: Mutex::new(Some(link)), introduction: Mutex::new(vec![initialize]), ..Self::default() }
+    }
+
+    /// Ends the child, also one that is being started, and starts no more.
+    pub(super) fn close(&self, why: &str) {
+        // The first reason is the one.
+        let _first = self.closed.set(why.to_owned());
+        let link = lock(&self.link).take();
+        if let Some(link) = link {
+            link.stop(why);
+        }
     }
 }
 
@@ -45,12 +58,22 @@ impl Session {
         if let Some(link) = running() {
             return Ok(link);
         }
+        let over = |why: &String| Error::new(Kind::BackendUnavailable, why.clone());
         lock(&own.backoff).check()?;
-        let started = self.introduce(own).await;
+        let started = tokio::select! {
+            biased;
+            why = own.closed.wait() => return Err(over(why)),
+            started = self.introduce(own) => started,
+        };
         match started {
             Ok(link) => {
                 lock(&own.backoff).started();
                 *lock(&own.link) = Some(Arc::clone(&link));
+                // It may have been closed before it had this child to end.
+                if let Some(why) = own.closed.get() {
+                    own.close(why);
+                    return Err(over(why));
+                }
                 Ok(link)
             }
             Err(error) => {

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 
 use super::json::{self, Span};
+use super::scan::{Kind, Message, scan};
 use crate::rpc;
 
 /// What some servers write in front of their first line.
@@ -79,6 +80,39 @@ pub(super) fn mended(text: &Bytes) -> Option<Bytes> {
     }
 }
 
+/// At so many places of a line an answer is looked for.
+const MOST_PLACES: usize = 16;
+
+/// The answer that ends a line which begins as another object and is no JSON: part of another line, that nobody ended, stands
+/// before it. Requests are not looked for: what is logged of the client's own would come back as the server's.
+pub(super) fn behind_half_a_line(text: &Bytes) -> Option<(Bytes, Message, Bytes)> {
+    let begin = beginning(text)?;
+    let places = text.iter().enumerate().skip(begin + 1).filter(|(_, byte)| **byte == b'{').map(|(at, _)| at);
+    places.take(MOST_PLACES).find_map(|at| {
+        let message = scan(&text[at..]).ok().filter(|message| message.kind() == Kind::Response && message.id.is_some())?;
+        Some((text.slice(..at), message, text.slice(at..)))
+    })
+}
+
+/// Whether a line that is no JSON was an answer all the same: it begins as an object, says `jsonrpc`, and a result or an error
+/// before it says any method. All else may be a line of a log, which many servers write where only messages belong.
+pub(super) fn has_an_answer(text: &[u8]) -> bool {
+    if beginning(text).is_none() {
+        return false;
+    }
+    let at = |name: &[u8]| text.windows(name.len()).position(|bytes| bytes == name);
+    let said = [at(b"\"result\""), at(b"\"error\"")].into_iter().flatten().min();
+    let asked = at(b"\"method\"");
+    at(b"\"jsonrpc\"").is_some() && said.is_some_and(|said| asked.is_none_or(|asked| said < asked))
+}
+
+/// Where the object begins that a line begins with.
+fn beginning(text: &[u8]) -> Option<usize> {
+    let mark = if text.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
+    let begin = json::skip_white(text, mark);
+    (text.get(begin) == Some(&b'{')).then_some(begin)
+}
+
 /// Who waits for a line, of which only the beginning may be there.
 pub(super) fn whose(text: &[u8]) -> Whose {
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
@@ -148,6 +182,50 @@ mod tests {
         }
     }
 
+    #[test]
+    fn an_answer_stands_behind_half_a_line_and_in_no_line_of_a_log() {
+        let whole = r#"{"jsonrpc":"2.0","id":5,"result":{"a":{}}}"#;
+        for before in [r#"{""#, r#"{"jsonrpc":"2.0","id":4,"result":{"text":"ab"#, r#" {"level":"info","msg":"x"}"#, "\u{feff}{"]
+        {
+            let text = Bytes::from(format!("{before}{whole}"));
+            let (rest, message, answer) = behind_half_a_line(&text).unwrap();
+            assert_eq!((&rest[..], &answer[..]), (before.as_bytes(), whole.as_bytes()));
+            assert_eq!(message.id.map(|id| id.of(&answer)), Some(&b"5"[..]));
+        }
+        for text in [
+            format!("sent {whole}"),
+            format!("[info] {whole}"),
+            format!(r#"{{"level":"debug","sent":{whole}}}"#),
+            format!(r#"{{"level":"debug","sent":"{}"}}"#, whole.replace('"', "\\\"")),
+            format!("{{{}", r#"{"jsonrpc":"2.0","id":5,"method":"x"}"#),
+            "{".repeat(1000),
+        ] {
+            assert!(behind_half_a_line(&text.clone().into()).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_begins_as_an_object_and_has_the_members_of_an_answer_was_one() {
+        for text in [
+            r#"{"{"jsonrpc":"2.0","id":5,"result":{"text":"xx"#,
+            r#"{"jsonrpc":"2.0","id":5 "result":{}}"#,
+            "\u{feff} {x {\"jsonrpc\":\"2.0\",\"error\":{\"data\":{\"method\":1}}",
+        ] {
+            assert!(has_an_answer(text.as_bytes()), "{text}");
+        }
+        for text in [
+            r#"{""#,
+            r#"{"jsonrpc":"2.0""#,
+            r#"sent {"jsonrpc":"2.0","id":5,"result":{}}"#,
+            r#"{"{"jsonrpc":"2.0","method":"notifications/message","params":{"data":{"error":1}}}"#,
+            "{ jsonrpc: '2.0', id: 5, result: {} }",
+            r#"{"level":"warn","error":"no such file""#,
+            r#"{"level":"debug","sent":"{\"jsonrpc\":\"2.0\",\"id\":5,\"result\":{}}"#,
+        ] {
+            assert!(!has_an_answer(text.as_bytes()), "{text}");
+        }
+    }
+
     proptest! {
         #[test]
         fn an_answer_that_is_cut_anywhere_is_nobody_elses(cut in 0_usize..60) {
@@ -159,7 +237,7 @@ mod tests {
         #[test]
         fn no_line_is_too_odd(text in prop::collection::vec(any::<u8>(), 0..60)) {
             let text = [b"{\"id\":1,", &text[..]].concat();
-            let _any = (whose(&text), mended(&text.into()));
+            let _any = (whose(&text), has_an_answer(&text), behind_half_a_line(&text.clone().into()), mended(&text.into()));
         }
     }
 }

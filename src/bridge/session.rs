@@ -33,7 +33,7 @@ const LONGEST_LEVEL: usize = 32;
 /// The server behind a session.
 pub enum Backing {
     /// A child of its own, of the earlier eras: everything passes as it is.
-    Own(Own),
+    Own(Box<Own>),
     /// The common server, of the earlier eras.
     Shared(Arc<Common>),
     /// A server of the stateless era, which is spoken to in its way.
@@ -139,13 +139,22 @@ impl Session {
         let pending = match &self.backing {
             Backing::Own(own) => lock(&own.link).as_ref().map_or(0, |link| link.pending()),
             Backing::Backward(backward) => backward.pending(),
-            Backing::Shared(_) => 0,
+            Backing::Shared(common) => common.running().map_or(0, |ready| ready.link.pending_of(self.mark())),
         };
         let quiet = self.busy.load(Ordering::Relaxed) == 0 && pending == 0 && !self.listening.is_joined();
         quiet.then(|| lock(&self.used).elapsed())
     }
 
-    fn touch(&self) {
+    /// For how long nothing has happened, if the session can end without a loss for its client: beside what [`Session::idle`]
+    /// says, no answer waits for a client that comes back.
+    #[must_use]
+    pub fn spent(&self) -> Option<Duration> {
+        let is_owed = lock(&self.streams).kept.iter().any(|stream| !stream.is_finished() || stream.has_unread());
+        self.idle().filter(|_| !is_owed)
+    }
+
+    /// Begins the time anew for which nothing has happened.
+    pub(super) fn touch(&self) {
         *lock(&self.used) = Instant::now();
     }
 
@@ -338,12 +347,7 @@ impl Session {
     /// those answers.
     pub fn close(&self, why: &str) {
         match &self.backing {
-            Backing::Own(own) => {
-                let link = lock(&own.link).take();
-                if let Some(link) = link {
-                    link.stop(why);
-                }
-            }
+            Backing::Own(own) => own.close(why),
             Backing::Backward(backward) => backward.close(self.mark(), why),
             Backing::Shared(common) => {
                 if let Some(ready) = common.running() {

@@ -39,6 +39,9 @@ pub struct Sessions {
     backoff: Mutex<Backoff>,
     /// Whether it is being tried out if a session could be opened again.
     trying: AtomicBool,
+    /// Whether the server has refused `initialize` as one of the stateless era alone does. Its children are then of use only
+    /// to who speaks to them in the way of that era.
+    is_stateless: AtomicBool,
 }
 
 /// Children started ahead: more of them while sessions open faster than children start.
@@ -81,6 +84,7 @@ impl Sessions {
             spares: Mutex::default(),
             backoff: Mutex::default(),
             trying: AtomicBool::new(false),
+            is_stateless: AtomicBool::new(false),
         })
     }
 
@@ -128,6 +132,8 @@ impl Sessions {
         };
         if let Ok((_, Some(session))) = &opened {
             self.context.metrics.sessions_opened.add(1);
+            // Its server may have taken long to start; the client's time begins now.
+            session.touch();
             self.open().insert(session.id.clone(), Arc::clone(session));
         }
         opened
@@ -156,24 +162,52 @@ impl Sessions {
     }
 
     fn begin(&self) -> Result<Opening<'_>> {
-        let mut opening = lock(&self.opening);
-        if self.open().len() + *opening >= self.context.options.max_sessions {
-            self.context.metrics.sessions_refused.add(1);
-            let detail = format!("{} sessions are open, which is the limit", self.context.options.max_sessions);
-            return Err(Error::new(Kind::LimitReached, detail));
+        let displaced = {
+            let mut opening = lock(&self.opening);
+            let is_full = self.open().len() + *opening >= self.context.options.max_sessions;
+            let displaced = if is_full { self.displace() } else { None };
+            if is_full && displaced.is_none() {
+                self.context.metrics.sessions_refused.add(1);
+                let detail = format!("{} sessions are open, which is the limit", self.context.options.max_sessions);
+                return Err(Error::new(Kind::LimitReached, detail));
+            }
+            *opening += 1;
+            displaced
+        };
+        if let Some(session) = displaced {
+            self.context.metrics.sessions_displaced.add(1);
+            tracing::info!(
+                limit = self.context.options.max_sessions,
+                "the session that was idle for longest has ended, for a new one to open"
+            );
+            session.close("the session has ended");
         }
-        *opening += 1;
         Ok(Opening(self))
     }
 
+    /// Takes out the session that has been idle for longest, if any has been for long enough: most clients go without a word,
+    /// and must not keep others out until the idle limit. None goes for one that will hardly open: where the server fails,
+    /// or so many processes are still ending that no other can start.
+    fn displace(&self) -> Option<Arc<Session>> {
+        let processes = &self.context.processes;
+        if self.failure().is_some() || processes.count() >= processes.most() {
+            return None;
+        }
+        let mut open = self.open();
+        let spent = open.iter().filter_map(|(id, session)| Some((session.spent()?, id)));
+        let (idle, id) = spent.max_by_key(|(idle, _)| *idle)?;
+        let id = (idle >= self.context.options.grace).then(|| id.clone())?;
+        open.remove(&id)
+    }
+
     async fn open_own(self: &Arc<Self>, id: String, text: Bytes, message: &Message) -> Result<(Bytes, Option<Arc<Session>>)> {
-        if self.context.options.era == EraChoice::Modern {
+        if self.context.options.era == EraChoice::Modern || self.is_stateless.load(Ordering::Relaxed) {
             return self.open_backward(id, &text, message).await;
         }
-        let link = self.take_spare()?;
+        let link = self.take_spare(false)?;
         let client_id = message.id.map(|id| text.slice(id.start..id.end)).unwrap_or_default();
         // Its owner hears from the first line on, so the session exists before the server has answered.
-        let session = Session::new(&self.context, id.clone(), Backing::Own(Own::new(Arc::clone(&link), text.clone())));
+        let session = Session::new(&self.context, id.clone(), Backing::Own(Box::new(Own::new(Arc::clone(&link), text.clone()))));
         let called = link.call(text.clone(), self.context.options.start_timeout).await;
         let (answer, said) = called.inspect_err(|error| {
             session.close("the session could not be opened");
@@ -185,6 +219,11 @@ impl Sessions {
             session.close("the session could not be opened");
             // A server of the stateless era alone knows no initialize; the bridge does it for it.
             if matches!(self.common.era().await, Ok(Era::Modern(Some(_)))) {
+                let [code] = json::find(&answer, said.error, ["code"]);
+                // One that speaks both eras may have refused this client alone.
+                if code.is_some_and(|code| matches!(code.of(&answer), b"-32601" | b"-32020" | b"-32021" | b"-32022")) {
+                    self.is_stateless.store(true, Ordering::Relaxed);
+                }
                 return self.open_backward(id, &text, message).await;
             }
             let mut edits: Vec<_> = said.id.map(|id| Edit::replace(id, &client_id[..])).into_iter().collect();
@@ -196,15 +235,26 @@ impl Sessions {
         Ok((answer, Some(session)))
     }
 
-    async fn open_backward(&self, id: String, text: &Bytes, message: &Message) -> Result<(Bytes, Option<Arc<Session>>)> {
-        let backward = Backward::open(&self.context, &self.common, text, message).await?;
+    async fn open_backward(
+        self: &Arc<Self>,
+        id: String,
+        text: &Bytes,
+        message: &Message,
+    ) -> Result<(Bytes, Option<Arc<Session>>)> {
+        let opened = Backward::open(&self.context, &self.common, text, message, || self.take_spare(true)).await;
+        let backward = opened.inspect_err(|error| {
+            // It has become another one since.
+            if error.kind == Kind::NotSupported {
+                self.is_stateless.store(false, Ordering::Relaxed);
+            }
+        })?;
         let (answer, version) = backward.introduction(text, message);
         let session = Session::new(&self.context, id, Backing::Backward(backward));
         let _first = session.version.set(version);
         Ok((answer, Some(session)))
     }
 
-    async fn open_shared(&self, id: String, text: Bytes, message: &Message) -> Result<(Bytes, Option<Arc<Session>>)> {
+    async fn open_shared(self: &Arc<Self>, id: String, text: Bytes, message: &Message) -> Result<(Bytes, Option<Arc<Session>>)> {
         let ready = self.common.ready().await?;
         let Era::Legacy(result) = &ready.era else { return self.open_backward(id, &text, message).await };
         let [asked] = message.params(&text, ["protocolVersion"]);
@@ -273,12 +323,12 @@ impl Sessions {
         }
     }
 
-    /// A child that was started ahead, or a new one.
-    fn take_spare(self: &Arc<Self>) -> Result<Arc<Link>> {
+    /// A child that was started ahead, or a new one; `shared` as for [`Link::start`].
+    fn take_spare(self: &Arc<Self>, shared: bool) -> Result<Arc<Link>> {
         let usual = self.context.options.spare;
         let spare = {
             let mut spares = lock(&self.spares);
-            spares.ready.retain(|link| link.ended().is_none());
+            spares.ready.retain(|link| link.ended().is_none() && link.is_shared() == shared);
             spares.quiet = 0;
             let spare = spares.ready.pop_front();
             if spare.is_none() {
@@ -290,7 +340,7 @@ impl Sessions {
             link
         } else {
             lock(&self.backoff).check()?;
-            Link::start(&self.context, false).inspect_err(|error| self.failed(error))?
+            Link::start(&self.context, shared).inspect_err(|error| self.failed(error))?
         };
         // In a task of its own, so that this session's first request is on its way before the next child starts.
         let this = Arc::clone(self);
@@ -311,9 +361,11 @@ impl Sessions {
             spares.ready.retain(|link| link.ended().is_none());
             spares.backoff.ended(&why, had_worked);
         }
+        let shared = self.is_stateless.load(Ordering::Relaxed);
+        spares.ready.retain(|link| link.is_shared() == shared);
         let wanted = (options.spare + spares.more).min(options.max_sessions.saturating_sub(self.open().len()));
         while spares.ready.len() < wanted && spares.backoff.check().is_ok() && self.failure().is_none() {
-            match Link::start(&self.context, false) {
+            match Link::start(&self.context, shared) {
                 Ok(link) => spares.ready.push_back(link),
                 Err(error) => spares.backoff.failed(&error.to_string()),
             }

@@ -141,6 +141,12 @@ impl State {
         self.take_all(|waiting| !waiting.endless && waiting.since.elapsed() >= limit)
     }
 
+    /// How many have a stream of this mark.
+    pub(super) fn count_of(&self, mark: usize) -> usize {
+        let is_of = |waiting: &&Waiting| matches!(&waiting.reply, Reply::Stream(stream) if stream.belongs_to() == mark);
+        self.waiting.values().filter(is_of).count()
+    }
+
     /// Takes all whose stream has this mark.
     pub(super) fn take_of(&mut self, mark: usize) -> Vec<(Bytes, Waiting)> {
         self.take_all(|waiting| matches!(&waiting.reply, Reply::Stream(stream) if stream.belongs_to() == mark))

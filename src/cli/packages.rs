@@ -121,6 +121,7 @@ async fn add(client: &Client, output: &Output, request: &PackageRequest) -> Outc
 }
 
 /// `mcp-manager import`: every server of the file becomes a template and a service; one that fails does not stop the others.
+/// It has failed when one did, and when all were left out.
 pub async fn import(client: &Client, output: &Output, wanted: &Import) -> Outcome {
     let text = read_text(&wanted.file)?;
     let of_file = |errors: Vec<FieldError>| Error::invalid(&format!("{} cannot be imported", shown(&wanted.file)), errors);
@@ -140,6 +141,11 @@ pub async fn import(client: &Client, output: &Output, wanted: &Import) -> Outcom
     };
     let import = read.map_err(|errors| of_file(document.with_lines(errors)))?;
     let meant = |name: &str| wanted.only.is_empty() || wanted.only.iter().any(|only| only == name);
+    let mut names = import.servers.iter().map(|server| &server.name).chain(import.left_out.iter().map(|(name, _)| name));
+    if !names.any(|name| meant(name)) {
+        let remedy = "name servers as the import without --only names them; --dry-run changes nothing";
+        return Err(Error::invalid_field("--only", "names no server of the file", remedy).into());
+    }
     let directory = settings::load(&Settings::default())?.secrets.dir;
     let mut results = Vec::new();
     let mut failed = false;
@@ -161,10 +167,12 @@ pub async fn import(client: &Client, output: &Output, wanted: &Import) -> Outcom
         let secrets: Vec<String> = server.secrets.keys().map(|variable| import::secret_name(&template, variable)).collect();
         results.push(json!({
             "name": server.name, "source": server.source.to_string(), "outcome": outcome, "reason": reason, "secrets": secrets,
-            "arguments": server.arguments, "environment": server.environment.keys().collect::<Vec<_>>(),
-            "required_env_vars": server.required, "notes": server.notes,
+            "with": server.with, "arguments": server.arguments, "environment": server.environment.keys().collect::<Vec<_>>(),
+            "required_env_vars": server.required, "memory_limit": server.memory_limit, "notes": server.notes,
         }));
     }
+    // A script would take nothing for all of it.
+    failed |= results.is_empty();
     for (name, reason) in import.left_out.iter().filter(|(name, _)| meant(name)) {
         results.push(json!({"name": name, "outcome": "left out", "reason": reason}));
     }
@@ -212,6 +220,7 @@ async fn take_over(
         name: Some(template.clone()),
         description: server.description.clone(),
         program: server.program.clone(),
+        with: Some(server.with.clone()).filter(|with| !with.is_empty()),
         arguments: Some(server.arguments.clone()).filter(|arguments| !arguments.is_empty()),
         environment: Some(server.environment.clone()).filter(|environment| !environment.is_empty()),
         secrets: Some(secrets).filter(|_| !server.secrets.is_empty()),
@@ -219,6 +228,7 @@ async fn take_over(
         transport: Some(server.transport),
         port: server.port,
         path: server.path.clone(),
+        memory_limit: server.memory_limit,
         egress: wanted.egress.then_some(true),
         replace: wanted.replace_template.then_some(true),
         ..PackageRequest::default()

@@ -301,6 +301,8 @@ mod tests {
             "network",
             "transport",
             "session_mode",
+            "max_sessions",
+            "session_idle_timeout",
             "autoscaling",
             "stop_timeout",
             "no_new_privileges",

@@ -56,6 +56,8 @@ pub fn spec_document() -> impl Strategy<Value = Value> {
         ("networks", vec![json!(["a", "b", "a"])]),
         ("transport", vec![json!("http"), json!("stdio"), json!("streamable-http"), json!("sse")]),
         ("session_mode", vec![json!("shared"), json!("per_session")]),
+        ("max_sessions", vec![json!(40)]),
+        ("session_idle_timeout", vec![json!("1h"), json!(30)]),
         ("replicas", vec![json!(1), json!(3)]),
         ("autoscaling", vec![json!({"max": 4}), json!({"min": 1, "max": 3, "cpu_percent": 50, "scale_down_after": "1m"})]),
         ("kubernetes", vec![json!({"tolerations": [{"key": "a", "operator": "Exists"}], "affinity": {"nodeAffinity": {}}})]),

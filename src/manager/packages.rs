@@ -22,8 +22,10 @@ use crate::domain::package::lock::{self, Lock};
 use crate::domain::package::recipe::{self, BASE_LABEL, DIRECTORY, LOCK_LABEL, Options, SOURCE_LABEL, USER};
 use crate::domain::package::template::{self, TemplateParts, VERSION_LABEL};
 use crate::domain::package::{Ecosystem, Package, Source, distribution, failure, is_system_package, is_with};
+use crate::domain::quantity::Bytes;
 use crate::domain::shown;
-use crate::domain::spec::{PullPolicy, Transport};
+use crate::domain::spec::{MEMORY, PullPolicy, Transport, within};
+use crate::domain::template::Template;
 use crate::error::{Error, FieldError, Kind, Result};
 
 /// How images of packages are made.
@@ -81,6 +83,10 @@ pub struct PackageRequest {
     /// Path at which the server speaks MCP (default: `/mcp`, or `/sse` of the transport `sse`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// Limit of memory (default: the setting `DEFAULT_MEMORY_LIMIT`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = within(MEMORY))]
+    pub memory_limit: Option<Bytes>,
     /// May open connections to the outside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub egress: Option<bool>,
@@ -150,41 +156,31 @@ impl Manager {
             Source::Image(_) => known::NOTHING,
         };
         let name = request.name.clone().unwrap_or_else(|| source.service_name());
-        let image = match &source {
-            Source::Package(package) => self.built(&request, package, &known, &progress).await?,
-            Source::Image(image) => self.looked_at(image, &progress).await?,
+        let (image, build) = match &source {
+            Source::Package(package) => {
+                let build = self.recipe(&request, package, &known)?;
+                (build.image.clone(), Some((package, build)))
+            }
+            Source::Image(image) => (image.clone(), None),
         };
-        let only_port = Some(image.detail.ports.as_slice()).filter(|ports| ports.len() == 1).map(|ports| ports[0]);
-        let port = request.port.or(only_port.filter(|_| request.transport != Some(Transport::Stdio)));
-        let transport = request.transport.unwrap_or(if port.is_some() { Transport::Http } else { Transport::Stdio });
-        if request.path.is_some() && path_label(transport).is_none() {
+        // What is wrong with it is said before anybody waits for an image, as far as the image does not decide.
+        let expected = template::template(&parts(&request, &source, &known, &name, &image, None));
+        Template::from_document(&expected, None).map_err(|errors| Error::invalid("the template is not valid", errors))?;
+        let present = || self.registry.list().detail(&name).ok().and_then(|detail| detail.document);
+        let replace = request.replace.unwrap_or_default();
+        if !replace && present().is_some_and(|present| !may_be_same(&present, &expected, &request)) {
+            return Err(taken(&name));
+        }
+        let image = match build {
+            Some((package, build)) => self.built(package, build, &progress).await?,
+            None => self.looked_at(&image, &progress).await?,
+        };
+        let parts = parts(&request, &source, &known, &name, &image.name, Some(&image.detail));
+        if request.path.is_some() && path_label(parts.transport).is_none() {
             return Err(wrong_path("is nothing for the transport stdio"));
         }
-        let texts = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        let mut environment: BTreeMap<_, _> = known.environment.iter().map(texts).collect();
-        environment.extend(request.environment.unwrap_or_default());
-        let arguments = request.arguments.unwrap_or_else(|| known.arguments.iter().map(|word| (*word).to_owned()).collect());
-        let lock = image.detail.labels.get(LOCK_LABEL).and_then(|lock| lock::read(lock));
-        let parts = TemplateParts {
-            version: lock.as_ref().and_then(|lock| installed(&source, lock)),
-            description: request.description.or_else(|| Some(source.description())),
-            source: source.to_string(),
-            image: image.name.clone(),
-            made_here: matches!(source, Source::Package(_)),
-            transport,
-            port: port.filter(|_| transport != Transport::Stdio || request.port.is_some()),
-            path: request.path,
-            arguments,
-            environment,
-            secrets: request.secrets.unwrap_or_default(),
-            required: request.required_env_vars.unwrap_or_default(),
-            volumes: known.volume.map(|path| (format!("{name}-data"), path.to_owned())).into_iter().collect(),
-            egress: request.egress.unwrap_or_default(),
-            name,
-        };
         let document = template::template(&parts);
-        let present = self.registry.list().detail(&parts.name).ok().and_then(|detail| detail.document);
-        match present {
+        match present() {
             // What is written gets its version when it is kept.
             Some(present) if same(&present, &document) => {
                 let version = &document["labels"][VERSION_LABEL];
@@ -194,13 +190,10 @@ impl Manager {
                     self.registry.put(Some(&parts.name), present).await?;
                 }
             }
-            Some(_) if !request.replace.unwrap_or_default() => {
-                let detail = format!("there is a template '{}' already, and it says something else", parts.name);
-                return Err(Error::new(Kind::AlreadyExists, detail)
-                    .remedy("start that one, choose another name for this, or replace it ('replace', --replace-template)"));
-            }
+            Some(_) if !replace => return Err(taken(&name)),
             _ => drop(self.registry.put(Some(&parts.name), document.clone()).await?),
         }
+        let lock = image.detail.labels.get(LOCK_LABEL).and_then(|lock| lock::read(lock));
         Ok(PackageAnswer {
             source: source.to_string(),
             image: image.name,
@@ -211,8 +204,8 @@ impl Manager {
         })
     }
 
-    /// The image of a package: the one that was made by the same recipe before, or a new one.
-    async fn built(&self, request: &PackageRequest, package: &Package, known: &Known, progress: &OnProgress) -> Result<Ready> {
+    /// How the image of a package is made.
+    fn recipe(&self, request: &PackageRequest, package: &Package, known: &Known) -> Result<Build> {
         let settings = &self.settings.packages;
         let base_image = match package.ecosystem {
             Ecosystem::Npm => settings.npm_image.clone(),
@@ -220,12 +213,8 @@ impl Manager {
         };
         let options = options(request, package.ecosystem, known, base_image, settings.allow_install_scripts)?;
         let recipe = recipe::recipe(package, &options);
-        let refresh = request.refresh.unwrap_or_default();
-        if !refresh && let Some(detail) = self.backend.image(&recipe.image).await? {
-            return Ok(Ready { name: recipe.image, detail, cached: true });
-        }
-        let build = Build {
-            image: recipe.image.clone(),
+        Ok(Build {
+            image: recipe.image,
             base: options.base_image.clone(),
             script: recipe.script,
             steps: recipe.steps,
@@ -237,15 +226,25 @@ impl Manager {
             user: USER.to_owned(),
             directory: DIRECTORY.to_owned(),
             labels: BTreeMap::from([(SOURCE_LABEL.to_owned(), package.to_string()), (BASE_LABEL.to_owned(), options.base_image)]),
-            refresh,
-        };
+            refresh: request.refresh.unwrap_or_default(),
+        })
+    }
+
+    /// The image of a package: the one that was made by the same recipe before, or a new one.
+    async fn built(&self, package: &Package, build: Build, progress: &OnProgress) -> Result<Ready> {
+        let name = build.image.clone();
+        if !build.refresh
+            && let Some(detail) = self.backend.image(&name).await?
+        {
+            return Ok(Ready { name, detail, cached: true });
+        }
         match self.backend.build(build, progress.clone()).await? {
             Built::Made => {}
             Built::Failed(code, lines) => return Err(failure::failure(package, code, &lines)),
         }
-        let missing = || Error::new(Kind::Internal, format!("the image {} was made and is not there", recipe.image));
-        let detail = self.backend.image(&recipe.image).await?.ok_or_else(missing)?;
-        Ok(Ready { name: recipe.image, detail, cached: false })
+        let missing = || Error::new(Kind::Internal, format!("the image {name} was made and is not there"));
+        let detail = self.backend.image(&name).await?.ok_or_else(missing)?;
+        Ok(Ready { name, detail, cached: false })
     }
 
     /// An image that somebody else made; it is pulled when it is not at hand.
@@ -265,6 +264,66 @@ struct Ready {
     name: String,
     detail: ImageDetail,
     cached: bool,
+}
+
+/// What the template is made of, with what the package is known to need; of an image that is not there yet, `detail` is none.
+fn parts(
+    request: &PackageRequest,
+    source: &Source,
+    known: &Known,
+    name: &str,
+    image: &str,
+    detail: Option<&ImageDetail>,
+) -> TemplateParts {
+    let only_port = detail.map(|detail| detail.ports.as_slice()).filter(|ports| ports.len() == 1).map(|ports| ports[0]);
+    let port = request.port.or(only_port.filter(|_| request.transport != Some(Transport::Stdio)));
+    let transport = request.transport.unwrap_or(if port.is_some() { Transport::Http } else { Transport::Stdio });
+    let texts = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    let mut environment: BTreeMap<_, _> = known.environment.iter().map(texts).collect();
+    environment.extend(request.environment.clone().unwrap_or_default());
+    let arguments = || known.arguments.iter().map(|word| (*word).to_owned()).collect();
+    let lock = detail.and_then(|detail| lock::read(detail.labels.get(LOCK_LABEL)?));
+    TemplateParts {
+        version: lock.as_ref().and_then(|lock| installed(source, lock)),
+        description: request.description.clone().or_else(|| Some(source.description())),
+        source: source.to_string(),
+        image: image.to_owned(),
+        made_here: matches!(source, Source::Package(_)),
+        transport,
+        port: port.filter(|_| transport != Transport::Stdio || request.port.is_some()),
+        path: request.path.clone(),
+        arguments: request.arguments.clone().unwrap_or_else(arguments),
+        environment,
+        secrets: request.secrets.clone().unwrap_or_default(),
+        required: request.required_env_vars.clone().unwrap_or_default(),
+        volumes: known.volume.map(|path| (format!("{name}-data"), path.to_owned())).into_iter().collect(),
+        memory_limit: request.memory_limit,
+        egress: request.egress.unwrap_or_default(),
+        name: name.to_owned(),
+    }
+}
+
+/// Whether a template may turn out to say what the request makes, once the image has said its port.
+fn may_be_same(present: &Value, expected: &Value, request: &PackageRequest) -> bool {
+    let (mut present, mut expected) = (present.clone(), expected.clone());
+    for document in [&mut present, &mut expected].into_iter().filter_map(Value::as_object_mut) {
+        if request.port.is_none() {
+            document.remove("port");
+            if request.transport.is_none() {
+                document.remove("transport");
+                let labels = document.get_mut("labels").and_then(Value::as_object_mut);
+                if let Some((labels, path)) = labels.zip(path_label(Transport::Http)) {
+                    labels.remove(path);
+                }
+            }
+        }
+    }
+    same(&present, &expected)
+}
+
+fn taken(name: &str) -> Error {
+    Error::new(Kind::AlreadyExists, format!("there is a template '{name}' already, and it says something else"))
+        .remedy("start that one, choose another name for this, or replace it ('replace', --replace-template)")
 }
 
 /// Whether a template says what the document does, whatever more it says of itself.
@@ -326,4 +385,29 @@ fn options(request: &PackageRequest, ecosystem: Ecosystem, known: &Known, base_i
         known.system.iter().filter(|text| !system.iter().any(|said| said == *text)).map(|text| (*text).to_owned()).collect();
     system.extend(more);
     Ok(Options { base_image, install_scripts, program: request.program.clone(), with, system })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_template_that_differs_in_nothing_but_what_its_image_says_may_be_the_same() {
+        let asked = |port| PackageRequest { port, ..PackageRequest::default() };
+        let present = json!({"name": "a", "image": "i", "transport": "http", "port": 80, "labels": {"mcp.path": "/x"}});
+        for (expected, request, same) in [
+            (json!({"name": "a", "image": "i", "transport": "stdio", "labels": {}}), asked(None), true),
+            (json!({"name": "a", "image": "j", "transport": "stdio", "labels": {}}), asked(None), false),
+            (
+                json!({"name": "a", "image": "i", "transport": "http", "port": 81, "labels": {"mcp.path": "/x"}}),
+                asked(Some(81)),
+                false,
+            ),
+            (present.clone(), asked(Some(80)), true),
+        ] {
+            assert_eq!(may_be_same(&present, &expected, &request), same, "{expected}");
+        }
+    }
 }

@@ -3,13 +3,15 @@
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse as _, Response};
-use futures_util::stream::BoxStream;
+use futures_util::StreamExt as _;
+use futures_util::stream::{iter, unfold};
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -19,9 +21,12 @@ use super::extract::{Caller, NoParameters, OptionalBody, Segment};
 use super::problem::{Answer, ProblemDocument};
 use super::streams::{json_event, keep_alive};
 use crate::domain::status::Progress;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::tools::compat::ALIASES;
 use crate::tools::{self, Call, TOOLS, Tool};
+
+/// After so long without a word the client is given an open stream.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The tools, as MCP describes them: name, schemas, annotations; only those that the caller may use.
 #[utoipa::path(get, path = "/tools", tag = "tools", responses((status = 200, body = Object),
@@ -34,8 +39,9 @@ pub async fn list(State(api): State<Api>, Caller(actor): Caller, _: NoParameters
 
 /// Calls a tool. The answer is what an MCP client finds as structured content.
 ///
-/// With `Accept: text/event-stream` it is a stream: `progress` while it goes on, then `result` or `problem`. Who closes
-/// the stream before its end cancels the call.
+/// Who prefers `text/event-stream` to JSON gets a stream: `progress` while it goes on, then `result` or `problem`. Who
+/// closes the stream before its end cancels the call. What fails before there is anything to tell is a problem with its
+/// status either way.
 pub async fn call(
     State(api): State<Api>,
     Caller(actor): Caller,
@@ -51,37 +57,76 @@ pub async fn call(
         Some(_) => return Err(Error::invalid_field("", "the body is not a JSON object", "send the tool's arguments").into()),
     };
     let call = Call { manager: api.manager, actor, arguments, twice, progress: None, cancelled: CancellationToken::new() };
-    let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if accepts.contains("text/event-stream") {
-        return Ok(Sse::new(stream(name, compat, call)).keep_alive(keep_alive()).into_response());
+    if prefers_events(&headers) {
+        return stream(name, compat, call).await;
     }
     Ok(Json(tools::call(&name, compat, call).await?).into_response())
 }
 
+/// Whether the client would rather have events than JSON. Of two kinds that it likes as much, the one that it names more
+/// closely is preferred, and JSON of two that it names alike. Who names no events gets none.
+fn prefers_events(headers: &HeaderMap) -> bool {
+    let accepted = || headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    // The range that names a kind most closely says how much it is liked.
+    let liked = |kinds: [&str; 3]| {
+        let ranges = accepted().flat_map(|value| value.split(',')).filter_map(|range| {
+            let mut parts = range.split(';').map(str::trim);
+            let kind = parts.next().unwrap_or_default();
+            let closeness = kinds.iter().position(|known| kind.eq_ignore_ascii_case(known))?;
+            let weights = parts.filter_map(|part| part.split_once('=').filter(|(name, _)| name.trim().eq_ignore_ascii_case("q")));
+            let weight = weights.filter_map(|(_, weight)| weight.trim().parse::<f32>().ok()).next_back();
+            Some((closeness, weight.unwrap_or(1.0)))
+        });
+        ranges.max_by_key(|(closeness, _)| *closeness)
+    };
+    let events = liked(["*/*", "text/*", "text/event-stream"]).filter(|(closeness, weight)| *closeness > 0 && *weight > 0.0);
+    let json = liked(["*/*", "application/*", "application/json"]).unwrap_or((0, 0.0));
+    events.is_some_and(|(closeness, weight)| weight > json.1 || (weight >= json.1 && closeness > json.0))
+}
+
 /// The call as it goes on. Dropping the stream cancels it.
-fn stream(name: String, compat: bool, call: Call) -> BoxStream<'static, Result<Event, Infallible>> {
+async fn stream(name: String, compat: bool, call: Call) -> Answer<Response> {
     let (sender, receiver) = mpsc::channel::<Progress>(64);
     // Reports that nobody takes in time are left out, as later ones say more.
     let call = Call { progress: Some(Arc::new(move |report| drop(sender.try_send(report)))), ..call };
     let guard = call.cancelled.clone().drop_guard();
     let work = Box::pin(async move { tools::call(&name, compat, call).await });
-    let steps = futures_util::stream::unfold(Some((work, receiver, guard)), |state| async move {
+    let steps = unfold(Some((work, receiver, guard)), |state| async move {
         let (mut work, mut receiver, guard) = state?;
         let step = {
             let work = pin!(&mut work);
             tokio::select! {
                 biased;
-                Some(report) = receiver.recv() => Err(report),
-                result = work => Ok(result),
+                Some(report) = receiver.recv() => Step::Report(report),
+                result = work => Step::Over(result),
             }
         };
-        Some(match step {
-            Err(report) => (json_event("progress", &report), Some((work, receiver, guard))),
-            Ok(Ok(result)) => (json_event("result", &result), None),
-            Ok(Err(error)) => (json_event("problem", &ProblemDocument::from(error)), None),
-        })
+        let rest = matches!(step, Step::Report(_)).then_some((work, receiver, guard));
+        Some((step, rest))
     });
-    Box::pin(futures_util::StreamExt::map(steps, Ok))
+    let mut steps = steps.boxed();
+    let first = match tokio::time::timeout(PATIENCE, steps.next()).await.ok().flatten() {
+        Some(Step::Over(Err(error))) => return Err(error.into()),
+        first => first,
+    };
+    let events = iter(first).chain(steps).map(|step| Ok::<_, Infallible>(step.event()));
+    Ok(Sse::new(events).keep_alive(keep_alive()).into_response())
+}
+
+/// What there is to tell of a call.
+enum Step {
+    Report(Progress),
+    Over(Result<Value>),
+}
+
+impl Step {
+    fn event(self) -> Event {
+        match self {
+            Self::Report(report) => json_event("progress", &report),
+            Self::Over(Ok(result)) => json_event("result", &result),
+            Self::Over(Err(error)) => json_event("problem", &ProblemDocument::from(error)),
+        }
+    }
 }
 
 /// The OpenAPI entries of all tools: one path each, with the schemas of the table. With `compat` the old names have theirs,
@@ -109,9 +154,45 @@ fn operation(tool: &Tool, name: &str, input: &Map<String, Value>) -> Value {
         "operationId": format!("tool_{name}"),
         "requestBody": {"content": {"application/json": {"schema": input}}},
         "responses": {
-            "200": {"description": "What it gives", "content": {"application/json": {"schema": *tool.output_schema()}}},
+            "200": {"description": "What it gives", "content": {
+                "application/json": {"schema": *tool.output_schema()},
+                "text/event-stream": {"schema": {"$ref": "#/components/schemas/ServerSentEvent"}},
+            }},
             "4XX": {"description": "It failed", "content": problem},
             "5XX": {"description": "It failed", "content": problem},
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_for_those_who_prefer_them() {
+        for (accepted, events) in [
+            ("", false),
+            ("*/*", false),
+            ("application/json", false),
+            ("application/json, text/event-stream", false),
+            ("text/event-stream, application/json", false),
+            ("text/event-stream | application/json", false),
+            ("text/event-stream;q=0.5, application/json;q=0.9", false),
+            ("text/event-stream;q=0.5, */*", false),
+            ("text/event-stream;q=0", false),
+            ("text/html", false),
+            ("text/event-streams", false),
+            ("text/event-stream", true),
+            ("Text/Event-Stream; charset=utf-8", true),
+            ("text/event-stream, */*", true),
+            ("text/event-stream, application/json;q=0.9", true),
+            ("text/event-stream; q=0.2, application/json; Q=0.1", true),
+            ("*/*;q=0.9, application/json;q=0.1", false),
+        ] {
+            // Several lines of the header are one list.
+            let lines = accepted.split(" | ").filter(|line| !line.is_empty());
+            let headers: HeaderMap = lines.map(|line| (header::ACCEPT, line.parse().unwrap())).collect();
+            assert_eq!(prefers_events(&headers), events, "{accepted:?}");
+        }
+    }
 }

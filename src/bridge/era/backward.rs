@@ -59,17 +59,24 @@ struct Inner {
 }
 
 impl Backward {
-    /// Has a server for the client that introduced itself by `initialize`: one of its own, or the common one.
+    /// Has a server for the client that introduced itself by `initialize`: the common one, or one of its own, which `start`
+    /// gives.
     ///
     /// # Errors
     /// Why there is none.
-    pub async fn open(context: &Arc<Context>, common: &Arc<Common>, text: &Bytes, message: &Message) -> Result<Self> {
+    pub async fn open(
+        context: &Arc<Context>,
+        common: &Arc<Common>,
+        text: &Bytes,
+        message: &Message,
+        start: impl FnOnce() -> Result<Arc<Link>>,
+    ) -> Result<Self> {
         let ready = common.ready().await?;
         let Era::Modern(discovered) = &ready.era else {
             return Err(Error::new(Kind::NotSupported, "the server is of an earlier era and refuses this client"));
         };
         let own = context.options.session_mode == SessionMode::PerSession;
-        let link = if own { Link::start(context, true)? } else { Arc::clone(&ready.link) };
+        let link = if own { start()? } else { Arc::clone(&ready.link) };
         let [capabilities, client] = message.params(text, ["capabilities", "clientInfo"]);
         let raw = |span: Option<Span>| span.map_or_else(|| b"{}".to_vec(), |span| span.of(text).to_vec());
         let inner = Inner {
@@ -119,10 +126,10 @@ impl Backward {
         (rpc::result(id, &result), version)
     }
 
-    /// Unanswered requests at a server of its own.
+    /// Calls that are not answered, those among them whose client is asked something.
     #[must_use]
     pub fn pending(&self) -> usize {
-        if self.inner.own { lock(&self.inner.link).pending() } else { 0 }
+        self.inner.calls.count()
     }
 
     /// Begins to hear of changes.

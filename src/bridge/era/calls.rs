@@ -43,6 +43,11 @@ impl Calls {
         Call { all: Arc::clone(self), number, id, cancelled }
     }
 
+    /// How many are open.
+    pub(super) fn count(&self) -> usize {
+        self.open().len()
+    }
+
     /// Cancels the client's call of this id. Only if none is written so, one that is written otherwise is meant.
     pub(super) fn cancel(&self, id: &[u8]) {
         let open = self.open();

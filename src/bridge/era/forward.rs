@@ -25,6 +25,9 @@ use super::lease::{Lease, Leases};
 use super::subscription::Listening;
 use super::{CAPABILITIES, Dress, LOG_LEVEL, MODERN, VERSION, in_earlier_words, is_cacheable};
 use crate::rpc;
+use listing::Listings;
+
+mod listing;
 
 /// How long a held call waits for the client to come back.
 const HELD: Duration = Duration::from_mins(10);
@@ -39,6 +42,7 @@ pub struct Forward {
     ids: Ids,
     leases: Leases,
     held: Mutex<HashMap<String, (Call, Instant)>>,
+    listings: Listings,
 }
 
 /// A call in progress at a leased server.
@@ -65,6 +69,7 @@ impl Forward {
             ids: ids.clone(),
             leases: Leases::new(context),
             held: Mutex::default(),
+            listings: Listings::default(),
         })
     }
 
@@ -91,6 +96,9 @@ impl Forward {
             });
         }
         let method = message.method(&text).into_owned();
+        let offers = json::find(&text, capabilities, ["sampling", "elicitation", "roots"]).iter().any(Option::is_some);
+        let capabilities = capabilities.filter(|_| offers).map(|span| span.of(&text).to_vec()).unwrap_or_default();
+        let mut listing = None;
         let id = message.id.map(|id| text.slice(id.start..id.end)).unwrap_or_default();
         let [server] = json::find(introduction, json::check(introduction).ok(), ["serverInfo"]);
         let server: Arc<[u8]> = server.map(|server| server.of(introduction)).unwrap_or_default().into();
@@ -109,19 +117,21 @@ impl Forward {
                     let state = json::string(&text, state).unwrap_or_default().into_owned();
                     return self.resume(&state, &text, message, stream);
                 }
-                let offers = json::find(&text, capabilities, ["sampling", "elicitation", "roots"]);
-                if level.is_some() || offers.iter().any(Option::is_some) {
-                    let capabilities = capabilities.map(|span| span.of(&text).to_vec()).unwrap_or_default();
+                if level.is_some() || offers {
                     return self.begin(text, message, stream, &method, server, capabilities).await;
                 }
+            }
+            "tools/list" | "prompts/list" | "resources/list" | "resources/templates/list" if offers => {
+                listing = self.listings.of(&self.leases, &capabilities, || self.let_go_oldest()).await;
             }
             _ => {}
         }
         let dress = Dress::Modern { cacheable: is_cacheable(&method), server };
         let ask = Ask { reply: Reply::Stream(Arc::clone(&stream)), dress, logs: false, endless: false };
         let (text, message) = in_earlier_words(&text, message);
+        let link = listing.as_ref().map_or(link, |lease| &lease.link);
         let key = link.ask(&text, &message, ask)?;
-        Ok(Answering { stream, guard: Stateless::cancel_guard(link, key) })
+        Ok(Answering { stream, guard: Box::new((Stateless::cancel_guard(link, key), listing)) })
     }
 
     /// Opens a subscription: the server of the earlier eras sends changes to everybody, so they are filtered here.
@@ -198,7 +208,10 @@ impl Forward {
         server: Arc<[u8]>,
         capabilities: Vec<u8>,
     ) -> Result<Answering, Refused> {
-        let lease = self.leases.take(capabilities, || self.let_go_oldest()).await?;
+        let lease = match self.listings.take(&capabilities) {
+            Some(lease) => lease,
+            None => self.leases.take(capabilities, || self.let_go_oldest()).await?,
+        };
         let [level] = message.meta(&text, [LOG_LEVEL]);
         if let Some(level) = level {
             let params = [b"{\"level\":", level.of(&text), b"}"].concat();
@@ -321,8 +334,9 @@ impl Forward {
         client.finish(rpc::result(id, &result));
     }
 
-    /// Gives up the call that has waited longest for its client.
+    /// Gives up the server that nobody lists, and the call that has waited longest for its client.
     fn let_go_oldest(&self) {
+        self.listings.let_go();
         let call = {
             let mut held = lock(&self.held);
             let oldest = held.iter().min_by_key(|(_, (_, since))| *since).map(|(state, _)| state.clone());
@@ -338,6 +352,7 @@ impl Forward {
     pub fn sweep(&self) {
         let limit = self.context.options.idle_timeout;
         self.leases.sweep(limit.min(HELD));
+        self.listings.sweep(&self.leases);
         let late: Vec<_> = lock(&self.held).extract_if(|_, (_, since)| since.elapsed() >= HELD).collect();
         for (_, (call, _)) in late {
             call.lease.link.cancel(&call.key, "the client did not come back");
@@ -347,6 +362,7 @@ impl Forward {
     /// Ends everything.
     pub fn close_all(&self) {
         self.leases.close();
+        self.listings.let_go();
         lock(&self.held).clear();
     }
 }

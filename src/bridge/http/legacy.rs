@@ -87,7 +87,7 @@ impl Front {
             Ok(message) => message,
             Err(refused) => return not_a_message(&refused),
         };
-        if !is_legacy && modern::is_modern(&head.headers, &text, &message) {
+        if modern::is_modern(&head.headers, &text, &message, session.is_some()) {
             return self.modern(&head.headers, accepts, text, &message).await;
         }
         match session {

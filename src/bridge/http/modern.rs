@@ -19,13 +19,26 @@ use super::{Front, Payload};
 use crate::rpc;
 use crate::rpc::headers::decoded;
 
-/// Whether a message is of the stateless era, by what only that era has.
-pub fn is_modern(headers: &HeaderMap, text: &[u8], message: &Message) -> bool {
-    if headers.contains_key(VERSION) || headers.contains_key("mcp-method") {
-        return true;
+/// Whether a message is of the stateless era, by what only that era has. `in_session` says that it names a session.
+pub fn is_modern(headers: &HeaderMap, text: &[u8], message: &Message, in_session: bool) -> bool {
+    let header = headers.get(VERSION).map(|version| version.to_str().unwrap_or_default());
+    let legacy = header.filter(|version| era::is_legacy(version));
+    // A session has agreed on its revision; what else a message of it says is the server's to judge.
+    if legacy.is_some() && in_session {
+        return false;
     }
-    let [version] = message.meta(text, [era::VERSION]);
-    version.is_some()
+    let [said] = message.meta(text, [era::VERSION]);
+    match (legacy, said) {
+        // Nothing but a comparison of the two is left to do.
+        (Some(legacy), Some(said)) => {
+            message.kind() == Kind::Request && json::string(text, said).is_none_or(|said| said != legacy)
+        }
+        (Some(_), None) => false,
+        (None, Some(_)) => true,
+        // Only the earlier eras begin so, and agree on a revision whatever the header says.
+        (None, None) if message.is(text, "initialize") && message.id.is_some() => false,
+        (None, None) => header.is_some() || headers.contains_key("mcp-method"),
+    }
 }
 
 impl Front {

@@ -36,8 +36,9 @@ struct Hangup(Arc<Front>, String);
 
 impl Drop for Hangup {
     fn drop(&mut self) {
-        self.0.bridge.sessions.close(&self.1);
+        // In this order: a session that is opening meanwhile finds out that its stream has gone, or is closed here.
         self.0.bridge.sessions.leave(&self.1);
+        self.0.bridge.sessions.close(&self.1);
     }
 }
 
@@ -84,6 +85,11 @@ async fn message(front: &Arc<Front>, id: &str, text: Bytes) -> Response {
             Ok((answer, session)) => {
                 if let Some(session) = session {
                     session.join(&stream);
+                    // The client hung up while its session was opening, and nobody else would ever end that.
+                    if front.bridge.sessions.expected(id).is_none() {
+                        front.bridge.sessions.close(id);
+                        return no_session();
+                    }
                 }
                 stream.push(answer);
                 empty(StatusCode::ACCEPTED)

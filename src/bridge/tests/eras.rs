@@ -165,6 +165,41 @@ async fn headers_must_say_what_the_body_says() {
 }
 
 #[tokio::test]
+async fn initialize_agrees_on_a_revision_whatever_the_header_says() {
+    for era in ["legacy", "modern"] {
+        let running = Running::start(era, &[]).await;
+        for version in ["2026-07-28", "1999-01-01", "x"] {
+            let headers = [("content-type", "application/json"), ("mcp-protocol-version", version), ("mcp-method", "initialize")];
+            let answer = running.send("POST", "/mcp", &headers, initialize("2025-11-25")).await;
+            assert_eq!(answer.status, 200, "{era}, {version}");
+            let session = answer.headers["mcp-session-id"].to_str().unwrap().to_owned();
+            assert_eq!(answer.message().await["result"]["protocolVersion"], "2025-11-25", "{era}, {version}");
+            assert!(running.call(&session, "pid", json!({})).await["result"]["pid"].is_number(), "{era}, {version}");
+        }
+        running.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_request_without_a_session_whose_header_and_body_name_different_revisions_is_told_so() {
+    let running = Running::start("legacy", &[]).await;
+    let session = running.session().await;
+    let body = modern_call(json!(1), "pid", json!({}), json!({})).to_string();
+    let headers =
+        [("content-type", "application/json"), ("mcp-protocol-version", "2025-11-25"), ("mcp-session-id", session.as_str())];
+    let refused = running.send("POST", "/mcp", &headers[..2], body.clone()).await;
+    assert_eq!(refused.status, 400);
+    let error = refused.message().await["error"].clone();
+    assert_eq!(error["code"], -32020, "{error}");
+    assert!(error["message"].as_str().unwrap().contains("MCP-Protocol-Version is '2025-11-25'"), "{error}");
+    assert_eq!(running.send("POST", "/mcp", &headers, body).await.status, 200, "a session has agreed on its revision");
+    let plain = call(json!(1), "pid", json!({})).to_string();
+    let refused = running.send("POST", "/mcp", &headers[..2], plain).await.message().await["error"].clone();
+    assert_eq!(refused["code"], -32600, "{refused}");
+    running.end().await;
+}
+
+#[tokio::test]
 async fn a_client_that_goes_away_cancels_its_request() {
     let running = Running::start("modern", &[]).await;
     running.modern(modern_call(json!(1), "pid", json!({}), json!({}))).await;

@@ -19,6 +19,7 @@ mod ends;
 mod eras;
 mod faults;
 mod oddities;
+mod places;
 mod sessions;
 
 const SERVER: &str = r#"

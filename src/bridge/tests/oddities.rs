@@ -219,6 +219,39 @@ async fn an_answer_that_is_no_proper_message_fails_its_call_and_no_other_one() {
 }
 
 #[tokio::test]
+async fn an_answer_behind_half_a_line_arrives_and_one_that_is_broken_fails_its_call_and_no_log_does() {
+    for mode in ["per_session", "shared"] {
+        let running = Running::start("legacy", &["--session-mode", mode]).await;
+        let session = running.session().await;
+        let said = async |text: &str| {
+            let answer = running.call(&session, "raw", json!({"text": text}));
+            tokio::time::timeout(Duration::from_secs(20), answer).await.unwrap_or_else(|_| panic!("{mode}: {text} hangs"))
+        };
+        let whole = r#"{"jsonrpc":"2.0","id":$ID,"result":{"x":1}}"#;
+        for line in [
+            format!(r#"{{"{whole}"#),
+            format!(r#"{{"level":"info"}}{whole}"#),
+            // What is logged before an answer, or of one.
+            format!("sent {{\"jsonrpc\":\"2.0\",\"id\":$ID,\"result\":\n{whole}"),
+            format!("{{\"level\":\"warn\",\"error\":\n{whole}"),
+            format!("{{\"level\":\"debug\",\"sent\":{{\"jsonrpc\":\"2.0\",\"id\":$ID,\"result\":{{}}}}}}\n{whole}"),
+        ] {
+            let answer = said(&line).await;
+            assert_eq!((&answer["id"], &answer["result"]), (&json!(1), &json!({"x": 1})), "{mode}: {line}");
+        }
+        for line in [
+            r#"{"{"jsonrpc":"2.0","id":$ID,"result":{"x":"#,
+            r#"{"jsonrpc":"2.0","id":$ID,"result":{"x":"ab{"jsonrpc":"2.0","id":"nobody's","result":{}}"#,
+        ] {
+            let error = said(line).await["error"].clone();
+            assert_eq!(error["code"], -32603, "{mode}: {line}");
+            assert!(error["message"].as_str().unwrap().contains("no JSON"), "{mode}: {error}");
+        }
+        running.end().await;
+    }
+}
+
+#[tokio::test]
 async fn no_client_says_a_name_twice_that_could_mean_another_clients_call() {
     for (mode, is_shared) in [("shared", true), ("per_session", false)] {
         let running = Running::start("legacy", &["--session-mode", mode]).await;

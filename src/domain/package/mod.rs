@@ -195,6 +195,8 @@ fn package(ecosystem: Ecosystem, text: &str) -> Result<Package> {
             && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"._+-!".contains(byte))
             && bytes[0].is_ascii_alphanumeric()
     };
+    // A tag of npm; `uvx` reads it so, too, and pip knows no such thing.
+    let version = version.filter(|version| ecosystem == Ecosystem::Npm || *version != "latest");
     if !version.is_none_or(right) {
         return Err(wrong("a version that is not one; ranges are not taken, for they mean something else every day"));
     }
@@ -252,6 +254,7 @@ mod tests {
             assert_eq!(text.parse::<Source>().unwrap().to_string(), text);
         }
         assert_eq!("pypi:x==1.0".parse::<Source>().unwrap().to_string(), "pypi:x@1.0");
+        assert_eq!("pypi:x@latest".parse::<Source>().unwrap().to_string(), "pypi:x", "pip knows no version of that name");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::Source;
 use crate::domain::mcp_path::path_label;
+use crate::domain::quantity::Bytes;
 use crate::domain::spec::Transport;
 
 /// Label of templates and services with where their server comes from.
@@ -45,6 +46,8 @@ pub struct TemplateParts {
     pub required: Vec<String>,
     /// Named volumes and where they are.
     pub volumes: BTreeMap<String, String>,
+    /// Limit of its memory.
+    pub memory_limit: Option<Bytes>,
     /// May open connections to the outside.
     pub egress: bool,
 }
@@ -76,6 +79,9 @@ pub fn template(parts: &TemplateParts) -> Value {
     }
     if !parts.required.is_empty() {
         put("required_env_vars", json!(parts.required));
+    }
+    if let Some(limit) = parts.memory_limit {
+        put("memory_limit", json!(limit));
     }
     let mut labels = Map::from_iter([(TEMPLATE_LABEL.to_owned(), json!(parts.source))]);
     labels.extend(parts.version.as_ref().map(|version| (VERSION_LABEL.to_owned(), json!(version))));
@@ -118,10 +124,12 @@ mod tests {
             secrets: BTreeMap::from([("KEY".into(), "time-key".into())]),
             required: vec!["PLACE".into()],
             volumes: BTreeMap::from([("time-data".into(), "/data".into())]),
+            memory_limit: Some(Bytes(512 << 20)),
             ..TemplateParts::default()
         };
         let template = Template::from_document(&template(&parts), None).unwrap();
         assert_eq!(template.name, "time");
         assert_eq!(template.required_env_vars, ["PLACE"]);
+        assert_eq!(template.spec.memory_limit, Some(Bytes(512 << 20)));
     }
 }

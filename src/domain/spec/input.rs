@@ -214,6 +214,13 @@ spec_input! {
     transport: Transport,
     /// Whether clients share one process of a stdio server.
     session_mode: SessionMode,
+    /// Sessions that the bridge holds at once in one replica (default: a sixteenth of `pids_limit`, at most 64).
+    #[serde(deserialize_with = "rules::max_sessions")]
+    #[schemars(transform = within(rules::MAX_SESSIONS))]
+    max_sessions: u32,
+    /// How long nothing may happen on a session of the bridge before it ends (default 10 minutes).
+    #[schemars(transform = within(rules::SESSION_IDLE))]
+    session_idle_timeout: Span,
     /// How many containers run it.
     #[serde(deserialize_with = "rules::replicas")]
     #[schemars(transform = within(rules::REPLICAS))]

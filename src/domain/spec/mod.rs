@@ -100,6 +100,12 @@ pub struct ServiceSpec {
     pub transport: Transport,
     /// Whether clients share one process of a stdio server.
     pub session_mode: SessionMode,
+    /// Sessions that the bridge holds at once in one replica; by the process limit when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_sessions: Option<u32>,
+    /// How long nothing may happen on a session of the bridge before it ends; the bridge's own default when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_idle_timeout: Option<Span>,
     /// How many containers run it.
     pub replicas: u32,
     /// Replicas by load.
@@ -185,6 +191,8 @@ impl Default for ServiceSpec {
             networks: Vec::new(),
             transport: Transport::default(),
             session_mode: SessionMode::default(),
+            max_sessions: None,
+            session_idle_timeout: None,
             replicas: 1,
             autoscaling: None,
             pull_policy: PullPolicy::default(),

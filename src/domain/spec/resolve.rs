@@ -98,6 +98,10 @@ pub fn resolve(
         networks: check.networks(input.network, input.networks.unwrap_or_default()),
         transport,
         session_mode: input.session_mode.unwrap_or_default(),
+        max_sessions: input.max_sessions.map(|most| check.within("max_sessions", most, rules::MAX_SESSIONS)),
+        session_idle_timeout: input
+            .session_idle_timeout
+            .map(|span| check.within("session_idle_timeout", span, rules::SESSION_IDLE)),
         replicas: check.within("replicas", replicas, rules::REPLICAS),
         autoscaling,
         pull_policy: input.pull_policy.unwrap_or_default(),

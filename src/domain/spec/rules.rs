@@ -26,6 +26,10 @@ pub const PIDS: RangeInclusive<u32> = 1..=4_194_304;
 pub const REPLICAS: RangeInclusive<u32> = 1..=100;
 /// Ports.
 pub(super) const PORTS: RangeInclusive<u16> = 1..=u16::MAX;
+/// Sessions of a bridge: where they share a process, each of them takes little.
+pub(super) const MAX_SESSIONS: RangeInclusive<u32> = 1..=10_000;
+/// Idle times of a session, of which the bridge counts whole seconds.
+pub(super) const SESSION_IDLE: RangeInclusive<Span> = Span(1_000)..=Span(86_400_000);
 pub(super) const RETRIES: RangeInclusive<u32> = 1..=100;
 pub(super) const CPU_PERCENT: RangeInclusive<u32> = 1..=100;
 pub(super) const INTERVAL: RangeInclusive<Span> = Span(100)..=HOUR;
@@ -52,6 +56,7 @@ readers! {
     pids: PIDS, "a limit of processes";
     retries: RETRIES, "a number of failures";
     cpu_percent: CPU_PERCENT, "a load";
+    max_sessions: MAX_SESSIONS, "a number of sessions";
 }
 
 /// Reads a port.

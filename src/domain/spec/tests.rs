@@ -120,6 +120,8 @@ fn said(spec: ServiceSpec) -> SpecInput {
         networks: Some(spec.networks),
         transport: Some(spec.transport),
         session_mode: Some(spec.session_mode),
+        max_sessions: spec.max_sessions,
+        session_idle_timeout: spec.session_idle_timeout,
         replicas: Some(spec.replicas),
         autoscaling: spec.autoscaling.map(|autoscaling| AutoscalingInput {
             min: Some(autoscaling.min),

@@ -151,8 +151,12 @@ impl Catalog {
                     pauses.reset();
                     Pauses::FIRST
                 }
-                Err(Unknown::NotMcp(why)) => {
+                Err(Unknown::NoSessions(why)) => {
                     tracing::debug!(service = service.as_str(), why, "a service does not speak MCP");
+                    LOOK_AGAIN
+                }
+                Err(Unknown::NotMcp(why)) => {
+                    tracing::debug!(service = service.as_str(), %why, "a service does not speak MCP");
                     LOOK_AGAIN
                 }
                 Err(Unknown::Failed(error)) => {
@@ -171,13 +175,20 @@ impl Catalog {
     /// Keeps what a service offers up to date over one line to it. Returns when the line broke.
     async fn follow_line(&self, line: &Line, about: &Object, follower: &CancellationToken) -> Result<(), Unknown> {
         let mut pauses = Pauses::default();
+        if line.stateless && self.offer(line.service.as_str()).is_none() {
+            // What everybody is shown is known at once; for what only some clients can use a process may have to start.
+            let plain = Line { capabilities: json!({}), ..line.clone() };
+            self.look(&plain, about, follower).await?;
+        }
         loop {
             // Listening begins before looking, so that no change falls between the two.
             let (mut listening, began) = (listen(line, about).await, Instant::now());
             loop {
-                self.look(line, about, follower).await?;
+                let looked = self.look(line, about, follower).await;
+                self.note(&line.service, follower, |entry| entry.looked = true);
+                looked?;
                 let goes_on = match &mut listening {
-                    Ok(answers) => tokio::time::timeout(LOOK_AGAIN, hears_of_lists(answers)).await.unwrap_or(true),
+                    Ok(answers) => tokio::time::timeout(LOOK_AGAIN, self.hears_of_lists(line, answers)).await.unwrap_or(true),
                     Err(NoStream::NotNow(_)) => false,
                     Err(NoStream::Never | NoStream::Unknown) => {
                         tokio::time::sleep(LOOK_AGAIN).await;
@@ -194,6 +205,21 @@ impl Catalog {
             }
             let wanted = listening.ok().and_then(|answers| answers.retry()).unwrap_or_default();
             tokio::time::sleep(pauses.next().max(wanted)).await;
+        }
+    }
+
+    /// Waits until a change of a list is told; false when the stream ends before. Who asks the manager is refused.
+    async fn hears_of_lists(&self, line: &Line, answers: &mut Answers) -> bool {
+        loop {
+            match answers.next().await {
+                Ok(Some((message, _))) if tells_of_lists(&message) => return true,
+                Ok(Some((message, _))) => {
+                    if let Some(refusal) = line.refusal(&message) {
+                        line.say_later(&self.tasks, refusal);
+                    }
+                }
+                Ok(None) | Err(_) => return false,
+            }
         }
     }
 
@@ -214,7 +240,6 @@ impl Catalog {
                 Err(error) => failed = failed.or(Some(error)),
             }
         }
-        self.note(service, follower, |entry| entry.looked = true);
         failed.map_or(Ok(()), |error| Err(error.into()))
     }
 
@@ -336,17 +361,6 @@ fn tells_of_lists(message: &Message) -> bool {
     message.method.as_deref().is_some_and(|method| method.starts_with("notifications/") && method.ends_with("/list_changed"))
 }
 
-/// Waits until a change of a list is told; false when the stream ends before.
-async fn hears_of_lists(answers: &mut Answers) -> bool {
-    loop {
-        match answers.next().await {
-            Ok(Some((message, _))) if tells_of_lists(&message) => return true,
-            Ok(Some(_)) => {}
-            Ok(None) | Err(_) => return false,
-        }
-    }
-}
-
 /// Asks to be told of changes, if the service says that it tells of them.
 async fn listen(line: &Line, about: &Object) -> Result<Answers, NoStream> {
     let capabilities = about.object("capabilities").unwrap_or_default();
@@ -357,7 +371,7 @@ async fn listen(line: &Line, about: &Object) -> Result<Answers, NoStream> {
     }
     if line.stateless {
         let filter = json!({"toolsListChanged": tools, "promptsListChanged": prompts, "resourcesListChanged": resources});
-        let params = json!({"_meta": super::look::own_meta(), "notifications": filter});
+        let params = json!({"_meta": super::meta::own(&line.capabilities), "notifications": filter});
         let answers = line.request("subscriptions/listen", &params).await?;
         return if answers.is_stream() { Ok(answers) } else { Err(NoStream::Never) };
     }

@@ -5,8 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, Stream};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::meta;
 use super::raw::{Message, Object, Raw, request};
 use super::upstream::{self, Answers, Unanswered, Upstream};
 use crate::domain::aggregate::is_of_template;
@@ -143,8 +144,10 @@ impl Lists {
 /// Why nothing is known of what a service offers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Unknown {
-    /// It does not speak MCP, and asking again is of no use.
-    NotMcp(String),
+    /// It does not know `initialize`, as one that speaks the era without sessions alone.
+    NoSessions(String),
+    /// It does not speak MCP, or not with such a client, and asking again is of no use.
+    NotMcp(Unanswered),
     /// It may be otherwise next time.
     Failed(Unanswered),
 }
@@ -152,8 +155,8 @@ pub(super) enum Unknown {
 impl From<Unknown> for Unanswered {
     fn from(unknown: Unknown) -> Self {
         match unknown {
-            Unknown::NotMcp(why) => Self::NotMcp(why),
-            Unknown::Failed(error) => error,
+            Unknown::NoSessions(why) => Self::NotMcp(why),
+            Unknown::NotMcp(error) | Unknown::Failed(error) => error,
         }
     }
 }
@@ -174,17 +177,10 @@ pub(super) struct Line {
     /// The revision that is spoken.
     pub(super) version: HeaderValue,
     pub(super) stateless: bool,
+    /// What the manager says that its client can be asked. It refuses what it then is asked itself.
+    pub(super) capabilities: Value,
     /// Longest wait for an answer.
     pub(super) limit: Duration,
-}
-
-/// The `_meta` of a request without a session.
-pub(super) fn own_meta() -> serde_json::Value {
-    json!({
-        "io.modelcontextprotocol/protocolVersion": STATELESS,
-        "io.modelcontextprotocol/clientInfo": client_info(),
-        "io.modelcontextprotocol/clientCapabilities": {},
-    })
 }
 
 pub(super) fn client_info() -> serde_json::Value {
@@ -205,13 +201,15 @@ impl Line {
             session: None,
             version: HeaderValue::from_static(STATELESS),
             stateless: true,
+            capabilities: json!({}),
             limit: LIMIT,
         }
     }
 
-    /// A line to a service, in the era that it speaks, the one without sessions first; and what it says of itself.
+    /// A line to a service, in the era that it speaks, the one without sessions first; and what it says of itself. Over it
+    /// the manager sees what any client could use.
     pub(super) async fn open(upstream: &Upstream, service: &ServiceName) -> Result<(Self, Object), Unknown> {
-        let mut line = Self::new(upstream, service);
+        let mut line = Self { capabilities: meta::of_any_client(), ..Self::new(upstream, service) };
         match line.ask("server/discover", Object::default()).await {
             Ok(message) => {
                 let result = message.whole.object("result").unwrap_or_default();
@@ -224,7 +222,7 @@ impl Line {
             Err(Unanswered::Refused(_) | Unanswered::Foreign(_)) => {}
             Err(error) => return Err(error.into()),
         }
-        let params = json!({"protocolVersion": SESSIONS[0], "capabilities": {}, "clientInfo": client_info()});
+        let params = json!({"protocolVersion": SESSIONS[0], "capabilities": line.capabilities, "clientInfo": client_info()});
         let result = line.initialize(&params).await?;
         Ok((line, result))
     }
@@ -237,16 +235,18 @@ impl Line {
         let answers = match self.request("initialize", params).await {
             Ok(answers) => answers,
             Err(Unanswered::Refused(status)) if is_final(status) => {
-                return Err(Unknown::NotMcp(format!("it answers initialize with {status}")));
+                let why = format!("it answers initialize with {status}");
+                let is_there = !status.is_server_error();
+                return Err(if is_there { Unknown::NoSessions(why) } else { Unknown::NotMcp(Unanswered::NotMcp(why)) });
             }
-            Err(error @ Unanswered::Foreign(_)) => return Err(Unknown::NotMcp(error.to_string())),
+            Err(error @ Unanswered::Foreign(_)) => return Err(Unknown::NotMcp(Unanswered::NotMcp(error.to_string()))),
             Err(error) => return Err(error.into()),
         };
         self.session.clone_from(&answers.session);
-        let answer = within(self.limit, answers.answer()).await?;
+        let status = answers.status;
+        let answer = within(self.limit, self.answer(answers)).await?;
         let Some(result) = answer.whole.object("result") else {
-            let error = answer.whole.object("error").and_then(|error| error.text("message")).unwrap_or_default();
-            return Err(Unknown::NotMcp(format!("it refuses initialize: {error}")));
+            return Err(refused(status, answer.whole.object("error").unwrap_or_default()));
         };
         if let Some(version) = result.text("protocolVersion").and_then(|version| HeaderValue::from_str(&version).ok()) {
             self.version = version;
@@ -331,13 +331,33 @@ impl Line {
     /// Asks, and waits for the answer within the limit.
     pub(super) async fn ask(&self, method: &str, mut params: Object) -> Result<Message, Unanswered> {
         if self.stateless {
-            params.put("_meta", &own_meta());
+            params.put("_meta", &meta::own(&self.capabilities));
         }
         let answers = self.request(method, &params).await?;
         let status = answers.status;
-        let answer = within(self.limit, answers.answer()).await?;
+        let answer = within(self.limit, self.answer(answers)).await?;
         self.is_known(status, Some(&answer))?;
         Ok(answer)
+    }
+
+    /// The answer to the one request that was sent. A service that asks the manager itself before that is refused, lest it
+    /// waits; what it asks a client is nothing of the manager's.
+    async fn answer(&self, mut answers: Answers) -> Result<Message, Unanswered> {
+        while let Some((message, _)) = answers.next().await? {
+            if message.is_answer() {
+                return Ok(message);
+            }
+            if let Some(refusal) = self.refusal(&message) {
+                Box::pin(self.say(refusal)).await;
+            }
+        }
+        Err(Unanswered::BrokeOff("it ended without an answer".to_owned()))
+    }
+
+    /// What is answered to a question on a line of the manager's own; `None` if it is none.
+    pub(super) fn refusal(&self, message: &Message) -> Option<Bytes> {
+        let is_own = self.capabilities != json!({});
+        meta::to_question(message).filter(|_| is_own)
     }
 
     /// All pages of a list.
@@ -395,6 +415,25 @@ pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = Result
 /// Whether this may be how a service says that it knows no such session.
 const fn may_be_of_the_session(status: StatusCode) -> bool {
     matches!(status, StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST)
+}
+
+/// Why a service has answered `initialize` with this error. That it does not know the method is said by its number, by the
+/// versions that it knows, or by what the era without sessions wants in a request. Any other error may come of a service
+/// with sessions, whose clients would be put together if it were called without one.
+fn refused(status: StatusCode, error: Object) -> Unknown {
+    let code = error.read("code").unwrap_or(rpc::INTERNAL_ERROR);
+    if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS || code == rpc::INTERNAL_ERROR {
+        return Unknown::Failed(Unanswered::Said(error));
+    }
+    let is_unknown = match code {
+        rpc::METHOD_NOT_FOUND | rpc::UNSUPPORTED_VERSION | rpc::HEADER_MISMATCH => true,
+        rpc::INVALID_PARAMS => status == StatusCode::BAD_REQUEST,
+        _ => false,
+    };
+    if is_unknown {
+        return Unknown::NoSessions(format!("it refuses initialize: {}", error.text("message").unwrap_or_default()));
+    }
+    Unknown::NotMcp(Unanswered::Said(error))
 }
 
 /// Whether a refusal says that there is no MCP here, rather than that something is wrong for now.

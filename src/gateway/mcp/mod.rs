@@ -10,6 +10,7 @@ mod headers;
 mod listening;
 mod look;
 mod merge;
+mod meta;
 mod raw;
 mod relay;
 mod session;
@@ -17,6 +18,8 @@ mod sessions;
 mod shared;
 mod stateless;
 mod target;
+#[cfg(test)]
+mod tests;
 mod upstream;
 
 use std::sync::Arc;

@@ -82,6 +82,8 @@ impl PartialEq for Object {
     }
 }
 
+impl Eq for Object {}
+
 impl Serialize for Object {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.0.len()))?;

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
-use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -17,7 +16,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::changes::Version;
 use super::listening::Pauses;
 use super::look::{Line, Unknown};
-use super::raw::{Message, Object, PROGRESS_TOKEN, Raw, raw};
+use super::raw::{Message, Object, PROGRESS_TOKEN, Raw};
 use super::upstream::{Unanswered, Upstream};
 use crate::domain::aggregate::{Scope, shown_uri};
 use crate::domain::name::ServiceName;
@@ -59,8 +58,8 @@ struct State {
     heard: HashMap<ServiceName, DropGuard>,
     /// What services asked, by the number in the id that the client knows.
     asked: BTreeMap<u64, Asked>,
-    /// Which service has the request with this id.
-    pending: HashMap<String, ServiceName>,
+    /// Which service has the request with this id, and whether the client has called it off.
+    pending: HashMap<String, (ServiceName, CancellationToken)>,
     /// Resources that are watched.
     watched: HashMap<(ServiceName, String), Watched>,
     outbox: VecDeque<Bytes>,
@@ -180,8 +179,8 @@ impl Session {
         match line.initialize(&self.introduction).await {
             Ok(_) => {}
             // A service of the era without sessions alone: it is told who asks with each request.
-            Err(Unknown::NotMcp(_)) => line = Line::new(upstream, service),
-            Err(Unknown::Failed(error)) => return Err(error),
+            Err(Unknown::NoSessions(_)) => line = Line::new(upstream, service),
+            Err(unknown) => return Err(unknown.into()),
         }
         self.state().lines.insert(service.clone(), line.clone());
         if self.ended.is_cancelled() {
@@ -341,14 +340,17 @@ impl Session {
     /// Notes that a service works on a request, until the guard is dropped.
     pub(super) fn pending(self: &Arc<Self>, id: &Raw, service: &ServiceName) -> Pending {
         self.open.fetch_add(1, Ordering::Relaxed);
-        self.state().pending.insert(id.get().to_owned(), service.clone());
-        Pending { session: Arc::clone(self), id: id.get().to_owned() }
+        let cancelled = CancellationToken::new();
+        self.state().pending.insert(id.get().to_owned(), (service.clone(), cancelled.clone()));
+        Pending { session: Arc::clone(self), id: id.get().to_owned(), cancelled }
     }
 
-    /// The line to the service that works on the request with this id.
-    pub(super) fn working_on(&self, id: &Raw) -> Option<Line> {
+    /// Notes that the client calls off the request with this id; the line to the service that works on it.
+    pub(super) fn call_off(&self, id: &Raw) -> Option<Line> {
         let state = self.state();
-        state.lines.get(state.pending.get(id.get())?).cloned()
+        let (service, cancelled) = state.pending.get(id.get())?;
+        cancelled.cancel();
+        state.lines.get(service).cloned()
     }
 
     fn tell(&self, text: Bytes) {
@@ -421,6 +423,8 @@ impl Drop for Watch {
 pub(super) struct Pending {
     session: Arc<Session>,
     id: String,
+    /// The client has called it off.
+    pub(super) cancelled: CancellationToken,
 }
 
 impl Drop for Pending {
@@ -430,15 +434,4 @@ impl Drop for Pending {
         state.pending.remove(&self.id);
         state.used = Instant::now();
     }
-}
-
-/// The `_meta` with which a request of a session goes to a service without sessions. No capability is declared: such a
-/// service would ask by an answer that clients of the earlier eras do not understand.
-pub(super) fn stateless_meta(introduction: &Object, params: &mut Object) {
-    let mut meta = params.object("_meta").unwrap_or_default();
-    meta.put(super::stateless::VERSION_KEY, &super::look::STATELESS);
-    let client = introduction.get("clientInfo").map_or_else(|| raw(&super::look::client_info()), ToOwned::to_owned);
-    meta.set("io.modelcontextprotocol/clientInfo", client);
-    meta.put("io.modelcontextprotocol/clientCapabilities", &json!({}));
-    params.put("_meta", &meta);
 }

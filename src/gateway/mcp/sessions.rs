@@ -14,11 +14,11 @@ use serde_json::json;
 
 use super::look::{Line, ListOf, SESSIONS, client_info};
 use super::raw::{Message, Object, PROGRESS_TOKEN, Raw, answer};
-use super::relay::{Relay, failure};
-use super::session::{Session, stateless_meta};
+use super::relay::{self, Relay, failure};
+use super::session::Session;
 use super::target::Target;
 use super::upstream::{self, Unanswered};
-use super::{Caller, Hub, KEEP_ALIVE, accepted, json as json_answer, merge, not_allowed, refusal};
+use super::{Caller, Hub, KEEP_ALIVE, accepted, json as json_answer, merge, meta, not_allowed, refusal};
 use crate::error::Error;
 use crate::lifecycle::Tasks;
 use crate::problem::Problem;
@@ -193,6 +193,7 @@ impl Hub {
     ) -> Response<Body> {
         let Target { service, message, name } = target;
         let pending = session.pending(&id, &service);
+        let cancelled = pending.cancelled.clone();
         let mut watch = None;
         if let Some("resources/subscribe") = message.method.as_deref() {
             watch = session.watch(&service, &name, &asked.params().text("uri").unwrap_or_default());
@@ -206,10 +207,13 @@ impl Hub {
                 Ok(line) => line,
                 Err(error) => return json_answer(StatusCode::OK, failure(&id, &service, &error)),
             };
+            if cancelled.is_cancelled() {
+                return relay::nothing();
+            }
             let mut whole = message.whole.clone();
             if line.stateless {
                 let mut params = message.params();
-                stateless_meta(&session.introduction, &mut params);
+                meta::of_session(&session.introduction, &mut params);
                 whole.put("params", &params);
             }
             match line.send_unbounded(&whole).await {
@@ -219,6 +223,7 @@ impl Hub {
                     again = false;
                     session.forget(&line);
                 }
+                Err(_) if cancelled.is_cancelled() => return relay::nothing(),
                 Err(error) => return json_answer(StatusCode::OK, failure(&id, &service, &error)),
             }
         };
@@ -239,7 +244,7 @@ impl Hub {
             }
             Some(text)
         };
-        Relay { answers, id, service, convert }.run().await
+        Relay { answers, id, service, convert, cancelled }.run().await
     }
 
     /// What a client says without wanting an answer.
@@ -247,7 +252,7 @@ impl Hub {
         match message.method.as_deref() {
             Some("notifications/cancelled") => {
                 let id = message.params().get("requestId").map(ToOwned::to_owned);
-                if let Some(line) = id.and_then(|id| session.working_on(&id)) {
+                if let Some(line) = id.and_then(|id| session.call_off(&id)) {
                     line.say_later(&self.tasks, message.whole.to_text().into());
                 }
             }

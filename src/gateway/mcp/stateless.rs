@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, hea
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::changes::Version;
 use super::look::{Line, ListOf, SESSIONS, STATELESS, client_info};
@@ -26,7 +27,7 @@ use crate::rpc::events::{KEEP_ALIVE as COMMENT, event};
 use crate::rpc::headers::encoded;
 
 pub(super) const VERSION_KEY: &str = "io.modelcontextprotocol/protocolVersion";
-const CAPABILITIES_KEY: &str = "io.modelcontextprotocol/clientCapabilities";
+pub(super) const CAPABILITIES_KEY: &str = "io.modelcontextprotocol/clientCapabilities";
 const LOG_LEVEL_KEY: &str = "io.modelcontextprotocol/logLevel";
 const SERVER_INFO_KEY: &str = "io.modelcontextprotocol/serverInfo";
 const SUBSCRIPTION_KEY: &str = "io.modelcontextprotocol/subscriptionId";
@@ -149,7 +150,7 @@ impl Hub {
                 }
             }
         };
-        Relay { answers, id, service, convert }.run().await
+        Relay { answers, id, service, convert, cancelled: CancellationToken::new() }.run().await
     }
 
     /// A stream that tells of changes of the lists.
@@ -173,7 +174,7 @@ struct Listening {
     kinds: Vec<&'static str>,
     version: watch::Receiver<Version>,
     seen: Version,
-    stopping: tokio_util::sync::CancellationToken,
+    stopping: CancellationToken,
 }
 
 impl Listening {

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use http_body_util::BodyExt as _;
 use serde_json::Value;
 
-use super::raw::Message;
+use super::raw::{Message, Object};
 use crate::domain::name::ServiceName;
 use crate::gateway::{Client, Gateway, ResponseBody};
 use crate::rpc::events::Events;
@@ -42,6 +42,9 @@ pub(super) enum Unanswered {
     /// What was said about no request, as of a session that is not known (any more).
     #[error("did not take the message: {0}")]
     NotTaken(String),
+    /// The service's own error, which is passed on as it is.
+    #[error("answered with an error: {}", .0.text("message").unwrap_or_default())]
+    Said(Object),
     #[error("answered in {0} rather than JSON or events")]
     Foreign(String),
     #[error("broke off: {0}")]
@@ -191,15 +194,5 @@ impl Answers {
             None if !status.is_success() => Err(Unanswered::Refused(status)),
             None => Err(Unanswered::BrokeOff("what it sent is no message".to_owned())),
         }
-    }
-
-    /// The answer to the one request that was sent, and nothing else of what came.
-    pub(super) async fn answer(mut self) -> Result<Message, Unanswered> {
-        while let Some((message, _)) = self.next().await? {
-            if message.is_answer() {
-                return Ok(message);
-            }
-        }
-        Err(Unanswered::BrokeOff("it ended without an answer".to_owned()))
     }
 }

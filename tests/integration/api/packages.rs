@@ -32,6 +32,54 @@ async fn a_package_becomes_an_image_once_and_a_template_that_can_be_kept_and_edi
 }
 
 #[tokio::test]
+async fn what_the_request_itself_has_wrong_is_said_before_an_image_is_made() {
+    let product = Product::start(Options::memory()).await;
+    let before = product.get("/images").await.1;
+    for (body, status, word) in [
+        (json!({"source": "pypi:mcp-server-time", "name": "time"}), 409, "there is a template 'time' already"),
+        (json!({"source": "pypi:mcp-server-time", "name": "Time"}), 422, "name"),
+        (json!({"source": "pypi:mcp-server-time", "memory_limit": "1k"}), 422, "memory_limit"),
+    ] {
+        let (answered, problem) = product.post("/packages", &body).await;
+        assert!(answered == status && problem.to_string().contains(word), "{body}: {problem:#}");
+        assert_eq!(product.get("/images").await.1, before, "{body}");
+    }
+    // What the image alone says is no difference from what is there.
+    let body = json!({"source": "image:docker.io/x/listens:1", "name": "listens"});
+    for _ in 0..2 {
+        let (status, made) = product.post("/packages", &body).await;
+        assert_eq!(status, 200, "{made:#}");
+    }
+    product.finish().await;
+}
+
+#[tokio::test]
+async fn an_import_takes_over_what_has_a_counterpart_and_fails_where_everything_is_left_out() {
+    let product = Product::start(Options::memory()).await;
+    let user = User::of_product(&product);
+    let put = |servers: Value| {
+        std::fs::write(user.home.path().join("mcp.json"), json!({"mcp": {"inputs": [], "servers": servers}}).to_string())
+            .unwrap();
+    };
+    let remote = json!({"url": "https://example.com/mcp"});
+    put(json!({"limited": {"command": "docker run -ti --memory 256m docker.io/x/limited:1"}, "remote": remote,
+        "pinned": {"command": "uvx --with 'mcp<2' pinned@latest"}}));
+    let imported = user.document("import mcp.json --templates-only").await;
+    assert_eq!(imported[2]["outcome"], "left out", "one that is left out is no failure: {imported:#}");
+    let (_, limited) = product.get("/templates/limited").await;
+    assert_eq!(limited["document"]["memory_limit"], "256m", "{limited:#}");
+    let same = json!({"source": "pypi:pinned", "with": ["mcp<2"], "transport": "stdio"});
+    let (status, pinned) = product.post("/packages", &same).await;
+    assert_eq!((status, &pinned["cached"]), (200, &true.into()), "{pinned:#}");
+    put(json!({"remote": remote}));
+    for (arguments, code) in [("", 1), ("--dry-run", 1), ("--only limited", 2)] {
+        let ran = user.run(&format!("import mcp.json {arguments}")).await;
+        assert_eq!(ran.code, code, "{arguments}: {ran:#?}");
+    }
+    product.finish().await;
+}
+
+#[tokio::test]
 async fn requests_that_cannot_be_met_say_why() {
     let product = Product::start(Options::memory()).await;
     for (body, status, word) in [
@@ -135,10 +183,15 @@ async fn a_server_json_s_variables_and_path_reach_the_template_and_its_secret_ar
     // A second server of the name would be `tools-2`.
     let value = unique("hunter2");
     put(json!([port, {"type": "named", "name": "--key", "isSecret": true, "default": value}]));
-    let refused = user.document("import server.json --templates-only").await;
-    assert_eq!(refused[0]["outcome"], "left out", "{refused:#}");
+    let left_out = async || {
+        let ran = user.run("import server.json --templates-only").await;
+        let said: Value = serde_json::from_str(&ran.stdout).unwrap();
+        assert!(ran.code == 1 && said[0]["outcome"] == "left out", "{ran:#?}");
+        said
+    };
+    let refused = left_out().await;
     put(json!([port, {"type": "named", "name": "--place", "isRequired": true}]));
-    let asked = user.document("import server.json --templates-only").await;
+    let asked = left_out().await;
     assert!(asked[0]["reason"].as_str().unwrap().contains("packages[0].packageArguments[1].value"), "{asked:#}");
     let (_, templates) = product.get("/templates").await;
     assert!(!refused.to_string().contains(&value) && !templates.to_string().contains("tools-2"), "{refused:#} {templates:#}");

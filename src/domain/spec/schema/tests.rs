@@ -25,6 +25,7 @@ fn places() -> Vec<Place> {
     vec![
         place("port", |v| json!({"port": v}), json!([1, 65535, 80.0, null]), json!([0, 65536, -1, 1.5, "80"])),
         place("pids_limit", |v| json!({"pids_limit": v}), json!([1, 4_194_304]), json!([0, 4_194_305])),
+        place("max_sessions", |v| json!({"max_sessions": v}), json!([1, 10_000, null]), json!([0, 10_001])),
         place("replicas", |v| json!({"replicas": v}), json!([1, 100]), json!([0, 101])),
         place("retries", |v| json!({"health_check": {"retries": v}}), json!([1, 100]), json!([0, 101])),
         place("autoscaling.min", |v| json!({"autoscaling": {"min": v, "max": 100}}), json!([1, 100, null]), json!([0, 101])),
@@ -84,6 +85,7 @@ fn quantities() -> Vec<Place> {
         place("timeout", |v| json!({"health_check": {"timeout": v}}), json!([0.01, 3600]), json!([0, 3601])),
         place("start_period", |v| json!({"health_check": {"start_period": v}}), json!([0, 3600]), json!([-1, 3601])),
         place("start_timeout", |v| json!({"start_timeout": v}), json!([0.1]), json!([0, 3601])),
+        place("session_idle_timeout", |v| json!({"session_idle_timeout": v}), json!([1, 86_400]), json!([0, 0.9, 86_401])),
         place("stop_timeout", |v| json!({"stop_timeout": v}), json!([0, 3600]), json!([-1, 3601])),
         place("scale_down_after", |v| json!({"autoscaling": {"max": 2, "scale_down_after": v}}), json!([0, 3600]), json!([3601])),
     ]
@@ -188,9 +190,10 @@ fn a_template_has_an_image_somewhere_that_is_not_null() {
 
 /// Numbers at and around all the bounds that there are.
 fn number() -> impl Strategy<Value = Value> {
-    let whole = [rules::PIDS, rules::REPLICAS, rules::RETRIES, rules::CPU_PERCENT].map(Bounded::bounds);
+    let whole = [rules::PIDS, rules::REPLICAS, rules::RETRIES, rules::CPU_PERCENT, rules::MAX_SESSIONS].map(Bounded::bounds);
     let bytes = [rules::MEMORY, rules::STORAGE, rules::TMPFS].map(Bounded::bounds);
-    let spans = [rules::INTERVAL, rules::PROBE_TIMEOUT, rules::START, rules::UP_TO_AN_HOUR].map(Bounded::bounds);
+    let spans =
+        [rules::INTERVAL, rules::PROBE_TIMEOUT, rules::START, rules::UP_TO_AN_HOUR, rules::SESSION_IDLE].map(Bounded::bounds);
     let others = [u16::bounds(PORTS), MilliCpu::bounds(rules::CPU)];
     let all = [whole.as_slice(), &bytes, &spans, &others].concat().into_iter().flatten();
     let edges: Vec<f64> = all.map(|(_, edge)| edge.as_f64().unwrap()).collect();

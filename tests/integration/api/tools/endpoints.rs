@@ -220,7 +220,7 @@ async fn old_names_answer_when_the_setting_says_so() {
 }
 
 #[tokio::test]
-async fn a_stream_tells_progress_and_then_the_result_or_the_problem() {
+async fn a_stream_tells_progress_and_then_the_result() {
     let product = Product::start(Options::memory()).await;
     let stream = async |tool: &str, arguments: Value| {
         let request = product.request(Method::POST, &format!("/tools/{tool}")).header("accept", "text/event-stream");
@@ -235,8 +235,29 @@ async fn a_stream_tells_progress_and_then_the_result_or_the_problem() {
         progress.len() >= 2 && progress.iter().all(|(name, report)| name == "progress" && report["message"].is_string()),
         "{events:?}"
     );
-    let events = stream("container_create", json!({"service_name": "echo", "template": "echo"})).await;
-    assert_eq!((events.len(), events[0].0.as_str(), events[0].1["status"].as_u64()), (1, "problem", Some(409)), "{events:?}");
+    product.finish().await;
+}
+
+#[tokio::test]
+async fn what_fails_before_there_is_anything_to_tell_is_a_problem_with_its_status_whatever_is_accepted() {
+    let product = Product::start(Options::memory()).await;
+    product.create_echo("echo", json!({})).await;
+    for accepted in ["application/json", "application/json, text/event-stream", "text/event-stream"] {
+        let call = async |tool: &str, arguments: Value| {
+            let request = product.request(Method::POST, &format!("/tools/{tool}")).header("accept", accepted);
+            let answer = request.json(&arguments).send().await.unwrap();
+            let kind = answer.headers()["content-type"].to_str().unwrap().to_owned();
+            (answer.status().as_u16(), kind)
+        };
+        let problem = |status: u16| (status, "application/problem+json".to_owned());
+        assert_eq!(call("no_such_tool", json!({})).await, problem(404), "{accepted}");
+        assert_eq!(call("container_get", json!({"name": "nobody"})).await, problem(404), "{accepted}");
+        assert_eq!(call("container_get", json!({"name": 7})).await, problem(422), "{accepted}");
+        let again = json!({"service_name": "echo", "template": "echo"});
+        assert_eq!(call("container_create", again).await, problem(409), "{accepted}");
+        let kind = if accepted.contains("json") { "application/json" } else { "text/event-stream" };
+        assert_eq!(call("container_get", json!({"name": "echo"})).await, (200, kind.to_owned()), "{accepted}");
+    }
     product.finish().await;
 }
 
