@@ -1,9 +1,9 @@
 //! `mcp-tools` and `mcp-call`: an MCP client of either protocol era, to try a service from the shell.
 
 use rmcp::model::{CallToolRequestParams, ClientCapabilities, ClientConfig, ErrorData, Implementation, ProtocolVersion};
-use rmcp::service::{ClientLifecycleMode, ClientServiceExt as _, RoleClient, RunningService};
+use rmcp::service::{ClientInitializeError, ClientLifecycleMode, ClientServiceExt as _, RoleClient, RunningService};
 use rmcp::transport::StreamableHttpClientTransport;
-use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
+use rmcp::transport::streamable_http_client::{StreamableHttpClientTransportConfig, StreamableHttpError};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::to_raw_value;
@@ -142,10 +142,30 @@ async fn open(client: &Client, service: &McpService, arguments: Option<Raw>) -> 
             Err(error) => last = Some(error),
         }
     }
-    let why = last.map(|error| error.to_string()).unwrap_or_default();
-    let detail = format!("what answers at {url} does not speak MCP: {why}");
+    Err(last.map_or_else(|| Error::new(Kind::Internal, "no era was tried"), |error| no_session(&url, &error)).into())
+}
+
+/// Why there is no session: the service, or what leads to it, cannot open one now, or what answers is no service of MCP.
+fn no_session(url: &str, error: &ClientInitializeError) -> Error {
+    let not_now = |why: String| {
+        let error = Error::new(Kind::BackendUnavailable, format!("the service at {url} opens no session: {why}"));
+        error.remedy("try again later; 'mcp-manager status' and 'mcp-manager logs' say how the service is")
+    };
+    // Whoever knows neither the question nor its form is of another era; all other errors are of a server that knows both.
+    let strange = [rpc::PARSE_ERROR, rpc::INVALID_REQUEST, rpc::METHOD_NOT_FOUND, rpc::INVALID_PARAMS, rpc::UNSUPPORTED_VERSION];
+    if let ClientInitializeError::JsonRpcError(says) = error
+        && !strange.contains(&says.code.0)
+    {
+        return not_now(format!("{} ({})", says.message, says.code.0));
+    }
+    if let ClientInitializeError::TransportError { error, .. } = error
+        && let Some(StreamableHttpError::HttpStatus(answer)) = error.error.downcast_ref::<StreamableHttpError<reqwest::Error>>()
+    {
+        return not_now(format!("it is answered with HTTP {}", answer.status));
+    }
+    let detail = format!("what answers at {url} does not speak MCP: {error}");
     let remedy = "look at 'mcp-manager logs'; --path names another path, --era another protocol";
-    Err(Error::new(Kind::BackendUnavailable, detail).remedy(remedy).into())
+    Error::new(Kind::BackendUnavailable, detail).remedy(remedy)
 }
 
 fn modern() -> ClientLifecycleMode {

@@ -40,9 +40,12 @@ struct Call<'m> {
 
 /// A server of the earlier era, whose tools say in which way they answer. Its address.
 async fn server() -> String {
+    served(Router::new().fallback(async |body: String| answer(&body))).await
+}
+
+async fn served(router: Router) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/mcp", listener.local_addr().unwrap());
-    let router = Router::new().fallback(async |body: String| answer(&body));
     // It ends with the test's runtime.
     Tasks::default().spawn("server", async move { axum::serve(listener, router).await.unwrap() });
     url
@@ -103,6 +106,25 @@ async fn a_server_that_fails_at_a_call_ends_it_otherwise_than_one_that_refuses_i
     for arguments in ["[1]", "{\"a\": }", "1e400"] {
         let ran = user.run(&format!("mcp-call {url} json '{arguments}'")).await;
         assert!(ran.code == 2 && ran.stderr.contains("JSON"), "{arguments}: {ran:#?}");
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_opens_no_session_now_is_not_taken_for_one_that_speaks_no_mcp() {
+    let full = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32603,"message":"16 sessions are open, which is the limit"}}"#;
+    let user = User::without_manager();
+    for (kind, body, says) in [
+        ("application/json", full, "16 sessions are open, which is the limit (-32603)"),
+        ("application/problem+json", "{}", "503"),
+    ] {
+        let router = Router::new()
+            .fallback(async move || (StatusCode::SERVICE_UNAVAILABLE, [(header::CONTENT_TYPE, kind)], body).into_response());
+        let url = served(router).await;
+        for era in ["old", "new", "auto"] {
+            let ran = user.run(&format!("mcp-call {url} json '{{}}' --era {era}")).await;
+            assert!(ran.code == 1 && ran.stderr.contains(says) && ran.stderr.contains("try again later"), "{era}: {ran:#?}");
+            assert!(!ran.stderr.contains("does not speak MCP"), "{era}: {ran:#?}");
+        }
     }
 }
 

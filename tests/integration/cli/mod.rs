@@ -7,5 +7,6 @@ mod clients;
 mod contexts;
 mod install;
 mod misbehaving;
+mod relay;
 mod services;
 mod terminal;
