@@ -26,6 +26,9 @@ pub(super) type Lines = BoxStream<'static, Result<LogLine>>;
 /// How long the beginning of a log is waited for. The API server waits longer for a node that it does not reach.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// So many lines of a container are held back until it is known which is the next.
+const HELD: usize = 32;
+
 /// The lines that `query` asks for.
 pub(super) async fn stream(shared: Arc<Shared>, state: &ServiceState, query: LogQuery) -> Result<LogStream> {
     if query.stream.is_some() {
@@ -43,7 +46,7 @@ pub(super) async fn stream(shared: Arc<Shared>, state: &ServiceState, query: Log
     let (mut streams, mut failures) = (Vec::new(), Vec::new());
     for (replica, opened) in join_all(opened).await {
         match opened {
-            Ok(lines) => streams.push(lines.peekable()),
+            Ok(lines) => streams.push(by_time(lines).peekable()),
             Err(error) => {
                 tracing::warn!(service = %name, replica, %error, "a replica's logs cannot be read");
                 failures.push(error);
@@ -121,6 +124,23 @@ fn parse(replica: u32, line: &str) -> LogLine {
     LogLine { replica, stream: None, timestamp, line: text.trim_end_matches('\r').to_owned() }
 }
 
+/// Lines of one container in the order of their time. A node reads a container's two outputs side by side, so that lines of
+/// nearly one moment can stand in each other's places.
+fn by_time(lines: Lines) -> Lines {
+    let moment = |line: &Result<LogLine>| (line.is_err(), line.as_ref().ok().and_then(|line| line.timestamp));
+    let held: Vec<Result<LogLine>> = Vec::with_capacity(HELD);
+    stream::unfold((lines.fuse(), held), move |(mut lines, mut held)| async move {
+        while held.len() < HELD
+            && let Some(line) = lines.next().await
+        {
+            held.push(line);
+        }
+        let (next, _) = held.iter().enumerate().min_by_key(|(_, line)| moment(line))?;
+        Some((held.remove(next), (lines, held)))
+    })
+    .boxed()
+}
+
 /// Streams that are in order each as one that is in order.
 fn merged(streams: Vec<Peekable<Lines>>) -> LogStream {
     stream::unfold(streams, |mut streams| async move {
@@ -156,6 +176,13 @@ mod tests {
         let merged = merged(vec![lines(1, &[1, 4, 5]), lines(2, &[2, 3, 6]), lines(3, &[])]);
         let order: Vec<_> = merged.map(|line| line.unwrap().line).collect().await;
         assert_eq!(order, ["1", "2", "3", "4", "5", "6"]);
+    }
+
+    #[tokio::test]
+    async fn lines_of_the_two_outputs_of_a_container_are_told_by_time() {
+        let mixed: Vec<i64> = (0..100).map(|second| if second % 7 == 0 { second + 3 } else { second }).collect();
+        let lines: Vec<_> = by_time(lines(1, &mixed).boxed()).map(|line| line.unwrap().timestamp).collect().await;
+        assert!(lines.is_sorted() && lines.len() == 100, "{lines:?}");
     }
 
     #[test]

@@ -185,9 +185,9 @@ async fn a_service_is_asked_where_its_label_says_that_it_speaks_mcp() {
     let user = User::of_product(&product);
     // Nothing answers here; where it was asked is said.
     for (command, says) in [
-        ("mcp-tools echo", "/other does not speak MCP"),
-        ("mcp-call echo x", "/other does not speak MCP"),
-        ("mcp-tools echo --path /mine", "/mine does not speak MCP"),
+        ("mcp-tools echo", "/other opens no session"),
+        ("mcp-call echo x", "/other opens no session"),
+        ("mcp-tools echo --path /mine", "/mine opens no session"),
         ("mcp-tools mute", "'mute' speaks no MCP"),
     ] {
         let ran = user.run(command).await;
