@@ -5,6 +5,7 @@
 pub mod batch;
 pub mod events;
 pub mod headers;
+pub mod pauses;
 
 use std::fmt::Write as _;
 

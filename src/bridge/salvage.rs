@@ -87,7 +87,7 @@ const MOST_PLACES: usize = 16;
 /// before it. Requests are not looked for: what is logged of the client's own would come back as the server's.
 pub(super) fn behind_half_a_line(text: &Bytes) -> Option<(Bytes, Message, Bytes)> {
     let begin = beginning(text)?;
-    let places = text.iter().enumerate().skip(begin + 1).filter(|(_, byte)| **byte == b'{').map(|(at, _)| at);
+    let places = memchr::memchr_iter(b'{', &text[begin + 1..]).map(|offset| begin + 1 + offset);
     places.take(MOST_PLACES).find_map(|at| {
         let message = scan(&text[at..]).ok().filter(|message| message.kind() == Kind::Response && message.id.is_some())?;
         Some((text.slice(..at), message, text.slice(at..)))
@@ -100,7 +100,7 @@ pub(super) fn has_an_answer(text: &[u8]) -> bool {
     if beginning(text).is_none() {
         return false;
     }
-    let at = |name: &[u8]| text.windows(name.len()).position(|bytes| bytes == name);
+    let at = |name: &[u8]| memchr::memmem::find(text, name);
     let said = [at(b"\"result\""), at(b"\"error\"")].into_iter().flatten().min();
     let asked = at(b"\"method\"");
     at(b"\"jsonrpc\"").is_some() && said.is_some_and(|said| asked.is_none_or(|asked| said < asked))

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::changes::Changes;
-use super::listening::{NoStream, Pauses, WORKS, open};
+use super::listening::{NoStream, PAUSES, open};
 use super::look::{Line, Lists, Offer, Unknown};
 use super::raw::{Message, Object};
 use super::session::OPEN_LIMIT;
@@ -23,6 +23,7 @@ use crate::domain::name::ServiceName;
 use crate::domain::status::{ServiceState, Snapshot};
 use crate::lifecycle::Tasks;
 use crate::routing::routed_addresses;
+use crate::rpc::pauses::{Pauses, WORKS};
 
 /// So long after a service has appeared readers wait for the first look at it.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
@@ -134,7 +135,7 @@ impl Catalog {
 
     /// Looks, listens, and looks again, until it is cancelled; sooner when a look is wanted.
     async fn follow_service(&self, service: &ServiceName, wanted: &Notify, follower: &CancellationToken) {
-        let mut pauses = Pauses::default();
+        let mut pauses = Pauses::of(&PAUSES);
         loop {
             let opened = Line::open(&self.upstream, service).await;
             let looked = match opened {
@@ -149,19 +150,15 @@ impl Catalog {
             let pause = match &looked {
                 Ok(()) => {
                     pauses.reset();
-                    Pauses::FIRST
+                    PAUSES[0]
                 }
-                Err(Unknown::NoSessions(why)) => {
-                    tracing::debug!(service = service.as_str(), why, "a service does not speak MCP");
-                    LOOK_AGAIN
-                }
-                Err(Unknown::NotMcp(why)) => {
+                Err(why @ (Unknown::NoSessions(_) | Unknown::NotMcp(_))) => {
                     tracing::debug!(service = service.as_str(), %why, "a service does not speak MCP");
                     LOOK_AGAIN
                 }
                 Err(Unknown::Failed(error)) => {
                     tracing::debug!(service = service.as_str(), %error, "what a service offers cannot be found out");
-                    pauses.next()
+                    pauses.pause()
                 }
             };
             self.note(service, follower, |entry| {
@@ -174,7 +171,7 @@ impl Catalog {
 
     /// Keeps what a service offers up to date over one line to it. Returns when the line broke.
     async fn follow_line(&self, line: &Line, about: &Object, follower: &CancellationToken) -> Result<(), Unknown> {
-        let mut pauses = Pauses::default();
+        let mut pauses = Pauses::of(&PAUSES);
         if line.stateless && self.offer(line.service.as_str()).is_none() {
             // What everybody is shown is known at once; for what only some clients can use a process may have to start.
             let plain = Line { capabilities: json!({}), ..line.clone() };
@@ -204,7 +201,7 @@ impl Catalog {
                 pauses.reset();
             }
             let wanted = listening.ok().and_then(|answers| answers.retry()).unwrap_or_default();
-            tokio::time::sleep(pauses.next().max(wanted)).await;
+            tokio::time::sleep(pauses.pause().max(wanted)).await;
         }
     }
 

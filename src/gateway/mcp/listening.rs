@@ -17,30 +17,19 @@ use super::look::{Line, within};
 use super::session::Session;
 use super::upstream::{Answers, Unanswered};
 use crate::lifecycle::Tasks;
+use crate::rpc::pauses::{Pauses, WORKS};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// A stream that was open for so long has worked, and its end is no failure.
-pub(super) const WORKS: Duration = Duration::from_secs(5);
-
-/// Pauses between attempts that fail, longer and longer.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Pauses(usize);
-
-impl Pauses {
-    pub(super) const FIRST: Duration = Duration::from_secs(1);
-    const SECONDS: [u64; 6] = [1, 1, 2, 5, 10, 30];
-
-    pub(super) fn next(&mut self) -> Duration {
-        let seconds = Self::SECONDS[self.0.min(Self::SECONDS.len() - 1)];
-        self.0 += 1;
-        Duration::from_secs(seconds)
-    }
-
-    pub(super) const fn reset(&mut self) {
-        self.0 = 0;
-    }
-}
+/// Between attempts to reach a service.
+pub(super) const PAUSES: [Duration; 6] = [
+    Duration::from_secs(1),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+    Duration::from_secs(30),
+];
 
 /// Why there is no stream.
 #[derive(Debug)]
@@ -108,7 +97,7 @@ impl Session {
                 tokio::select! {
                     () = self.ended.cancelled() => {}
                     () = stopping.cancelled() => {}
-                    () = tokio::time::sleep(pauses.next()) => {}
+                    () = tokio::time::sleep(pauses.pause()) => {}
                 }
             }
         }
@@ -144,7 +133,7 @@ impl Session {
             if began.elapsed() >= WORKS {
                 pauses.reset();
             }
-            tokio::time::sleep(pauses.next().max(wanted)).await;
+            tokio::time::sleep(pauses.pause().max(wanted)).await;
         }
     }
 }

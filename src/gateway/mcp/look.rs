@@ -142,13 +142,16 @@ impl Lists {
 }
 
 /// Why nothing is known of what a service offers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unknown {
     /// It does not know `initialize`, as one that speaks the era without sessions alone.
+    #[error("{0}")]
     NoSessions(String),
     /// It does not speak MCP, or not with such a client, and asking again is of no use.
+    #[error("{0}")]
     NotMcp(Unanswered),
     /// It may be otherwise next time.
+    #[error("{0}")]
     Failed(Unanswered),
 }
 

@@ -14,14 +14,14 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::changes::Version;
-use super::listening::Pauses;
+use super::listening::PAUSES;
 use super::look::{Line, Unknown};
 use super::raw::{Message, Object, PROGRESS_TOKEN, Raw};
 use super::upstream::{Unanswered, Upstream};
 use crate::domain::aggregate::{Scope, shown_uri};
 use crate::domain::name::ServiceName;
 use crate::lifecycle::Tasks;
-use crate::rpc;
+use crate::rpc::{self, pauses::Pauses};
 
 /// Longest time until a service has opened a session; some start a program for each.
 pub(super) const OPEN_LIMIT: Duration = Duration::from_mins(1);
@@ -156,7 +156,7 @@ impl Session {
         service: &ServiceName,
         tasks: &Tasks,
     ) -> Result<Line, Unanswered> {
-        self.line_after(Pauses::default(), upstream, service, tasks).await
+        self.line_after(Pauses::of(&PAUSES), upstream, service, tasks).await
     }
 
     /// The same, after attempts to listen to the service that have failed.

@@ -4,9 +4,9 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::support::http_client;
 use crate::support::machine::{Part, offered};
 use crate::support::product::{Options, Product};
+use crate::support::{free_port, http_client};
 
 #[tokio::test]
 async fn health_readiness_metrics_and_documentation_answer() {
@@ -77,8 +77,7 @@ async fn every_answer_carries_its_request_id_and_so_do_the_log_lines() {
 
 #[tokio::test]
 async fn traefiks_own_listener_answers_with_request_ids_and_says_whom_it_refused() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let provider = format!("127.0.0.1:{port}");
+    let provider = format!("127.0.0.1:{}", free_port());
     let product = Product::start(Options::memory().with("MCP_MANAGER_TRAEFIK_PROVIDER_LISTEN", &provider)).await;
     let ask = async |host: &str, id: &str| {
         let request = product.client.get(format!("http://{provider}/")).header("host", host).header("x-request-id", id);

@@ -9,7 +9,7 @@ use mcp_manager::domain::status::{LogQuery, Phase, ServiceState};
 use mcp_manager::error::Kind;
 use serde_json::json;
 
-use super::{DEPLOYMENT, POD, QUOTA, is_running, says, told};
+use super::{DEPLOYMENT, POD, QUOTA, create, is_running, says, told};
 use crate::contract::{Manager, name, running, spec};
 use crate::support::kubernetes::Namespace;
 
@@ -170,8 +170,7 @@ async fn one_that_serves_no_more_is_named_with_its_check() {
     let Some(namespace) = Namespace::new().await else { return };
     let sick = checked(&namespace, "/busybox sleep 4; echo > /tmp/sick; /busybox sleep 1000", &["!", "-e", "/tmp/sick"]);
     let manager = Manager::start(&namespace).await;
-    manager.backend.create(&name("echo"), running(sick)).await.unwrap();
-    manager.service(&name("echo"), "it is well", is_running).await;
+    create(&manager, sick).await;
     manager.service(&name("echo"), "it is not well", |service| service.phase == Phase::Unhealthy).await;
     let reason = says(&manager, "probe_failing", &["Readiness probe failed"]).await;
     assert_eq!(reason.exit_code, None, "it goes on: {reason:?}");
@@ -184,8 +183,7 @@ async fn one_that_is_ended_for_its_liveness_is_named_with_that() {
     let Some(namespace) = Namespace::new().await else { return };
     let manager = Manager::start(&namespace).await;
     let willing = checked(&namespace, "trap 'exit 0' TERM; while :; do /busybox sleep 1; done", &["-e", "/"]);
-    manager.backend.create(&name("echo"), running(willing)).await.unwrap();
-    manager.service(&name("echo"), "it runs", is_running).await;
+    create(&manager, willing).await;
     // The bridge alone is asked for life, and does not die of itself: somebody has asked for another program's.
     let probe = json!({"exec": {"command": ["/busybox", "false"]}, "periodSeconds": 1, "failureThreshold": 1});
     let more = json!({"spec": {"template": {"spec": {"containers": [{"name": "service", "livenessProbe": probe}]}}}});
@@ -202,8 +200,7 @@ async fn a_pod_that_its_node_has_evicted_says_what_it_took_too_much_of() {
     let script = "/busybox yes | /busybox head -c 20000000; /busybox sleep 1000";
     let verbose = ServiceSpec { storage_limit: Some(Bytes(4 << 20)), ..shell(&namespace, script) };
     let manager = Manager::start(&namespace).await;
-    manager.backend.create(&name("echo"), running(verbose)).await.unwrap();
-    manager.service(&name("echo"), "it runs", is_running).await;
+    create(&manager, verbose).await;
     let reason = says(&manager, "evicted", &["ephemeral", "storage_limit"]).await;
     assert!(reason.instance.is_some() && !reason.permanent, "{reason:?}");
     manager.backend.remove(&name("echo"), false).await.unwrap();
@@ -215,8 +212,7 @@ async fn a_pod_that_was_ended_as_a_whole_says_why() {
     let Some(namespace) = Namespace::new().await else { return };
     let manager = Manager::start(&namespace).await;
     let slow = checked(&namespace, "/busybox sleep 5; echo > /tmp/well; /busybox sleep 1000", &["-e", "/tmp/well"]);
-    manager.backend.create(&name("echo"), running(slow)).await.unwrap();
-    manager.service(&name("echo"), "it runs", is_running).await;
+    create(&manager, slow).await;
     let pods = namespace.api(POD);
     let pod = pods.list(&ListParams::default()).await.unwrap().items.remove(0).metadata.name.unwrap();
     let over = Patch::Merge(json!({"spec": {"activeDeadlineSeconds": 1}}));

@@ -5,8 +5,9 @@ use std::convert::Infallible;
 use std::rc::Rc;
 
 use super::link::Link;
-use super::stream::{NoStream, Pauses, Place, read};
+use super::stream::{NoStream, PAUSES, Place, read};
 use super::write_line;
+use crate::rpc::pauses::Pauses;
 
 /// Why a session is not listened to any more.
 enum Silence {
@@ -19,7 +20,7 @@ enum Silence {
 /// Writes what the server says by itself.
 pub async fn listen(link: Rc<Link>) -> Infallible {
     let mut sessions = link.sessions();
-    let mut pauses = Pauses::default();
+    let mut pauses = Pauses::of(&PAUSES);
     loop {
         let session = match sessions.wait_for(Option::is_some).await {
             Ok(session) => session.clone().unwrap_or_default(),
@@ -33,7 +34,7 @@ pub async fn listen(link: Rc<Link>) -> Infallible {
         if matches!(silence, Silence::Gone) {
             // This does not end before its time: a session that is half begun would be nobody's.
             while !is_other(&link.session()) && link.begin_again(&session).await.is_err() {
-                tokio::time::sleep(pauses.next()).await;
+                tokio::time::sleep(pauses.pause()).await;
             }
         } else {
             // What would have to be dropped before the next turn: who holds it keeps the session from being changed.

@@ -14,6 +14,7 @@ use super::link::Link;
 use super::message::Message;
 use crate::error::{Error, Kind};
 use crate::rpc::events::Events;
+use crate::rpc::pauses::{Pauses, WORKS};
 
 /// An event longer than this is not read to its end. A bridge passes messages of up to 64 MiB.
 const MAX_EVENT: usize = 65 << 20;
@@ -21,34 +22,21 @@ const MAX_EVENT: usize = 65 << 20;
 /// So long a stream may go on when it has given all that was waited for.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// A stream that was open for so long has worked, and its end is no failure.
-const WORKS: Duration = Duration::from_secs(5);
-
 /// Nobody is asked sooner again, whatever is said of it.
 const LEAST_PAUSE: Duration = Duration::from_millis(100);
 
 /// An answer is asked for so often in a row without a word of it.
 const ATTEMPTS: usize = 5;
 
-/// Pauses between attempts that fail, longer and longer.
-#[derive(Debug, Default)]
-pub struct Pauses(usize);
-
-impl Pauses {
-    const MILLISECONDS: [u64; 6] = [500, 1000, 2000, 5000, 10_000, 30_000];
-
-    /// The next one.
-    pub fn next(&mut self) -> Duration {
-        let milliseconds = Self::MILLISECONDS[self.0.min(Self::MILLISECONDS.len() - 1)];
-        self.0 += 1;
-        Duration::from_millis(milliseconds)
-    }
-
-    /// It is as if none had failed.
-    pub const fn reset(&mut self) {
-        self.0 = 0;
-    }
-}
+/// Between attempts to reach the endpoint.
+pub const PAUSES: [Duration; 6] = [
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+    Duration::from_secs(30),
+];
 
 /// Where a stream can be gone on with.
 #[derive(Debug, Default)]
@@ -68,7 +56,7 @@ impl Place {
     pub fn pause(&self, was_open: bool, pauses: &mut Pauses) -> Duration {
         match self.retry {
             Some(wanted) if was_open => wanted.max(LEAST_PAUSE),
-            wanted => pauses.next().max(wanted.unwrap_or_default()),
+            wanted => pauses.pause().max(wanted.unwrap_or_default()),
         }
     }
 
@@ -169,7 +157,7 @@ impl Link {
     /// Reads the answer to a message, which is a stream, until all that was waited for has come. Where the stream is cut before,
     /// it is gone on with if its events have ids in a session.
     pub async fn follow(&self, response: Response, message: &Message, each: Each<'_>) -> Outcome {
-        let (mut place, mut pauses, mut attempts) = (Place::default(), Pauses::default(), 0);
+        let (mut place, mut pauses, mut attempts) = (Place::default(), Pauses::of(&PAUSES), 0);
         let (session, done) = (self.session(), message.ids.is_empty());
         let goes_on = || message.version.is_none() && session.is_some() && session == self.session() && !message.called_off.get();
         let mut end = read(&self.client, response, &mut place, done, each).await?;
@@ -216,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_server_is_left_alone_as_long_as_it_wants_and_longer_and_longer_while_it_fails() {
-        let (mut place, mut pauses) = (Place::default(), Pauses::default());
+        let (mut place, mut pauses) = (Place::default(), Pauses::of(&PAUSES));
         let mut next = |place: &Place, was_open| place.pause(was_open, &mut pauses).as_millis();
         assert_eq!([next(&place, true), next(&place, false)], [500, 1000]);
         let mut events = Events::default();
