@@ -39,7 +39,7 @@ pub async fn run(client: &Client, output: &Output, run: &Run, environment: &Envi
     }
     let source: Source = run.name.parse()?;
     let name = run.package.service.clone().unwrap_or_else(|| source.service_name());
-    service_path(&name, "")?;
+    is_free(client, &name).await?;
     let request = PackageRequest {
         source: Some(source.to_string()),
         name: Some(run.template.clone().unwrap_or_else(|| name.clone())),
@@ -72,6 +72,18 @@ pub async fn run(client: &Client, output: &Output, run: &Run, environment: &Envi
         ..run.clone()
     };
     services::run(client, output, &service, environment).await
+}
+
+/// That no service has the name: making an image may take minutes.
+async fn is_free(client: &Client, name: &str) -> Outcome {
+    match client.get::<Value>(&service_path(name, "")?, &Query::new()).await {
+        Err(Trouble::Error(_, error)) if error.kind == Kind::NotFound => Ok(()),
+        taken => {
+            taken?;
+            let error = Error::new(Kind::AlreadyExists, format!("there is a service '{name}' already"));
+            Err(error.remedy("use another name (--service NAME), or delete it first").into())
+        }
+    }
 }
 
 /// Asks for a package and shows how far it is.

@@ -1,6 +1,7 @@
 //! The REST face: routes, extraction, problem documents, the OpenAPI document. Decides nothing; each handler calls one
 //! function of the [`crate::manager`].
 
+mod accept;
 mod containers;
 mod extract;
 mod openapi;

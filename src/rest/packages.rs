@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, header};
+use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::{StreamExt as _, stream};
@@ -14,13 +14,14 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use super::Api;
+use super::accept::prefers_events;
 use super::extract::{Body, Caller, NoParameters};
 use super::problem::{Answer, ProblemDocument};
 use super::streams::ServerSentEvent;
 use crate::manager::{PackageAnswer, PackageRequest};
 use crate::problem::Problem as Document;
 
-/// Make an image for a package, and a template that runs it. Who accepts `text/event-stream` is told the steps as events
+/// Make an image for a package, and a template that runs it. Who prefers `text/event-stream` in `Accept` is told the steps as events
 /// named `progress`, then `done` with the answer, or `problem`.
 #[utoipa::path(post, path = "/packages", tag = "templates", request_body = PackageRequest, responses(
     (status = 200, content((PackageAnswer = "application/json"), (ServerSentEvent = "text/event-stream"))),
@@ -37,8 +38,7 @@ pub async fn add(
     let cancelled = CancellationToken::new();
     // Who goes away does not wait for the image any more; the steps that are done are kept.
     let gone = cancelled.clone().drop_guard();
-    let accepts = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-    if !accepts.contains("text/event-stream") {
+    if !prefers_events(&headers) {
         let answer = api.manager.add_package(&actor, request, Arc::new(|_| ()), cancelled).await?;
         return Ok(Json(answer).into_response());
     }

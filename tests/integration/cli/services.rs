@@ -62,6 +62,7 @@ async fn exit_codes_and_messages_tell_scripts_and_people_what_went_wrong() {
     user.done("run echo").await;
     for (arguments, code, words) in [
         ("run echo", 4, "there is a service 'echo' already"),
+        ("run npm:not-looked-for --service echo", 4, "there is a service 'echo' already"),
         ("run other --template ecko", 3, "did you mean 'echo'?"),
         ("run Bad_Name --image x", 2, "is not a service name"),
         ("run x --image x --memory 1k", 2, "memory_limit"),
