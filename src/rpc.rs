@@ -1,10 +1,12 @@
-//! JSON-RPC messages that this program itself says, as text, the numbers of its errors, and how messages are put into
-//! [events] and [batches](batch), and the [headers] that go with them. Leaves out those that pass through it, and reading them: the bridge does so without a
-//! copy (`bridge::scan`), the gateway member by member (`gateway::mcp`).
+//! JSON-RPC messages that this program itself says, as text, the numbers of its errors, how messages are put into [events] and
+//! [batches](batch), the [headers] and [members of `_meta`](keys) that go with them, and the [pauses] between attempts to hear
+//! them. Leaves out those that pass through it, and reading them: the bridge does so without a copy (`bridge::scan`), the
+//! gateway member by member (`gateway::mcp`).
 
 pub mod batch;
 pub mod events;
 pub mod headers;
+pub mod keys;
 pub mod pauses;
 
 use std::fmt::Write as _;

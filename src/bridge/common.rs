@@ -18,7 +18,7 @@ use super::options::{EraChoice, SessionMode};
 use super::repeat::repeat;
 use super::scan::Message;
 use crate::error::{Error, Kind, Result};
-use crate::rpc;
+use crate::rpc::{self, keys};
 
 /// A common server of an earlier era that nobody uses ends after this time where sessions have servers of their own.
 const UNUSED: Duration = Duration::from_secs(15);
@@ -369,10 +369,10 @@ pub fn client_info() -> String {
 pub fn modern_params() -> Vec<u8> {
     let meta = format!(
         "{{\"_meta\":{{\"{}\":\"{MODERN}\",\"{}\":{},\"{}\":{{}}}}}}",
-        era::VERSION,
-        era::CLIENT,
+        keys::VERSION,
+        keys::CLIENT,
         client_info(),
-        era::CAPABILITIES
+        keys::CAPABILITIES
     );
     meta.into_bytes()
 }

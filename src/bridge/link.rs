@@ -21,11 +21,9 @@ use super::stream::Stream;
 use super::waiting::{State, Waiting};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::rpc;
+use crate::rpc::keys::SUBSCRIPTION;
 
 mod hear;
-
-/// The member of `_meta` that names the subscription of a notification.
-pub const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 
 /// A server that has lived so long works, even if nobody has asked it anything.
 const PROVEN: Duration = Duration::from_secs(30);

@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use bytes::Bytes;
 
 use super::json::{self, Span};
-use super::link::SUBSCRIPTION;
 use super::scan::Message;
 use super::splice::{Edit, apply};
 use super::stream::Stream;
 use crate::rpc;
+use crate::rpc::keys::SUBSCRIPTION;
 
 /// The kinds of changes that one listener wants to hear of.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

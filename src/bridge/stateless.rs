@@ -9,12 +9,12 @@ use http::HeaderMap;
 use super::Context;
 use super::ask::{Ask, Reply};
 use super::common::{Common, Era};
-use super::era::{self, Dress, forward::Forward};
+use super::era::{Dress, forward::Forward};
 use super::link::Link;
 use super::scan::Message;
 use super::stream::{Limits, Stream};
 use crate::error::Error;
-use crate::rpc;
+use crate::rpc::{self, keys};
 
 /// Why a request gets no answer of the server.
 #[derive(Debug)]
@@ -96,7 +96,7 @@ impl Stateless {
         let stream = Stream::new(0, limits);
         match &ready.era {
             Era::Modern(_) => {
-                let [level] = message.meta(&text, [era::LOG_LEVEL]);
+                let [level] = message.meta(&text, [keys::LOG_LEVEL]);
                 let endless = message.is(&text, "subscriptions/listen");
                 let ask = Ask { reply: Reply::Stream(Arc::clone(&stream)), dress: Dress::Plain, logs: level.is_some(), endless };
                 let key = ready.link.ask(&text, message, ask)?;

@@ -22,9 +22,10 @@ use super::super::splice::{Edit, apply};
 use super::super::stream::{Limits, Stream};
 use super::calls::Calls;
 use super::questions::{ENDED, Questions};
-use super::{CAPABILITIES, CLIENT, Dress, LEGACY, LOG_LEVEL, MODERN, SERVER, VERSION, is_legacy};
+use super::{Dress, LEGACY, MODERN, is_legacy};
 use crate::error::{Error, Kind, Result};
 use crate::rpc;
+use crate::rpc::keys::{CAPABILITIES, CLIENT, LOG_LEVEL, SERVER, VERSION};
 
 /// How often a server may ask in the course of one request.
 const ROUNDS: usize = 20;

@@ -2,7 +2,8 @@
 
 use super::super::common::client_info;
 use super::super::json;
-use super::{LEGACY, MODERN, SERVER};
+use super::{LEGACY, MODERN};
+use crate::rpc::keys::SERVER;
 
 /// The revisions that clients of this bridge can speak, JSON.
 #[must_use]

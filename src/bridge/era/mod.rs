@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::json;
 use super::scan::{Message, scan};
 use super::splice::{Edit, apply};
+use crate::rpc::keys::{CAPABILITIES, CLIENT, LOG_LEVEL, SERVER, VERSION};
 
 pub mod backward;
 mod calls;
@@ -24,17 +25,6 @@ pub const MODERN: &str = "2026-07-28";
 pub const LEGACY: [&str; 3] = ["2025-11-25", "2025-06-18", "2025-03-26"];
 /// The first revision. It has no Streamable HTTP, but some of its clients speak it all the same.
 pub const FIRST: &str = "2024-11-05";
-
-/// `_meta`: the revision of a request.
-pub const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
-/// `_meta`: what the client can do.
-pub const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
-/// `_meta`: who the client is.
-pub const CLIENT: &str = "io.modelcontextprotocol/clientInfo";
-/// `_meta`: the log level of a request.
-pub const LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
-/// `_meta`: who the server is.
-pub const SERVER: &str = "io.modelcontextprotocol/serverInfo";
 
 /// Whether a revision is one of the earlier era that is known here.
 #[must_use]

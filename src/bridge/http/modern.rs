@@ -16,8 +16,8 @@ use super::super::stream::First;
 use super::legacy::{Accepts, first, id_of};
 use super::response::{self, Response, VERSION, empty, error, events, failure};
 use super::{Front, Payload};
-use crate::rpc;
 use crate::rpc::headers::decoded;
+use crate::rpc::{self, keys};
 
 /// Whether a message is of the stateless era, by what only that era has. `in_session` says that it names a session.
 pub fn is_modern(headers: &HeaderMap, text: &[u8], message: &Message, in_session: bool) -> bool {
@@ -27,7 +27,7 @@ pub fn is_modern(headers: &HeaderMap, text: &[u8], message: &Message, in_session
     if legacy.is_some() && in_session {
         return false;
     }
-    let [said] = message.meta(text, [era::VERSION]);
+    let [said] = message.meta(text, [keys::VERSION]);
     match (legacy, said) {
         // Nothing but a comparison of the two is left to do.
         (Some(legacy), Some(said)) => {
@@ -115,13 +115,13 @@ fn mismatch(says: String) -> Refusal {
 /// Checks what revision 2026-07-28 requires of every request.
 fn validate(headers: &HeaderMap, text: &[u8], message: &Message) -> Result<(), Refusal> {
     let header = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default().trim());
-    let [version, capabilities] = message.meta(text, [era::VERSION, era::CAPABILITIES]);
+    let [version, capabilities] = message.meta(text, [keys::VERSION, keys::CAPABILITIES]);
     let missing = |name: &str| Refusal {
         code: rpc::INVALID_PARAMS,
         says: format!("params._meta[\"{name}\"] is missing or of the wrong type"),
         data: None,
     };
-    let version = version.and_then(|version| json::string(text, version)).ok_or_else(|| missing(era::VERSION))?;
+    let version = version.and_then(|version| json::string(text, version)).ok_or_else(|| missing(keys::VERSION))?;
     match header("mcp-protocol-version") {
         None => return Err(mismatch("the header MCP-Protocol-Version is missing".to_owned())),
         Some(given) if given != version => {
@@ -130,7 +130,7 @@ fn validate(headers: &HeaderMap, text: &[u8], message: &Message) -> Result<(), R
         Some(_) => {}
     }
     if capabilities.is_none_or(|capabilities| text[capabilities.start] != b'{') {
-        return Err(missing(era::CAPABILITIES));
+        return Err(missing(keys::CAPABILITIES));
     }
     if version != MODERN && era::is_legacy(&version) {
         let data = format!("{{\"supported\":[\"{MODERN}\"],\"requested\":{}}}", rpc::quoted(&version));

@@ -11,8 +11,9 @@ use super::super::salvage::{self, Whose};
 use super::super::scan::{Kind, Message, Refused, scan};
 use super::super::splice::{Edit, Pieces, apply, apply_in_pieces, one_line};
 use super::super::waiting::Waiting;
-use super::{Link, SUBSCRIPTION};
+use super::Link;
 use crate::rpc;
+use crate::rpc::keys::SUBSCRIPTION;
 
 impl Link {
     /// Takes a line of the server.

@@ -5,6 +5,7 @@ use http::HeaderMap;
 use super::raw::Message;
 use super::upstream;
 use crate::rpc::headers::decoded;
+use crate::rpc::keys;
 
 /// What is wrong with the headers of a request without a session, given its body: each header that MCP wants must be
 /// there and say what the body says.
@@ -17,7 +18,7 @@ pub(super) fn mismatch(headers: &HeaderMap, message: &Message) -> Option<String>
         _ => None,
     };
     let expected = [
-        ("MCP-Protocol-Version", &upstream::PROTOCOL_VERSION, meta.text("io.modelcontextprotocol/protocolVersion")),
+        ("MCP-Protocol-Version", &upstream::PROTOCOL_VERSION, meta.text(keys::VERSION)),
         ("Mcp-Method", &upstream::METHOD, message.method.clone()),
         ("Mcp-Name", &upstream::NAME, name),
     ];

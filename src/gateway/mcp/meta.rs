@@ -6,10 +6,8 @@ use serde_json::{Value, json};
 
 use super::look::{STATELESS, client_info};
 use super::raw::{Message, Object, error, raw};
-use super::stateless::{CAPABILITIES_KEY, VERSION_KEY};
 use crate::rpc;
-
-const CLIENT_KEY: &str = "io.modelcontextprotocol/clientInfo";
+use crate::rpc::keys;
 
 /// What some client or other can be asked. A service may hide what needs a capability from those without it, so the manager
 /// looks with all that it passes on; what a call may ask is said by whoever calls.
@@ -19,17 +17,17 @@ pub(super) fn of_any_client() -> Value {
 
 /// The `_meta` of a request of the manager's own.
 pub(super) fn own(capabilities: &Value) -> Value {
-    json!({VERSION_KEY: STATELESS, CLIENT_KEY: client_info(), CAPABILITIES_KEY: capabilities})
+    json!({(keys::VERSION): STATELESS, (keys::CLIENT): client_info(), (keys::CAPABILITIES): capabilities})
 }
 
 /// The `_meta` with which a request of a session goes to a service without sessions. No capability is declared: such a
 /// service would ask by an answer that clients of the earlier eras do not understand.
 pub(super) fn of_session(introduction: &Object, params: &mut Object) {
     let mut meta = params.object("_meta").unwrap_or_default();
-    meta.put(VERSION_KEY, &STATELESS);
+    meta.put(keys::VERSION, &STATELESS);
     let client = introduction.get("clientInfo").map_or_else(|| raw(&client_info()), ToOwned::to_owned);
-    meta.set(CLIENT_KEY, client);
-    meta.put(CAPABILITIES_KEY, &json!({}));
+    meta.set(keys::CLIENT, client);
+    meta.put(keys::CAPABILITIES, &json!({}));
     params.put("_meta", &meta);
 }
 

@@ -38,7 +38,7 @@ use crate::domain::aggregate::{Names, Scope};
 use crate::domain::status::Snapshot;
 use crate::lifecycle::Tasks;
 use crate::pages;
-use crate::rpc;
+use crate::rpc::{self, keys};
 use catalog::Catalog;
 use raw::Message;
 use sessions::Sessions;
@@ -119,7 +119,7 @@ impl Hub {
     /// The era of a message is told by how it came. The one without sessions knows no header that names one.
     async fn take(self: &Arc<Self>, caller: Caller, message: Message) -> Response<Body> {
         let version = caller.headers.get(upstream::PROTOCOL_VERSION).and_then(|version| version.to_str().ok());
-        let says_version = message.params().object("_meta").is_some_and(|meta| meta.has(stateless::VERSION_KEY));
+        let says_version = message.params().object("_meta").is_some_and(|meta| meta.has(keys::VERSION));
         let opens = message.method.as_deref() == Some("initialize") && !says_version;
         let stateless = version == Some(look::STATELESS) || says_version;
         let in_session = opens || (caller.headers.contains_key(upstream::SESSION_ID) && !stateless);

@@ -25,12 +25,7 @@ use crate::lifecycle::Tasks;
 use crate::rpc;
 use crate::rpc::events::{KEEP_ALIVE as COMMENT, event};
 use crate::rpc::headers::encoded;
-
-pub(super) const VERSION_KEY: &str = "io.modelcontextprotocol/protocolVersion";
-pub(super) const CAPABILITIES_KEY: &str = "io.modelcontextprotocol/clientCapabilities";
-const LOG_LEVEL_KEY: &str = "io.modelcontextprotocol/logLevel";
-const SERVER_INFO_KEY: &str = "io.modelcontextprotocol/serverInfo";
-const SUBSCRIPTION_KEY: &str = "io.modelcontextprotocol/subscriptionId";
+use crate::rpc::keys;
 
 /// Lists change without notice when a service comes; clients may keep them for a moment only.
 const TTL_MILLISECONDS: u64 = 0;
@@ -97,12 +92,12 @@ impl Hub {
         let own = super::raw::raw(&format!("mcp-manager-{}", self.shared.number()));
         let mut params = message.params();
         let mut meta = params.object("_meta").unwrap_or_default();
-        let wants_log = meta.has(LOG_LEVEL_KEY);
+        let wants_log = meta.has(keys::LOG_LEVEL);
         let token = meta.get(PROGRESS_TOKEN).map(ToOwned::to_owned);
         if token.is_some() {
             meta.set(PROGRESS_TOKEN, own.clone());
         }
-        meta.retain(|name| !name.starts_with("io.modelcontextprotocol/"));
+        meta.retain(|name| !name.starts_with(keys::RESERVED));
         params.retain(|name| name != "_meta" || !meta.is_empty());
         if !meta.is_empty() {
             params.put("_meta", &meta);
@@ -201,7 +196,7 @@ impl Listening {
 /// An object that says which subscription it belongs to; the id is as it came.
 fn subscription(id: &RawValue) -> Object {
     let (mut whole, mut meta) = (Object::default(), Object::default());
-    meta.set(SUBSCRIPTION_KEY, id.to_owned());
+    meta.set(keys::SUBSCRIPTION, id.to_owned());
     whole.put("_meta", &meta);
     whole
 }
@@ -220,7 +215,7 @@ fn complete() -> Object {
     result.put("resultType", &"complete");
     result.put("ttlMs", &TTL_MILLISECONDS);
     result.put("cacheScope", &"private");
-    result.put("_meta", &json!({SERVER_INFO_KEY: client_info()}));
+    result.put("_meta", &json!({(keys::SERVER): client_info()}));
     result
 }
 
@@ -281,7 +276,7 @@ fn check(headers: &HeaderMap, message: &Message) -> Option<Response<Body>> {
     }
     let meta = message.params().object("_meta").unwrap_or_default();
     let header = headers.get(upstream::PROTOCOL_VERSION).and_then(|version| version.to_str().ok());
-    let said = meta.text(VERSION_KEY);
+    let said = meta.text(keys::VERSION);
     if said.as_deref().zip(header).is_some_and(|(body, header)| body != header) {
         return refuse(rpc::HEADER_MISMATCH, "the header MCP-Protocol-Version does not say what the body says");
     }
@@ -297,11 +292,11 @@ fn check(headers: &HeaderMap, message: &Message) -> Option<Response<Body>> {
         return Some(json_answer(StatusCode::BAD_REQUEST, text));
     }
     if message.id.is_some() {
-        if !meta.has(VERSION_KEY) {
-            return refuse(rpc::INVALID_PARAMS, &format!("params._meta has no {VERSION_KEY}"));
+        if !meta.has(keys::VERSION) {
+            return refuse(rpc::INVALID_PARAMS, &format!("params._meta has no {}", keys::VERSION));
         }
-        if meta.object(CAPABILITIES_KEY).is_none() {
-            return refuse(rpc::INVALID_PARAMS, &format!("params._meta has no {CAPABILITIES_KEY}"));
+        if meta.object(keys::CAPABILITIES).is_none() {
+            return refuse(rpc::INVALID_PARAMS, &format!("params._meta has no {}", keys::CAPABILITIES));
         }
         if let Some(wrong) = headers::mismatch(headers, message) {
             return refuse(rpc::HEADER_MISMATCH, &wrong);

@@ -157,7 +157,7 @@ async fn a_service_that_does_not_know_sessions_is_called_without_one() {
             Some("server/discover") => discovered(message),
             Some("initialize") if code == 0 => StatusCode::from_u16(status).unwrap().into_response(),
             Some("initialize") => answered(status, message, "error", &json!({"code": code, "message": "not here"})),
-            _ => answered(200, message, "result", &message["params"]["_meta"][stateless::VERSION_KEY]),
+            _ => answered(200, message, "result", &message["params"]["_meta"][keys::VERSION]),
         })
         .await;
         let session = scene.session().await;
@@ -230,7 +230,7 @@ async fn what_needs_a_capability_of_the_client_is_listed_and_the_manager_is_aske
                     stream(futures_util::stream::iter(events))
                 }
                 Some("tools/list") => {
-                    let can = &message["params"]["_meta"][stateless::CAPABILITIES_KEY];
+                    let can = &message["params"]["_meta"][keys::CAPABILITIES];
                     answered(200, message, "result", &tools(can))
                 }
                 None | Some("notifications/initialized") => accepted(),

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::rpc;
+use crate::rpc::{self, keys};
 
 /// What of a message has to be known to pass it on.
 #[derive(Debug, Default)]
@@ -46,7 +46,7 @@ impl Message {
             answers: method.is_empty() && id(message.member("id")).is_some(),
             method,
             name: params.text("name").or_else(|| params.text("uri")),
-            version: meta.text("io.modelcontextprotocol/protocolVersion"),
+            version: meta.text(keys::VERSION),
             called_off: Rc::default(),
         }
     }
