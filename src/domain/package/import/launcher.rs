@@ -4,6 +4,7 @@
 use super::super::known::same_in_python;
 use super::super::{Ecosystem, Package, Source, distribution, is_with};
 use super::{Imported, engine};
+use crate::error::Error;
 
 /// What a program that installs a package and starts it understands.
 struct Launcher {
@@ -31,7 +32,7 @@ const PYPI: Launcher = Launcher {
     named: &["--from", "--spec"],
     with: &["-w", "--with"],
     interpreter: &["-p", "--python"],
-    ignored: &["-q", "--quiet", "-n", "--no-cache", "--no-progress", "--isolated", "--no-project"],
+    ignored: &["-q", "--quiet", "-n", "--no-cache", "--no-progress", "--isolated", "--no-project", "--refresh", "--reinstall"],
 };
 
 /// Reads a command and its arguments into the server that they start.
@@ -126,11 +127,11 @@ impl Launcher {
     }
 
     fn server(&self, name: &str, package: &str, program: Option<&str>, told: &Told<'_>) -> Result<Imported, String> {
-        let source = format!("{}:{package}", self.ecosystem.as_str());
-        let source: Source = source.parse().map_err(|error: crate::error::Error| error.detail)?;
+        let (named, more) = self.parted(package);
+        let source = self.source(&named).map_err(|error| error.detail)?;
         let program = program.filter(|program| !matches!(&source, Source::Package(Package { name, .. }) if name == program));
         let others = told.named.iter().filter(|named| *named != package).chain(&told.with);
-        let with: Vec<String> = others.cloned().collect();
+        let with: Vec<String> = more.iter().chain(others).cloned().collect();
         if let Some(text) = with.iter().find(|text| !is_with(self.ecosystem, text)) {
             return Err(format!("it is started with '{text}', which names no package that could be added"));
         }
@@ -141,6 +142,27 @@ impl Launcher {
             notes: told.notes.clone(),
             ..Imported::of(name, source)
         })
+    }
+
+    fn source(&self, package: &str) -> Result<Source, Error> {
+        format!("{}:{package}", self.ecosystem.as_str()).parse()
+    }
+
+    /// A package as a source names it, and what more is said of it: extras and ranges of versions, for which a source has no
+    /// words, and what is installed beside it has.
+    fn parted(&self, package: &str) -> (String, Option<String>) {
+        if self.ecosystem == Ecosystem::Npm || self.source(package).is_ok() {
+            return (package.to_owned(), None);
+        }
+        let name = distribution(package);
+        let rest = &package[name.len()..];
+        let (extras, version) = rest.find(']').filter(|_| rest.starts_with('[')).map_or(("", rest), |end| rest.split_at(end + 1));
+        let pinned = format!("{name}{version}");
+        match self.source(&pinned) {
+            Ok(_) => (pinned, Some(format!("{name}{extras}"))),
+            Err(_) if self.source(name).is_ok() => (name.to_owned(), Some(package.to_owned())),
+            Err(_) => (package.to_owned(), None),
+        }
     }
 
     /// Whether a program has the name of a package.
