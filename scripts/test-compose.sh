@@ -114,9 +114,16 @@ main() {
   up
   if [ -n "$figures" ]; then start_up_time; down; return; fi
   calls
+  if [ -z "$podman" ]; then by_either_path; fi
   rights_as_they_are
   volumes_stay
-  if [ -n "$podman" ]; then down; return; fi
+  if [ -n "$podman" ]; then
+    step "a new Traefik"
+    meanwhile "a new Traefik" http://echo.localhost/health up --detach --no-deps --force-recreate traefik
+    all_answered 0
+    down
+    return
+  fi
   replaced
   several_managers
   encrypted
@@ -125,6 +132,7 @@ main() {
   if [ -n "$rights" ]; then each_right; fi
   if [ -n "$measure" ]; then start_up_time; fi
   with_a_profile
+  rights_as_they_are
   down
 }
 
@@ -136,23 +144,33 @@ configure() {
   while read -r name; do
     grep -q "^#\{0,1\}$name=" "$folder/.env.example" || fail ".env.example does not have $name"
   done < <(sed 's/#.*//' "$folder"/docker-compose.yml "$folder"/docker/traefik/*.yml | grep -oE '[$][{][A-Z_]+' | tr -d '{$' | sort -u)
-  # By .env alone, both files are one project.
-  [ -n "$podman" ] || names=$(cd "$folder" && for file in docker-compose.yml docker/traefik/docker-compose.yml; do
-    env -u COMPOSE_PROJECT_NAME "${compose[@]}" --file "$file" config | sed -n 's/^name: //p'
-  done)
-  [ -n "$podman" ] || [ "$names" = $'mcp\nmcp' ] || fail "the two files are not one project: ${names//$'\n'/ }"
+  # By .env alone, both files are one project; podman-compose does not say its name.
+  if [ -z "$podman" ]; then
+    names=$(cd "$folder" && for file in docker-compose.yml docker/traefik/docker-compose.yml; do
+      env -u COMPOSE_PROJECT_NAME "${compose[@]}" --file "$file" config | sed -n 's/^name: //p'
+    done)
+    [ "$names" = $'mcp\nmcp' ] || fail "the two files are not one project: ${names//$'\n'/ }"
+  fi
   services=$(here config --services | sort | tr '\n' ' ')
-  [ "$services" = 'engine mcp-manager traefik ' ] || fail "the composition has other services than it should: $services"
+  [ "$services" = 'engine front mcp-manager traefik ' ] || fail "the composition has other services than it should: $services"
   [ "$(here --file docker/traefik/docker-compose.yml config --services | sort | tr '\n' ' ')" = "$services" ] ||
     fail "docker/traefik/docker-compose.yml is not the same composition"
-  if [ -n "$podman" ]; then :
-  elif have docker-compose && [[ $(docker-compose version --short 2>/dev/null) == 1.* ]]; then
-    (cd "$folder" && docker-compose config --quiet) || fail "Compose 1 does not read the composition"
-  else
-    warn "left out: that Compose 1.29 reads the composition (docker-compose 1.29 is not installed)"
-  fi
+  if [ -z "$podman" ]; then reads_compose_1; fi
   if [ -n "$docker_folder" ] && [ -n "${MCP_TEST_HUB:-}" ]; then
     printf 'REGISTRY_MIRROR=10.0.2.2:%s\nREGISTRY_MIRROR_INSECURE=true\n' "${MCP_TEST_HUB##*:}" >>"$folder/.env"
+  fi
+}
+
+# reads_compose_1: Compose 1.29, where Debian has it, finds nothing wrong with the composition and its profiles.
+reads_compose_1() {
+  if am_root && ! have docker-compose && apt-cache show docker-compose 2>/dev/null | grep '^Version: 1[.]' >/dev/null; then
+    ensure_packages "$cache/logs/apt.log" docker-compose
+  fi
+  if have docker-compose && [[ $(docker-compose version --short 2>/dev/null) == 1.* ]]; then
+    (cd "$folder" && COMPOSE_PROFILES=redis,postgres docker-compose config --quiet) || fail "Compose 1 does not read the composition"
+    note "ok  Compose $(docker-compose version --short) reads the composition"
+  else
+    warn "left out: that Compose 1.29 reads the composition (docker-compose 1.29 is not installed)"
   fi
 }
 
@@ -297,17 +315,17 @@ calls() {
   if [ -n "${MCP_TEST_HUB:-}" ]; then no_way_back; fi
 }
 
-# A service with a way to the outside has none to the manager and to Traefik.
+# A service with a way to the outside has none to the manager, to Traefik and to what is before it.
 no_way_back() {
   local targets='' container address script outside='' number=0 tries=0
-  for container in mcp-manager/8000 mcp-manager/8082 traefik/8081 traefik/8000 traefik/8080; do
+  for container in mcp-manager/8000 mcp-manager/8082 traefik/8081 traefik/8000 traefik/8080 front/8081 front/8000 front/8080; do
     for address in $(docker inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}' "$(of "${container%/*}")"); do
       targets+=" $address/${container#*/}" number=$((number + 1))
     done
   done
   # Where it is known, somebody outside shows that the service has a way out at all.
   if [ -n "$docker_folder" ]; then outside=10.0.2.2/${MCP_TEST_HUB##*:}; fi
-  script="for place in $outside$targets; do timeout 3 bash -c ': </dev/tcp/'\$place && echo REACHED \$place || echo refused \$place; done; sleep infinity"
+  script="for place in $outside$targets; do { timeout 3 bash -c ': </dev/tcp/'\$place && echo REACHED \$place || echo refused \$place; } & done; wait; sleep infinity"
   ask POST http://localhost/api/mcp/containers/prober/start "${json[@]}" --data \
     "{\"image\": \"docker.io/library/debian:13-slim\", \"egress\": true, \"command\": [\"bash\", \"-c\", \"$script\"]}"
   expect_status 201
@@ -320,9 +338,9 @@ no_way_back() {
     expect_text "REACHED $outside"
     body=${body/REACHED $outside/}
   fi
-  case $body in *REACHED*) wrong "no connection from a service to the manager or Traefik" "$(shown)" ;; esac
+  case $body in *REACHED*) wrong "no connection from a service to the manager, Traefik or the front" "$(shown)" ;; esac
   [ "$(grep -o refused <<<"$body" | wc -l)" = "$number" ] || wrong "$number attempts that were refused" "$(shown)"
-  right "$number addresses of the manager and Traefik are out of a service's reach"
+  right "$number addresses of the manager, Traefik and the front are out of a service's reach"
   ask DELETE http://localhost/api/mcp/containers/prober
   expect_status 204
 }
@@ -336,7 +354,7 @@ rights_as_they_are() {
     line=$(docker inspect --format '{{.HostConfig.Privileged}} {{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}} {{.HostConfig.CapAdd}} {{.Config.User}} {{.HostConfig.NetworkMode | printf "%.4s"}} {{range .Mounts}}{{.Source}} {{end}}' "$id")
     # Whatever takes confinement away, or another's namespaces and devices.
     more=$(docker inspect --format '{{.HostConfig.SecurityOpt}} {{range .HostConfig.Devices}}{{.PathOnHost}}:{{.PathInContainer}}:{{.CgroupPermissions}} {{end}}pid={{.HostConfig.PidMode}} ipc={{.HostConfig.IpcMode}} userns={{.HostConfig.UsernsMode}} uts={{.HostConfig.UTSMode}} masked={{len .HostConfig.MaskedPaths | lt 0}} writes={{range .Mounts}}{{if .RW}}{{.Destination}} {{end}}{{end}}' "$id")
-    case $line in *docker.sock* | *podman/podman.sock*) fail "$name has a socket of the host's engine: $line" ;; esac
+    case $line in *.sock*) fail "$name has a socket of the host's engine: $line" ;; esac
     case $name in
       engine)
         [[ ${line//CAP_/} == 'false true [ALL] [SETGID SETUID] 1000:1000 '* ]] &&
@@ -351,12 +369,21 @@ rights_as_they_are() {
   here exec -T engine sh -c 'echo written >/srv/mcp/mark && rm /srv/mcp/mark' || fail "services could not write in /srv/mcp"
 }
 
+# by_either_path: the file under docker/traefik finds nothing to change in what the one at the top has started.
+by_either_path() {
+  local before
+  before=$(here ps --quiet | sort)
+  here --file docker/traefik/docker-compose.yml up --detach >/dev/null 2>&1 || fail "docker/traefik/docker-compose.yml does not come up"
+  [ "$(here ps --quiet | sort)" = "$before" ] || fail "docker/traefik/docker-compose.yml started something else than docker-compose.yml"
+  note "ok  docker/traefik/docker-compose.yml is the composition that runs"
+}
+
 # rights_by_podman: Podman tells of capabilities, masks and options in other words than Docker.
 rights_by_podman() {
   local name line
-  for name in traefik mcp-manager engine; do
+  for name in front traefik mcp-manager engine; do
     line=$(docker inspect --format '{{.HostConfig.Privileged}} {{.HostConfig.ReadonlyRootfs}} {{.BoundingCaps}} {{.Config.User}} {{.HostConfig.SecurityOpt}} pid={{.HostConfig.PidMode}} ipc={{.HostConfig.IpcMode}} {{range .HostConfig.Devices}}{{.PathOnHost}} {{end}}{{range .Mounts}}{{.Source}} {{end}}' "$(of "$name")")
-    case $line in *docker.sock* | *podman/podman.sock*) fail "$name has a socket of the machine's engine: $line" ;; esac
+    case $line in *.sock*) fail "$name has a socket of the machine's engine: $line" ;; esac
     case $name in
       engine) [[ $line == 'false true [CAP_SETGID CAP_SETUID] 1000:1000 '* ]] ;;
       *) [[ $line == 'false true [] '[1-9]*no-new-privileges* ]] ;;
@@ -365,11 +392,23 @@ rights_by_podman() {
   done
 }
 
+# clients_address: a service is told who asks it, and not who passed that on.
+clients_address() {
+  local front
+  until_answers http://keeper.localhost/health
+  front=$(docker inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' "$(of front)")
+  ask GET http://keeper.localhost/headers --header 'x-forwarded-for: 192.0.2.7'
+  expect_text x-forwarded-for
+  case $body in *"\"$front\""* | *192.0.2.7*) wrong "the client's address, which is neither $front nor what the client says" "$(shown)" ;; esac
+}
+
 volumes_stay() {
   step "down and up again keep services and their files"
   ask POST http://localhost/api/mcp/containers/keeper/start "${json[@]}" --data \
-    '{"image": "mcp/echo:latest", "port": 8000, "volumes": {"kept": "/data", "/srv/mcp": "/files"}, "restart_policy": "no"}'
+    '{"image": "mcp/echo:latest", "port": 8000, "volumes": {"kept": "/data", "/srv/mcp": "/files"}, "restart_policy": "no",
+      "environment": {"MCP_ECHO_TEST_CONTROLS": "true"}}'
   expect_status 201
+  clients_address
   writer
   here down --timeout 30 >/dev/null 2>&1 || fail "down failed"
   come_up >/dev/null 2>&1 || fail "the composition did not come up again"

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # The long parts of test-compose.sh: each right taken away in turn, several managers under load, and the start-up time.
 
-# each_right: every right of the engine and every mount in turn; what fails without it is printed as a row of a table. Nothing
+# each_right: every right of the engine, its mounts among them, in turn; what fails without it is printed as a row of a table. Nothing
 # failing is a failure, but for rights that only machines with AppArmor or SELinux need.
 each_right() {
   local original=$folder/original.yml name pattern fails

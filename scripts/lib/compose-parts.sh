@@ -31,29 +31,76 @@ same_data() {
   right "the volume holds $mark"
 }
 
-# replaced: a new manager disturbs no service, a new Traefik for its own moment only, also when a stream is open, a new engine
+# replaced: a new manager disturbs no service, a new Traefik fails no request, also when a stream is open, and a new engine
 # restarts all with their data.
 replaced() {
-  local stream
+  local stream late front part
   step "a new manager, a new Traefik, a new engine"
-  meanwhile http://echo.localhost/health up --detach --force-recreate --no-deps --wait mcp-manager
-  [ "$unanswered" -le 1 ] || fail "$unanswered of $requests requests to a service were not answered while the manager was replaced"
+  front=$(of front)
+  meanwhile "a new manager" http://echo.localhost/health up --detach --force-recreate --no-deps --wait mcp-manager
+  all_answered 0
   until_answers http://localhost/api/mcp/ready
-  meanwhile http://localhost:8000/health up --detach --force-recreate --no-deps --wait mcp-manager
+  meanwhile "a new manager" http://localhost:8000/health up --detach --force-recreate --no-deps --wait mcp-manager
   found_again
+  # With a stream open, which the old one waits for, and an answer under way.
   curl -s -N -o /dev/null http://localhost/api/mcp/events &
   stream=$!
-  meanwhile http://echo.localhost/health up --detach --force-recreate --no-deps --wait traefik
+  curl -s -o /dev/null --write-out '%{http_code}' http://keeper.localhost/delay/4000 >"$folder/late" &
+  late=$!
+  another_traefik next
+  TRAEFIK_BUILT_IMAGE=localhost/mcp/traefik:next meanwhile "a new version of Traefik" http://echo.localhost/health up --detach --wait
+  all_answered 0
   wait "$stream" || true
-  until_answers http://echo.localhost/health
+  wait "$late" || true
+  [ "$(cat "$folder/late")" = 200 ] || fail "an answer that was under way when Traefik was told to stop did not come: $(cat "$folder/late")"
+  [ "$(docker inspect --format '{{.Config.Image}}' "$(of traefik)")" = localhost/mcp/traefik:next ] || fail "Traefik was not replaced"
+  side_by_side
   until_answers http://localhost/api/mcp/ready
+  # One that is gone is waited for, too, as soon as that is known.
+  here kill traefik >/dev/null 2>&1
+  sleep 2
+  curl -s -o /dev/null --max-time 1 -X POST http://keeper.localhost/given-up || true
+  meanwhile "Traefik, which was killed" http://echo.localhost/health up --detach --wait traefik
+  all_answered 0
+  curl -s -o /dev/null http://keeper.localhost/not-given-up
+  until here logs --no-color traefik | grep '"/not-given-up"' >/dev/null; do sleep 0.2; done
+  if here logs --no-color traefik | grep '"/given-up"'; then fail "what a client sent that did not wait for Traefik was carried out when it had gone"; fi
+  docker rmi localhost/mcp/traefik:next localhost/mcp/traefik:last >/dev/null
   # From here on with the folder that Podman has as root, which is in the same volume.
   sed -i 's|^CONTAINERS_STORAGE_GRAPHROOT=.*|CONTAINERS_STORAGE_GRAPHROOT=/var/lib/containers/storage|' "$folder/.env"
-  meanwhile http://localhost:8000/health up --detach --force-recreate --no-deps --wait engine
+  REVISION=next meanwhile "a new revision of all" http://localhost:8000/health up --detach --build --wait
+  for part in mcp-manager traefik engine; do
+    [ "$(docker inspect --format '{{index .Config.Labels "org.opencontainers.image.revision"}}' "$(of "$part")")" = next ] || fail "$part is not new"
+  done
   until_answers http://echo.localhost/health
   until_answers http://keeper.localhost/health
+  [ "$(of front)" = "$front" ] || fail "the front was replaced, too, though nothing of it had changed"
   same_data
   podman_by_hand
+}
+
+# another_traefik TAG: an image of Traefik under this tag that is not the one that runs.
+another_traefik() {
+  printf 'FROM localhost/mcp/traefik:latest\nLABEL tag=%s\n' "$1" | docker build --quiet -t "localhost/mcp/traefik:$1" - >/dev/null 2>&1 ||
+    fail "no other image of Traefik could be built"
+}
+
+# side_by_side: a new Traefik beside the old one, which then goes, as docs/compose.md says.
+side_by_side() {
+  another_traefik last
+  export TRAEFIK_BUILT_IMAGE=localhost/mcp/traefik:last
+  meanwhile "a second Traefik" http://echo.localhost/health up --detach --no-deps --no-recreate --scale traefik=2 --wait traefik
+  all_answered 0 1000
+  meanwhile "the first Traefik goes" http://echo.localhost/health up --detach --no-deps --wait traefik
+  all_answered 0 1000
+  [ "$(docker inspect --format '{{.Config.Image}}' "$(of traefik)")" = localhost/mcp/traefik:last ] || fail "the new Traefik is not the one that stayed"
+  unset TRAEFIK_BUILT_IMAGE
+}
+
+# all_answered NUMBER [MILLISECONDS]: no more than so many requests went unanswered, and none took longer.
+all_answered() {
+  [ "$unanswered" -le "$1" ] || fail "$unanswered of $requests requests were not answered while something else was replaced"
+  [ "$slowest" -le "${2:-15000}" ] || fail "an answer took $slowest ms while something else was replaced"
 }
 
 # podman_by_hand: Podman in the engine's container has the settings and the images of the service.
@@ -86,32 +133,39 @@ found_again() {
   until_answers http://localhost/api/mcp/ready
 }
 
-# meanwhile URL COMPOSE ARGUMENT...: asks the URL again and again while Compose works; $requests and $unanswered count.
+# meanwhile WHAT URL COMPOSE ARGUMENT...: four clients ask the URL again and again while Compose works, each with a connection that
+# it keeps for some requests, and with these options of curl; $requests and $unanswered count, $slowest is in milliseconds.
+asking_with=()
 meanwhile() {
-  local url=$1 asking
-  shift
-  : >"$folder/asked"
+  local what=$1 url=$2 client clients=()
+  shift 2
   : >"$folder/asking"
-  while [ -e "$folder/asking" ]; do
-    curl -s -o /dev/null --max-time 5 --write-out '%{http_code}\n' "$url" >>"$folder/asked" || true
-    sleep 0.05
-  done &
-  asking=$!
+  for client in 1 2 3 4; do
+    : >"$folder/asked.$client"
+    while [ -e "$folder/asking" ]; do
+      curl -s --max-time 20 "${asking_with[@]}" --write-out '%{stderr}%{http_code} %{time_total}\n' -o /dev/null "$url?number=[1-5]" 2>>"$folder/asked.$client" || true
+      sleep 0.1
+    done &
+    clients+=("$!")
+  done
   here "$@" >/dev/null 2>&1 || fail "compose $* failed"
   rm "$folder/asking"
-  wait "$asking"
-  requests=$(wc -l <"$folder/asked") unanswered=$(grep -vc '^200$' "$folder/asked" || true)
-  note "ok  ${*: -1} replaced; $unanswered of $requests requests to $url went unanswered meanwhile$(other_answers)"
+  wait "${clients[@]}"
+  cat "$folder"/asked.? >"$folder/asked"
+  requests=$(wc -l <"$folder/asked") unanswered=$(grep -vc '^200 ' "$folder/asked" || true)
+  slowest=$(awk '$2 > most { most = $2 } END { printf "%d", most * 1000 }' "$folder/asked")
+  note "ok  $what: $unanswered of $requests requests to $url went unanswered meanwhile$(other_answers), the slowest took $slowest ms"
 }
 
 # other_answers: what there was in place of 200, where 000 is no answer.
-other_answers() { grep -v '^200$' "$folder/asked" | sort | uniq -c | awk '{ printf "%s%d times %s", NR == 1 ? ": " : ", ", $1, $2 }' || true; }
+other_answers() { grep -v '^200 ' "$folder/asked" | cut -d ' ' -f 1 | sort | uniq -c | awk '{ printf "%s%d times %s", NR == 1 ? ": " : ", ", $1, $2 }' || true; }
 
 # several_managers: what one is told all know, and a session is found by each, also when they have it from Redis how.
 several_managers() {
   local redis=()
   step "three managers"
   three_sessions
+  one_name_once
   if [ -z "${MCP_TEST_HUB:-}" ]; then warn "left out: the profile redis (MCP_TEST_HUB is not set)"; else
     step "three managers and Redis"
     redis=(COMPOSE_PROFILES=redis ENABLE_REDIS=true REDIS_URL=redis://redis:6379/0)
@@ -159,6 +213,25 @@ audited_in_postgres() {
   # The other managers are told to do without it, before it goes.
   here up --detach --wait --scale mcp-manager=1 >/dev/null 2>&1 || fail "the manager did not come up without PostgreSQL"
   COMPOSE_PROFILES=postgres here rm --stop --force postgres >/dev/null 2>&1
+}
+
+# one_name_once: of managers that are asked to create the same at one moment one does it.
+one_name_once() {
+  local number id address askers
+  for number in 1 2 3 4 5; do
+    askers=()
+    for id in $(here ps --quiet mcp-manager); do
+      address=$(docker inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' "$id")
+      curl -s -o /dev/null --write-out '%{http_code}' "${json[@]}" "http://$address:8000/containers" \
+        --data "{\"service_name\": \"once-$number\", \"template\": \"echo\"}" >"$folder/once.$address" &
+      askers+=("$!")
+    done
+    wait "${askers[@]}"
+    [ "$(for address in "$folder"/once.*; do cat "$address"; echo; done | sort | tr '\n' ' ')" = '201 409 409 ' ] ||
+      fail "of three managers that were asked to create the same one should do it" "$(tail -n +1 "$folder"/once.*)"
+    settled DELETE "/containers/once-$number" '' 204 404
+  done
+  note "ok  each of five names was created once, with all three managers asked for it at one moment"
 }
 
 three_sessions() {
@@ -209,7 +282,9 @@ encrypted() {
   expect_header location https://echo.localhost:8443/health
   # A new certificate counts with a restart.
   "$folder/scripts/make-certificate.sh" echo keeper >/dev/null
-  TLS=own HTTPS_PORT=8443 here restart traefik >/dev/null 2>&1
+  asking_with=("${trusted[@]}")
+  (export TLS=own HTTPS_PORT=8443; meanwhile "Traefik restarted, over TLS" https://localhost:8443/api/mcp/health restart traefik; all_answered 0) || exit 1
+  asking_with=()
   tries=0
   until curl -fs -o /dev/null "${trusted[@]}" --resolve keeper.localhost:8443:127.0.0.1 https://keeper.localhost:8443/health; do
     tries=$((tries + 1))

@@ -104,6 +104,9 @@ fn every_shipped_template_is_in_the_readme_and_this_version_in_the_changelog() {
     let names = files.filter_map(|path| path.file_stem().map(|stem| format!("`{}`", stem.to_string_lossy())));
     assert_eq!(missing("README.md", names), Vec::<String>::new());
     assert_eq!(missing("CHANGELOG.md", [env!("CARGO_PKG_VERSION")]), Vec::<String>::new());
+    let recipe = std::fs::read_to_string(root().join("docker/Dockerfile")).unwrap();
+    let versions: Vec<&str> = recipe.lines().filter_map(|line| line.strip_prefix("ARG VERSION=")).collect();
+    assert!(!versions.is_empty() && versions.iter().all(|version| *version == env!("CARGO_PKG_VERSION")), "{versions:?}");
 }
 
 #[test]
