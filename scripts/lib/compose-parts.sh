@@ -165,7 +165,6 @@ several_managers() {
   local redis=()
   step "three managers"
   three_sessions
-  one_name_once
   if [ -z "${MCP_TEST_HUB:-}" ]; then warn "left out: the profile redis (MCP_TEST_HUB is not set)"; else
     step "three managers and Redis"
     redis=(COMPOSE_PROFILES=redis ENABLE_REDIS=true REDIS_URL=redis://redis:6379/0)
@@ -238,6 +237,7 @@ three_sessions() {
   local id address owner managers=()
   here up --detach --wait --scale mcp-manager=3 >/dev/null 2>&1 || fail "three managers did not come up"
   a_creation_is_seen_by_all
+  one_name_once
   session=''
   in_session http://localhost/api/mcp/mcp '{"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}}'
   expect_status 200
