@@ -219,6 +219,7 @@ one_name_once() {
   local number id address askers
   for number in 1 2 3 4 5; do
     askers=()
+    rm -f "$folder"/once.*
     for id in $(here ps --quiet mcp-manager); do
       address=$(docker inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' "$id")
       curl -s -o /dev/null --write-out '%{http_code}' "${json[@]}" "http://$address:8000/containers" \
