@@ -144,7 +144,8 @@ meanwhile() {
     : >"$folder/asked.$client"
     while [ -e "$folder/asking" ]; do
       curl -s --max-time 20 "${asking_with[@]}" --write-out '%{stderr}%{http_code} %{time_total}\n' -o /dev/null "$url?number=[1-5]" 2>>"$folder/asked.$client" || true
-      sleep 0.1
+      # Below the limit that the API has for an address.
+      sleep 0.25
     done &
     clients+=("$!")
   done
