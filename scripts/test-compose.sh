@@ -60,7 +60,7 @@ finish() {
   fi
   if [ "$result" != 0 ] && [ -n "${compose:-}" ]; then
     docker ps --all --filter "label=com.docker.compose.project=$project" || true
-    here logs --tail 15 engine mcp-manager || true
+    here logs --tail 15 engine mcp-manager front traefik || true
   fi
   if [ -n "${compose:-}" ]; then COMPOSE_PROFILES=redis,postgres here down --volumes --timeout 5 >/dev/null 2>&1 || true; fi
   # shellcheck disable=SC2086 # two process ids
