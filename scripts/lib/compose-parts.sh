@@ -285,7 +285,8 @@ encrypted() {
   # A new certificate counts with a restart.
   "$folder/scripts/make-certificate.sh" echo keeper >/dev/null
   asking_with=("${trusted[@]}" --resolve echo.localhost:8443:127.0.0.1)
-  (export TLS=own HTTPS_PORT=8443; meanwhile "Traefik restarted, over TLS" https://echo.localhost:8443/health restart traefik; all_answered 0) || exit 1
+  TLS=own HTTPS_PORT=8443 meanwhile "Traefik restarted, over TLS" https://echo.localhost:8443/health restart traefik
+  all_answered 0
   asking_with=()
   tries=0
   until curl -fs -o /dev/null "${trusted[@]}" --resolve keeper.localhost:8443:127.0.0.1 https://keeper.localhost:8443/health; do

@@ -80,7 +80,8 @@ fn has_comments(path: &Path) -> bool {
 fn opening_comment(text: &str) -> Option<&str> {
     let mut lines = text.lines().skip_while(|line| line.starts_with("#!") || line.starts_with("# shellcheck"));
     let line = lines.next()?;
-    line.strip_prefix("# ").or_else(|| line.strip_prefix("\"\"\""))
+    // Shell and the like, Python, Lua.
+    ["# ", "\"\"\"", "-- "].into_iter().find_map(|beginning| line.strip_prefix(beginning))
 }
 
 /// Whether a text begins like a sentence and not like a name.
