@@ -74,9 +74,24 @@ replaced() {
   done
   until_answers http://echo.localhost/health
   until_answers http://keeper.localhost/health
+  without_engine
+  until_answers http://echo.localhost/health
+  until_answers http://keeper.localhost/health
   [ "$(of front)" = "$front" ] || fail "the front was replaced, too, though nothing of it had changed"
   same_data
   podman_by_hand
+}
+
+# without_engine: where there are no routes, since the manager does not find its engine, it says so all the same.
+without_engine() {
+  local from
+  here stop engine mcp-manager traefik >/dev/null 2>&1
+  here start mcp-manager traefik >/dev/null 2>&1
+  from=$SECONDS
+  until_answers http://localhost/api/mcp/ready 503
+  note "ok  without its engine the manager says so through Traefik, $((SECONDS - from)) s after both were started"
+  here start engine >/dev/null 2>&1
+  until_answers http://localhost/api/mcp/ready
 }
 
 # another_traefik TAG: an image of Traefik under this tag that is not the one that runs.
