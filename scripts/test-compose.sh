@@ -80,6 +80,8 @@ here() { (cd "$folder" && COMPOSE_PROJECT_NAME=$project "${compose[@]}" "$@"); }
 curl() { command ${on_docker[@]+"${on_docker[@]}"} curl "$@"; }
 # of SERVICE: the ids of its containers that run.
 of() { docker ps --quiet --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$1"; }
+# addresses CONTAINER: one a line, for each of its networks.
+addresses() { docker inspect --format '{{range .NetworkSettings.Networks}}{{println .IPAddress}}{{end}}' "$1"; }
 # come_up: everything runs and is healthy.
 come_up() {
   # podman-compose waits for nothing.
@@ -318,7 +320,7 @@ calls() {
 no_way_back() {
   local targets='' container address script outside='' number=0 tries=0
   for container in mcp-manager/8000 mcp-manager/8082 traefik/8081 traefik/8000 traefik/8080 front/8081 front/8000 front/8080; do
-    for address in $(docker inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}' "$(of "${container%/*}")"); do
+    for address in $(addresses "$(of "${container%/*}")"); do
       targets+=" $address/${container#*/}" number=$((number + 1))
     done
   done
@@ -395,7 +397,7 @@ rights_by_podman() {
 clients_address() {
   local front
   until_answers http://keeper.localhost/health
-  front=$(docker inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' "$(of front)")
+  front=$(addresses "$(of front)")
   ask GET http://keeper.localhost/headers --header 'x-forwarded-for: 192.0.2.7'
   expect_text x-forwarded-for
   case $body in *"\"$front\""* | *192.0.2.7*) wrong "the client's address, which is neither $front nor what the client says" "$(shown)" ;; esac

@@ -138,7 +138,7 @@ found_again() {
   # Long enough for whatever asks now and then whether the manager is there.
   sleep 11
   here start mcp-manager >/dev/null 2>&1
-  address=$(docker inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' "$(here ps --quiet mcp-manager)")
+  address=$(addresses "$(here ps --quiet mcp-manager)")
   until_answers "http://$address:8000/health"
   from=$(date +%s%N)
   until_answers http://localhost:8000/health
@@ -237,7 +237,7 @@ one_name_once() {
     askers=()
     rm -f "$folder"/once.*
     for id in $(here ps --quiet mcp-manager); do
-      address=$(docker inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' "$id")
+      address=$(addresses "$id")
       curl -s -o /dev/null --write-out '%{http_code}' "${json[@]}" "http://$address:8000/containers" \
         --data "{\"service_name\": \"once-$number\", \"template\": \"echo\"}" >"$folder/once.$address" &
       askers+=("$!")
@@ -262,7 +262,7 @@ three_sessions() {
   in_session http://localhost/api/mcp/mcp '{"jsonrpc": "2.0", "method": "notifications/initialized"}'
   expect_status 202
   for id in $(here ps --quiet mcp-manager); do
-    address=$(docker inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' "$id")
+    address=$(addresses "$id")
     case $session in *".${address//./-}-8000."*) owner=$id ;; *) managers+=("$address") ;; esac
     in_session "http://$address:8000/mcp" '{"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}'
     expect_status 200

@@ -5,23 +5,27 @@ use std::time::Duration;
 /// A stream that was open for so long has worked, and its end is no failure.
 pub const WORKS: Duration = Duration::from_secs(5);
 
-/// Pauses between attempts that fail: one after the other, and the last for good.
+/// What follows the first pause; the last for good.
+const LATER: [Duration; 5] =
+    [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(5), Duration::from_secs(10), Duration::from_secs(30)];
+
+/// Pauses between attempts that fail, longer and longer.
 #[derive(Debug, Clone, Copy)]
 pub struct Pauses {
-    each: &'static [Duration],
+    first: Duration,
     failed: usize,
 }
 
 impl Pauses {
-    /// These, of which there is one at least.
+    /// Those that begin with this one, which is not longer than the others.
     #[must_use]
-    pub const fn of(each: &'static [Duration]) -> Self {
-        Self { each, failed: 0 }
+    pub const fn beginning_with(first: Duration) -> Self {
+        Self { first, failed: 0 }
     }
 
     /// The next one.
     pub fn pause(&mut self) -> Duration {
-        let pause = self.each[self.failed.min(self.each.len() - 1)];
+        let pause = self.failed.checked_sub(1).map_or(self.first, |later| LATER[later.min(LATER.len() - 1)]);
         self.failed += 1;
         pause
     }

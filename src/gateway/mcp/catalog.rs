@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::changes::Changes;
-use super::listening::{NoStream, PAUSES, open};
+use super::listening::{FIRST_PAUSE, NoStream, open};
 use super::look::{Line, Lists, Offer, Unknown};
 use super::raw::{Message, Object};
 use super::session::OPEN_LIMIT;
@@ -135,7 +135,7 @@ impl Catalog {
 
     /// Looks, listens, and looks again, until it is cancelled; sooner when a look is wanted.
     async fn follow_service(&self, service: &ServiceName, wanted: &Notify, follower: &CancellationToken) {
-        let mut pauses = Pauses::of(&PAUSES);
+        let mut pauses = Pauses::beginning_with(FIRST_PAUSE);
         loop {
             let opened = Line::open(&self.upstream, service).await;
             let looked = match opened {
@@ -150,7 +150,7 @@ impl Catalog {
             let pause = match &looked {
                 Ok(()) => {
                     pauses.reset();
-                    PAUSES[0]
+                    FIRST_PAUSE
                 }
                 Err(why @ (Unknown::NoSessions(_) | Unknown::NotMcp(_))) => {
                     tracing::debug!(service = service.as_str(), %why, "a service does not speak MCP");
@@ -171,7 +171,7 @@ impl Catalog {
 
     /// Keeps what a service offers up to date over one line to it. Returns when the line broke.
     async fn follow_line(&self, line: &Line, about: &Object, follower: &CancellationToken) -> Result<(), Unknown> {
-        let mut pauses = Pauses::of(&PAUSES);
+        let mut pauses = Pauses::beginning_with(FIRST_PAUSE);
         if line.stateless && self.offer(line.service.as_str()).is_none() {
             // What everybody is shown is known at once; for what only some clients can use a process may have to start.
             let plain = Line { capabilities: json!({}), ..line.clone() };

@@ -21,15 +21,8 @@ use crate::rpc::pauses::{Pauses, WORKS};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// Between attempts to reach a service.
-pub(super) const PAUSES: [Duration; 6] = [
-    Duration::from_secs(1),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(5),
-    Duration::from_secs(10),
-    Duration::from_secs(30),
-];
+/// Between the first attempts to reach a service.
+pub(super) const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Why there is no stream.
 #[derive(Debug)]

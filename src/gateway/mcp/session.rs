@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::changes::Version;
-use super::listening::PAUSES;
+use super::listening::FIRST_PAUSE;
 use super::look::{Line, Unknown};
 use super::raw::{Message, Object, PROGRESS_TOKEN, Raw};
 use super::upstream::{Unanswered, Upstream};
@@ -156,7 +156,7 @@ impl Session {
         service: &ServiceName,
         tasks: &Tasks,
     ) -> Result<Line, Unanswered> {
-        self.line_after(Pauses::of(&PAUSES), upstream, service, tasks).await
+        self.line_after(Pauses::beginning_with(FIRST_PAUSE), upstream, service, tasks).await
     }
 
     /// The same, after attempts to listen to the service that have failed.

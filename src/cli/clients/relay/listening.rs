@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::rc::Rc;
 
 use super::link::Link;
-use super::stream::{NoStream, PAUSES, Place, read};
+use super::stream::{FIRST_PAUSE, NoStream, Place, read};
 use super::write_line;
 use crate::rpc::pauses::Pauses;
 
@@ -20,7 +20,7 @@ enum Silence {
 /// Writes what the server says by itself.
 pub async fn listen(link: Rc<Link>) -> Infallible {
     let mut sessions = link.sessions();
-    let mut pauses = Pauses::of(&PAUSES);
+    let mut pauses = Pauses::beginning_with(FIRST_PAUSE);
     loop {
         let session = match sessions.wait_for(Option::is_some).await {
             Ok(session) => session.clone().unwrap_or_default(),

@@ -28,15 +28,8 @@ const LEAST_PAUSE: Duration = Duration::from_millis(100);
 /// An answer is asked for so often in a row without a word of it.
 const ATTEMPTS: usize = 5;
 
-/// Between attempts to reach the endpoint.
-pub const PAUSES: [Duration; 6] = [
-    Duration::from_millis(500),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(5),
-    Duration::from_secs(10),
-    Duration::from_secs(30),
-];
+/// Between the first attempts to reach the endpoint.
+pub const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
 /// Where a stream can be gone on with.
 #[derive(Debug, Default)]
@@ -157,7 +150,7 @@ impl Link {
     /// Reads the answer to a message, which is a stream, until all that was waited for has come. Where the stream is cut before,
     /// it is gone on with if its events have ids in a session.
     pub async fn follow(&self, response: Response, message: &Message, each: Each<'_>) -> Outcome {
-        let (mut place, mut pauses, mut attempts) = (Place::default(), Pauses::of(&PAUSES), 0);
+        let (mut place, mut pauses, mut attempts) = (Place::default(), Pauses::beginning_with(FIRST_PAUSE), 0);
         let (session, done) = (self.session(), message.ids.is_empty());
         let goes_on = || message.version.is_none() && session.is_some() && session == self.session() && !message.called_off.get();
         let mut end = read(&self.client, response, &mut place, done, each).await?;
@@ -204,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_server_is_left_alone_as_long_as_it_wants_and_longer_and_longer_while_it_fails() {
-        let (mut place, mut pauses) = (Place::default(), Pauses::of(&PAUSES));
+        let (mut place, mut pauses) = (Place::default(), Pauses::beginning_with(FIRST_PAUSE));
         let mut next = |place: &Place, was_open| place.pause(was_open, &mut pauses).as_millis();
         assert_eq!([next(&place, true), next(&place, false)], [500, 1000]);
         let mut events = Events::default();

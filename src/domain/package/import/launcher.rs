@@ -127,8 +127,7 @@ impl Launcher {
     }
 
     fn server(&self, name: &str, package: &str, program: Option<&str>, told: &Told<'_>) -> Result<Imported, String> {
-        let (named, more) = self.parted(package);
-        let source = self.source(&named).map_err(|error| error.detail)?;
+        let (source, more) = self.parted(package).map_err(|error| error.detail)?;
         let program = program.filter(|program| !matches!(&source, Source::Package(Package { name, .. }) if name == program));
         let others = told.named.iter().filter(|named| *named != package).chain(&told.with);
         let with: Vec<String> = more.iter().chain(others).cloned().collect();
@@ -150,19 +149,18 @@ impl Launcher {
 
     /// A package as a source names it, and what more is said of it: extras and ranges of versions, for which a source has no
     /// words, and what is installed beside it has.
-    fn parted(&self, package: &str) -> (String, Option<String>) {
-        if self.ecosystem == Ecosystem::Npm || self.source(package).is_ok() {
-            return (package.to_owned(), None);
+    fn parted(&self, package: &str) -> Result<(Source, Option<String>), Error> {
+        let whole = self.source(package).map(|source| (source, None));
+        if whole.is_ok() || self.ecosystem == Ecosystem::Npm {
+            return whole;
         }
         let name = distribution(package);
         let rest = &package[name.len()..];
         let (extras, version) = rest.find(']').filter(|_| rest.starts_with('[')).map_or(("", rest), |end| rest.split_at(end + 1));
-        let pinned = format!("{name}{version}");
-        match self.source(&pinned) {
-            Ok(_) => (pinned, Some(format!("{name}{extras}"))),
-            Err(_) if self.source(name).is_ok() => (name.to_owned(), Some(package.to_owned())),
-            Err(_) => (package.to_owned(), None),
+        if let Ok(source) = self.source(&format!("{name}{version}")) {
+            return Ok((source, Some(format!("{name}{extras}"))));
         }
+        self.source(name).map(|source| (source, Some(package.to_owned()))).or(whole)
     }
 
     /// Whether a program has the name of a package.
